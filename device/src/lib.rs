@@ -1,0 +1,11 @@
+//! The elastic runtime of Headroom.
+#![cfg_attr(not(feature = "std"), no_std)]
+
+#[cfg(feature = "std")]
+pub mod bundle;
+#[cfg(feature = "std")]
+pub mod engine;
+#[cfg(feature = "images")]
+pub mod images;
+#[cfg(feature = "std")]
+pub mod model;

@@ -1,0 +1,9 @@
+//! What a model is: its description (sizes and parts, with the names of their
+//! tensors) and its weights.
+
+pub mod description;
+pub mod position;
+pub mod weights;
+
+pub use description::Description;
+pub use weights::Weights;

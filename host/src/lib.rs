@@ -1,0 +1,8 @@
+//! Headroom's host side.
+#![forbid(unsafe_code)]
+
+pub mod calibration;
+pub mod checkpoint;
+pub mod executor;
+pub mod importance;
+pub mod search;
