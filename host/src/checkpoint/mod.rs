@@ -29,7 +29,7 @@ pub use error::CheckpointError;
 pub use tensors::{TensorInfo, TensorStore};
 
 use check::Named;
-use families::Evidence;
+use families::{Evidence, Finding};
 use source::{Document, Source};
 use tensors::WeightFile;
 
@@ -86,9 +86,10 @@ impl Checkpoint {
 
     fn understand(source: Source, options: &OpenOptions) -> Result<Self, CheckpointError> {
         let Source { tensors, config, preprocessor } = source;
-        let family = recognise::recognise(&tensors)?;
+        let (family, prefix) = recognise::recognise(&tensors)?;
         let evidence = Evidence {
             tensors: &tensors,
+            prefix: &prefix,
             config: config.as_ref(),
             preprocessor: preprocessor.as_ref(),
             options,
@@ -96,15 +97,7 @@ impl Checkpoint {
         let mut finding = (family.describe)(&evidence)?;
         check::check(&finding, &tensors)?;
 
-        let image = &mut finding.description.image;
-        if let Some((height, width)) = options.image_size {
-            (image.height, image.width) = (height, width);
-        }
-        let (height, width, patch) = (image.height, image.width, image.patch);
-        let whole = |side: usize| side > 0 && side.is_multiple_of(patch);
-        if !whole(height) || !whole(width) {
-            return Err(CheckpointError::ImageSize { height, width, patch });
-        }
+        set_image_size(&mut finding, options.image_size)?;
         Ok(Self { description: finding.description, notes: finding.notes, tensors })
     }
 
@@ -129,6 +122,25 @@ impl Checkpoint {
         }
         Ok(weights)
     }
+}
+
+/// Takes the asked input size. The model's own is cut to whole patches, as its patch convolution leaves out the
+/// pixels that fill none (SigLIP so400m: 384 pixels, 14 a patch).
+fn set_image_size(finding: &mut Finding, asked: Option<(usize, usize)>) -> Result<(), CheckpointError> {
+    let image = &mut finding.description.image;
+    let patch = image.patch;
+    let whole = |(height, width): (usize, usize)| (height / patch * patch, width / patch * patch);
+    let wanted = asked.unwrap_or((image.height, image.width));
+    (image.height, image.width) = whole(wanted);
+    let (height, width) = wanted;
+    if image.height == 0 || image.width == 0 || (asked.is_some() && whole(wanted) != wanted) {
+        return Err(CheckpointError::ImageSize { height, width, patch });
+    }
+    if whole(wanted) != wanted {
+        let note = format!("images of {}x{} instead of {height}x{width}: whole patches only", image.height, image.width);
+        finding.notes.push(note);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

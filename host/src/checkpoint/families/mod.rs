@@ -3,10 +3,18 @@
 //! the others from the tensors; the check of the finished description then
 //! finds every disagreement.
 
+mod clip;
+mod hf_dinov2;
+mod hf_dinov3;
+mod hf_vit;
 mod parts;
+mod siglip;
 mod timm;
 mod timm_architectures;
+mod timm_dinov3;
 mod timm_vit;
+mod transformers;
+mod two_tower;
 
 use headroom_device::model::Description;
 
@@ -18,6 +26,8 @@ use super::tensors::TensorStore;
 /// What a family may look at.
 pub(super) struct Evidence<'a> {
     pub(super) tensors: &'a TensorStore,
+    /// What precedes every tensor name of the vision model, such as `vision_model.`.
+    pub(super) prefix: &'a str,
     pub(super) config: Option<&'a Document>,
     pub(super) preprocessor: Option<&'a Document>,
     pub(super) options: &'a OpenOptions,
@@ -38,17 +48,49 @@ pub(super) struct Finding {
 pub(super) struct Family {
     /// For messages.
     pub(super) name: &'static str,
-    /// A tensor name that only this naming has, without its prefix.
-    pub(super) mark: &'static str,
+    /// Tensor names, without a prefix, that together only this naming has.
+    pub(super) marks: &'static [&'static str],
     pub(super) describe: fn(&Evidence<'_>) -> Result<Finding, CheckpointError>,
 }
 
-/// Every naming, told apart by one tensor name.
-pub(super) const FAMILIES: &[Family] = &[Family {
-    name: "timm ViT (AugReg, DeiT, DeiT-III, DINO v1, DINOv2, SigLIP, CLIP)",
-    mark: "blocks.0.attn.qkv.weight",
-    describe: timm_vit::describe,
-}];
+/// Every naming.
+pub(super) const FAMILIES: &[Family] = &[
+    Family {
+        name: "timm ViT (AugReg, DeiT, DeiT-III, DINO v1, DINOv2, SigLIP, CLIP)",
+        marks: &["blocks.0.attn.qkv.weight", "pos_embed"],
+        describe: timm_vit::describe,
+    },
+    Family {
+        name: "timm DINOv3",
+        marks: &["blocks.0.attn.qkv.weight", "blocks.0.gamma_1"],
+        describe: timm_dinov3::describe,
+    },
+    Family {
+        name: "transformers ViT, DeiT and DINO v1",
+        marks: &["embeddings.patch_embeddings.projection.weight", "encoder.layer.0.layernorm_before.weight"],
+        describe: hf_vit::describe,
+    },
+    Family {
+        name: "transformers DINOv2",
+        marks: &["embeddings.patch_embeddings.projection.weight", "encoder.layer.0.layer_scale1.lambda1"],
+        describe: hf_dinov2::describe,
+    },
+    Family {
+        name: "transformers DINOv3",
+        marks: &["embeddings.patch_embeddings.weight", "layer.0.layer_scale1.lambda1"],
+        describe: hf_dinov3::describe,
+    },
+    Family {
+        name: "transformers SigLIP",
+        marks: &["embeddings.patch_embedding.weight", "embeddings.patch_embedding.bias"],
+        describe: siglip::describe,
+    },
+    Family {
+        name: "transformers CLIP",
+        marks: &["embeddings.patch_embedding.weight", "embeddings.class_embedding"],
+        describe: clip::describe,
+    },
+];
 
 /// ImageNet's mean and standard deviation.
 const IMAGENET: ([f32; 3], [f32; 3]) = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]);

@@ -44,12 +44,16 @@ impl Timm {
             ));
         }
         let architecture = timm_architectures::find(&name);
-        let kind = timm_architectures::kind(&name);
+        let known_for = timm_architectures::family(&name);
         let mut notes = Vec::new();
         if architecture.is_none() {
             notes.push(format!("the architecture `{name}` is not in the table of timm's names: GELU is assumed"));
         }
-        Ok(Self { config, architecture, family: format!("timm {kind} ({name})"), notes })
+        Ok(Self { config, architecture, family: format!("timm {known_for} ({name})"), notes })
+    }
+
+    pub(super) fn architecture_name(&self) -> &str {
+        self.config.architecture.as_deref().unwrap_or_default()
     }
 
     pub(super) fn patch(&self, parts: &Parts<'_>) -> Result<usize, CheckpointError> {

@@ -16,9 +16,9 @@ use super::timm::Timm;
 use super::{Evidence, Finding, divide_heads, unsupported};
 use crate::checkpoint::error::CheckpointError;
 
-pub(in crate::checkpoint) fn describe(evidence: &Evidence<'_>) -> Result<Finding, CheckpointError> {
+pub(super) fn describe(evidence: &Evidence<'_>) -> Result<Finding, CheckpointError> {
     let timm = Timm::read(evidence)?;
-    let parts = Parts { family: &timm.family, tensors: evidence.tensors, prefix: "" };
+    let parts = Parts { family: &timm.family, tensors: evidence.tensors, prefix: evidence.prefix };
 
     let patch = timm.patch(&parts)?;
     let embed_dim = timm.embed_dim(&parts)?;
@@ -53,6 +53,12 @@ pub(in crate::checkpoint) fn describe(evidence: &Evidence<'_>) -> Result<Finding
     let eps = timm.eps();
     let final_norm = parts.optional_norm("norm", eps);
     let pooling = if parts.has("attn_pool.latent") {
+        if prefix_count > 0 {
+            return Err(unsupported(
+                "a timm ViT whose attention pool leaves out its prefix tokens",
+                "an attention pool over all tokens, as SigLIP has, would be read",
+            ));
+        }
         attention_pooling(&parts, embed_dim, heads, activation, eps)
     } else {
         match timm.pooling() {
@@ -101,7 +107,7 @@ pub(in crate::checkpoint) fn describe(evidence: &Evidence<'_>) -> Result<Finding
         head,
         labels: timm.labels(),
     };
-    Ok(Finding { description, notes: timm.notes.clone(), classes: timm.classes(), without_effect: |_| false })
+    Ok(Finding { description, classes: timm.classes(), notes: timm.notes, without_effect: |_| false })
 }
 
 /// `packed_neurons`: the rows of gate and of up in a packed `mlp.fc1`.
