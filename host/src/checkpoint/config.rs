@@ -1,6 +1,7 @@
 //! The hubs' configs, as far as a vision tower depends on them. Unknown keys
 //! are ignored, missing ones are `None`: which default then holds is the
-//! family's business.
+//! family's business. No size of a supported model exceeds sixteen bits, so
+//! that arithmetic on what a config claims cannot overflow.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +11,15 @@ use serde::Deserialize;
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Size {
-    Square(usize),
-    HeightWidth(usize, usize),
+    Square(u16),
+    HeightWidth(u16, u16),
 }
 
 impl Size {
     pub(super) fn height_width(self) -> (usize, usize) {
         match self {
-            Self::Square(side) => (side, side),
-            Self::HeightWidth(height, width) => (height, width),
+            Self::Square(side) => (side.into(), side.into()),
+            Self::HeightWidth(height, width) => (height.into(), width.into()),
         }
     }
 }
@@ -28,7 +29,7 @@ impl Size {
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct TimmConfig {
     pub(super) architecture: Option<String>,
-    pub(super) num_classes: Option<usize>,
+    pub(super) num_classes: Option<u16>,
     pub(super) global_pool: Option<String>,
     #[serde(default)]
     pub(super) model_args: TimmModelArgs,
@@ -40,11 +41,11 @@ pub(super) struct TimmConfig {
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct TimmModelArgs {
     pub(super) img_size: Option<Size>,
-    pub(super) patch_size: Option<usize>,
-    pub(super) embed_dim: Option<usize>,
-    pub(super) depth: Option<usize>,
-    pub(super) num_heads: Option<usize>,
-    pub(super) num_classes: Option<usize>,
+    pub(super) patch_size: Option<u16>,
+    pub(super) embed_dim: Option<u16>,
+    pub(super) depth: Option<u16>,
+    pub(super) num_heads: Option<u16>,
+    pub(super) num_classes: Option<u16>,
     pub(super) global_pool: Option<String>,
     pub(super) act_layer: Option<String>,
     pub(super) rope_temperature: Option<f64>,
@@ -53,7 +54,7 @@ pub(super) struct TimmModelArgs {
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct TimmPretrained {
     /// Channels, height, width.
-    pub(super) input_size: Option<(usize, usize, usize)>,
+    pub(super) input_size: Option<(u16, u16, u16)>,
     pub(super) interpolation: Option<String>,
     pub(super) crop_pct: Option<f32>,
     pub(super) mean: Option<[f32; 3]>,
@@ -65,14 +66,14 @@ pub(super) struct TimmPretrained {
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct TransformersConfig {
     pub(super) model_type: Option<String>,
-    pub(super) hidden_size: Option<usize>,
-    pub(super) num_hidden_layers: Option<usize>,
-    pub(super) num_attention_heads: Option<usize>,
-    pub(super) intermediate_size: Option<usize>,
+    pub(super) hidden_size: Option<u16>,
+    pub(super) num_hidden_layers: Option<u16>,
+    pub(super) num_attention_heads: Option<u16>,
+    pub(super) intermediate_size: Option<u16>,
     pub(super) hidden_act: Option<String>,
     pub(super) layer_norm_eps: Option<f64>,
     pub(super) image_size: Option<Size>,
-    pub(super) patch_size: Option<usize>,
+    pub(super) patch_size: Option<u16>,
     pub(super) pooler_act: Option<String>,
     pub(super) rope_theta: Option<f64>,
     pub(super) rope_parameters: Option<RopeParameters>,
@@ -102,7 +103,7 @@ pub(super) struct PreprocessorConfig {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(untagged)]
 pub(super) enum PreprocessorSize {
-    Square(usize),
-    Exact { height: usize, width: usize },
-    ShortestEdge { shortest_edge: usize },
+    Square(u16),
+    Exact { height: u16, width: u16 },
+    ShortestEdge { shortest_edge: u16 },
 }

@@ -6,7 +6,8 @@
 //! tensors; what they cannot tell (heads, activation, eps, rotary base) from
 //! the config beside them. Weights are read only when asked for.
 //!
-//! Limits: safetensors; F32, F16 and BF16 weights; square patches; at most
+//! Limits: safetensors, and PyTorch's zip files (read as data, nothing in
+//! them is executed); F32, F16 and BF16 weights; square patches; at most
 //! what [`families`] lists. A checkpoint with a tensor that its family does
 //! not know is refused, because ignoring it could change the function.
 
@@ -15,10 +16,12 @@ mod config;
 mod error;
 mod families;
 mod permute;
+mod pickle;
 mod recognise;
 mod safetensors_file;
 mod source;
 mod tensors;
+mod torch_file;
 mod write;
 
 use std::borrow::Cow;
@@ -37,6 +40,9 @@ use check::Named;
 use families::{Evidence, Finding};
 use source::{Document, Source};
 use tensors::WeightFile;
+
+/// Longest side of an input, pixels: a structure map counts tokens in sixteen bits anyway.
+const MAX_SIDE: usize = 1 << 16;
 
 /// What the user may say where the files are silent or another choice is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -150,7 +156,8 @@ fn set_image_size(finding: &mut Finding, asked: Option<(usize, usize)>) -> Resul
     let wanted = asked.unwrap_or((image.height, image.width));
     (image.height, image.width) = whole(wanted);
     let (height, width) = wanted;
-    if image.height == 0 || image.width == 0 || (asked.is_some() && whole(wanted) != wanted) {
+    let in_range = |side: usize| side > 0 && side <= MAX_SIDE;
+    if !in_range(image.height) || !in_range(image.width) || (asked.is_some() && whole(wanted) != wanted) {
         return Err(CheckpointError::ImageSize { height, width, patch });
     }
     if whole(wanted) != wanted {

@@ -1,8 +1,8 @@
 //! Finds the files of a checkpoint: weights, shards, config and preprocessing.
 //!
 //! A checkpoint is a folder as the hubs ship it (`model.safetensors`, or
-//! `model.safetensors.index.json` with its shards, or any single
-//! `*.safetensors`) or the path of one weight file. The config is
+//! `model.safetensors.index.json` with its shards, or the same of PyTorch's
+//! `pytorch_model.bin`, or any single weight file) or the path of one weight file. The config is
 //! `STEM.config.json` or `config.json` beside the weights.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,9 +14,17 @@ use serde::Deserialize;
 use super::error::CheckpointError;
 use super::safetensors_file;
 use super::tensors::{TensorStore, WeightFile};
+use super::torch_file;
 
-const EXPECTED: &str = "a .safetensors file, or a folder with model.safetensors, \
-                        model.safetensors.index.json and its shards, or one other .safetensors file";
+const EXPECTED: &str = "a .safetensors, .pth, .pt or .bin file, or a folder with model.safetensors, \
+                        model.safetensors.index.json and its shards, pytorch_model.bin, or one other weight file";
+
+/// What folders of the hubs hold, best first.
+const USUAL_NAMES: [&str; 4] =
+    ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
+
+/// Extensions of weight files.
+const EXTENSIONS: [&str; 4] = ["safetensors", "pth", "pt", "bin"];
 
 /// What lies at the path.
 #[derive(Debug)]
@@ -62,11 +70,11 @@ pub(super) fn find(path: &Path) -> Result<Source, CheckpointError> {
         return Err(CheckpointError::NotFound { path: path.to_owned(), found, expected: EXPECTED });
     }
     let mut tensors = TensorStore::default();
-    match weights.extension().and_then(|extension| extension.to_str()) {
-        Some("json") => read_shards(&weights, &mut tensors)?,
-        Some("safetensors") => safetensors_file::read_into(&mut tensors, WeightFile::open(&weights)?)?,
+    match extension(&weights) {
+        "json" => read_shards(&weights, &mut tensors)?,
+        known if EXTENSIONS.contains(&known) => read_weights(&weights, &mut tensors)?,
         other => {
-            let found = format!("a file with the extension `{}`", other.unwrap_or_default());
+            let found = format!("a file with the extension `{other}`");
             return Err(CheckpointError::NotFound { path: weights, found, expected: EXPECTED });
         }
     }
@@ -79,9 +87,20 @@ pub(super) fn find(path: &Path) -> Result<Source, CheckpointError> {
     Ok(Source { tensors, config, preprocessor })
 }
 
+fn extension(path: &Path) -> &str {
+    path.extension().and_then(|extension| extension.to_str()).unwrap_or_default()
+}
+
+fn read_weights(path: &Path, tensors: &mut TensorStore) -> Result<(), CheckpointError> {
+    match extension(path) {
+        "safetensors" => safetensors_file::read_into(tensors, WeightFile::open(path)?),
+        _ => torch_file::read_into(tensors, path),
+    }
+}
+
 /// The weight file, or the index of shards, of a folder.
 fn weights_in_folder(folder: &Path) -> Result<PathBuf, CheckpointError> {
-    for name in ["model.safetensors", "model.safetensors.index.json"] {
+    for name in USUAL_NAMES {
         let path = folder.join(name);
         if path.is_file() {
             return Ok(path);
@@ -94,7 +113,7 @@ fn weights_in_folder(folder: &Path) -> Result<PathBuf, CheckpointError> {
     })?;
     let mut weights: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"))
+        .filter(|path| EXTENSIONS.contains(&extension(path)))
         .collect();
     weights.sort();
     match weights.as_slice() {
@@ -144,7 +163,7 @@ fn read_shards(path: &Path, tensors: &mut TensorStore) -> Result<(), CheckpointE
         if !file.is_file() {
             return Err(missing());
         }
-        safetensors_file::read_into(tensors, WeightFile::open(&file)?)?;
+        read_weights(&file, tensors)?;
     }
     for (name, shard) in &index.weight_map {
         if tensors.info(name).is_none() {

@@ -158,7 +158,9 @@ impl TensorStore {
             Dtype::F32 => bytes.as_chunks().0.iter().map(|&chunk| f32::from_le_bytes(chunk)).collect(),
             Dtype::F16 => bytes.as_chunks().0.iter().map(|&chunk| f16::from_le_bytes(chunk).to_f32()).collect(),
             Dtype::BF16 => bytes.as_chunks().0.iter().map(|&chunk| bf16::from_le_bytes(chunk).to_f32()).collect(),
-            found => return Err(CheckpointError::UnsupportedDtype { name: name.to_owned(), found }),
+            found => {
+                return Err(CheckpointError::UnsupportedDtype { name: name.to_owned(), found });
+            }
         };
         if let Some((index, &value)) = data.iter().enumerate().find(|(_, value)| !value.is_finite()) {
             return Err(CheckpointError::NonFinite { name: name.to_owned(), index, value });

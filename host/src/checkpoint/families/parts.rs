@@ -7,6 +7,9 @@ use headroom_device::model::description::{Head, LayerNorm, Linear, PrefixKind, P
 use crate::checkpoint::error::CheckpointError;
 use crate::checkpoint::tensors::TensorStore;
 
+/// No dimension of a supported model comes near: arithmetic on sizes below it cannot overflow.
+const MAX_SIZE: usize = 1 << 20;
+
 /// The tensors below one prefix of a checkpoint.
 ///
 /// Names that do not exist may be built: the check of the finished description
@@ -28,20 +31,19 @@ impl Parts<'_> {
         self.tensors.info(&self.full(name)).is_some()
     }
 
-    /// The size of one dimension of a tensor.
+    /// The size of one dimension of a tensor, which is neither zero nor beyond [`MAX_SIZE`].
     ///
     /// # Errors
-    /// If the tensor is missing or has fewer dimensions.
+    /// If the tensor is missing, has fewer dimensions or another size.
     pub(super) fn size(&self, name: &str, dimension: usize) -> Result<usize, CheckpointError> {
         let name = self.full(name);
         let Some(info) = self.tensors.info(&name) else {
             return Err(CheckpointError::MissingTensor { family: self.family.to_owned(), name });
         };
-        info.shape.get(dimension).copied().ok_or_else(|| CheckpointError::WrongShape {
-            name,
-            expected: vec![1; dimension + 1],
-            found: info.shape.clone(),
-        })
+        match info.shape.get(dimension) {
+            Some(&size) if (1..=MAX_SIZE).contains(&size) => Ok(size),
+            _ => Err(CheckpointError::WrongShape { name, expected: vec![1; dimension + 1], found: info.shape.clone() }),
+        }
     }
 
     /// The number of values of a tensor.

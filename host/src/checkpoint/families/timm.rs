@@ -58,21 +58,21 @@ impl Timm {
 
     pub(super) fn patch(&self, parts: &Parts<'_>) -> Result<usize, CheckpointError> {
         let found = parts.size("patch_embed.proj.weight", 3)?;
-        Ok(self.config.model_args.patch_size.unwrap_or(found).max(1))
+        Ok(self.config.model_args.patch_size.map_or(found, usize::from).max(1))
     }
 
     pub(super) fn embed_dim(&self, parts: &Parts<'_>) -> Result<usize, CheckpointError> {
         let found = parts.size("patch_embed.proj.weight", 0)?;
-        Ok(self.config.model_args.embed_dim.unwrap_or(found))
+        Ok(self.config.model_args.embed_dim.map_or(found, usize::from))
     }
 
     pub(super) fn depth(&self, parts: &Parts<'_>) -> usize {
-        self.config.model_args.depth.unwrap_or_else(|| parts.count_blocks("blocks"))
+        self.config.model_args.depth.map_or_else(|| parts.count_blocks("blocks"), usize::from)
     }
 
     /// `--heads`, then the config, then the architecture's table entry, then DINO's rule for files without config.
     pub(super) fn heads(&self, evidence: &Evidence<'_>, embed_dim: usize) -> Result<usize, CheckpointError> {
-        let stated = evidence.options.heads.or(self.config.model_args.num_heads);
+        let stated = evidence.options.heads.or(self.config.model_args.num_heads.map(usize::from));
         let of_architecture =
             || self.architecture.filter(|entry| entry.embed_dim == embed_dim).map(|entry| entry.heads);
         let of_dino = || {
@@ -116,7 +116,7 @@ impl Timm {
     }
 
     pub(super) fn classes(&self) -> Option<usize> {
-        self.config.model_args.num_classes.or(self.config.num_classes)
+        self.config.model_args.num_classes.or(self.config.num_classes).map(usize::from)
     }
 
     pub(super) fn labels(&self) -> Option<Vec<String>> {
@@ -125,7 +125,8 @@ impl Timm {
 
     /// Height and width in the config.
     pub(super) fn stated_size(&self) -> Option<(usize, usize)> {
-        let of_pretraining = || self.config.pretrained_cfg.input_size.map(|(_, height, width)| (height, width));
+        let of_pretraining =
+            || self.config.pretrained_cfg.input_size.map(|(_, height, width)| (height.into(), width.into()));
         self.config.model_args.img_size.map(Size::height_width).or_else(of_pretraining)
     }
 

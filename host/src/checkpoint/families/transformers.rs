@@ -61,7 +61,7 @@ impl Transformers {
         family: &str,
         embed_dim: usize,
     ) -> Result<usize, CheckpointError> {
-        let stated = evidence.options.heads.or(self.config.num_attention_heads);
+        let stated = evidence.options.heads.or(self.config.num_attention_heads.map(usize::from));
         stated
             .or_else(|| self.has_config.then_some(self.defaults.heads))
             .ok_or_else(|| CheckpointError::UnknownHeads { seen: format!("{family} without config.json"), embed_dim })
@@ -90,11 +90,11 @@ impl Transformers {
     /// If the tensor is missing.
     pub(super) fn embed_dim(&self, parts: &Parts<'_>, weight: &str) -> Result<usize, CheckpointError> {
         let found = parts.size(weight, 0)?;
-        Ok(self.config.hidden_size.unwrap_or(found))
+        Ok(self.config.hidden_size.map_or(found, usize::from))
     }
 
     pub(super) fn depth(&self, parts: &Parts<'_>, stem: &str) -> usize {
-        self.config.num_hidden_layers.unwrap_or_else(|| parts.count_blocks(stem))
+        self.config.num_hidden_layers.map_or_else(|| parts.count_blocks(stem), usize::from)
     }
 
     /// Hidden neurons: the config's, else the width of block 0's second MLP matrix `weight`.
@@ -103,7 +103,7 @@ impl Transformers {
     /// If the tensor is missing.
     pub(super) fn neurons(&self, parts: &Parts<'_>, weight: &str) -> Result<usize, CheckpointError> {
         let found = parts.size(weight, 1)?;
-        Ok(self.config.intermediate_size.unwrap_or(found))
+        Ok(self.config.intermediate_size.map_or(found, usize::from))
     }
 
     /// Height and width that the model was trained for.
@@ -133,7 +133,7 @@ impl Transformers {
     /// If the patch convolution is missing or disagrees with the config, or the filter is unknown.
     pub(super) fn image(&self, parts: &Parts<'_>, weight: &str) -> Result<ImageInput, CheckpointError> {
         let found = parts.size(weight, 3)?;
-        let patch = self.config.patch_size.unwrap_or(found).max(1);
+        let patch = self.config.patch_size.map_or(found, usize::from).max(1);
         let preprocessor = &self.preprocessor;
         let (mut height, mut width) = self.trained_size();
         let mut crop_fraction = self.defaults.crop_fraction;
@@ -187,8 +187,8 @@ impl Transformers {
 impl PreprocessorSize {
     fn height_width(self) -> (usize, usize) {
         match self {
-            Self::Square(side) | Self::ShortestEdge { shortest_edge: side } => (side, side),
-            Self::Exact { height, width } => (height, width),
+            Self::Square(side) | Self::ShortestEdge { shortest_edge: side } => (side.into(), side.into()),
+            Self::Exact { height, width } => (height.into(), width.into()),
         }
     }
 }

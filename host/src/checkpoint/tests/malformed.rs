@@ -67,6 +67,17 @@ fn a_config_that_disagrees_names_the_tensor_and_both_shapes() {
 }
 
 #[test]
+fn absurd_sizes_in_a_config_are_refused_without_overflow() {
+    for key in ["embed_dim", "patch_size", "depth", "num_heads", "img_size"] {
+        let config = CONFIG.replace(&format!("\"{key}\": "), &format!("\"{key}\": 99999999999999"));
+        refused(open(&TinyVit::new(), Some(&config)), &["config in memory"]);
+    }
+    let options = OpenOptions { heads: None, image_size: Some((1 << 40, 1 << 40)) };
+    let result = Checkpoint::from_bytes(TinyVit::new().bytes(), Some(CONFIG), &options);
+    assert!(matches!(result, Err(CheckpointError::ImageSize { .. })));
+}
+
+#[test]
 fn tensors_that_disagree_are_named() {
     let wrong = |shape: &mut Vec<usize>, values: &mut Vec<f32>| {
         shape[0] += 1;
