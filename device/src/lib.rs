@@ -9,3 +9,5 @@ pub mod engine;
 pub mod images;
 #[cfg(feature = "std")]
 pub mod model;
+#[cfg(feature = "cli")]
+pub mod program;
