@@ -11,3 +11,5 @@ pub mod images;
 pub mod model;
 #[cfg(feature = "cli")]
 pub mod program;
+#[cfg(feature = "cli")]
+pub mod run;

@@ -148,13 +148,13 @@ fn read_parts(folder: &Path, manifest: &Manifest) -> Result<BTreeMap<String, Vec
 }
 
 fn check_weights_hash(map: &StructureMap<'_>, manifest: &Manifest) -> Result<(), BundleError> {
-    let expected = hex(&map.weights_sha256);
+    let expected = hex(map.weights_sha256());
     let found = manifest.part(WEIGHTS_FILE).map(|part| part.sha256.clone()).unwrap_or_default();
     if expected == found { Ok(()) } else { Err(BundleError::OtherWeights { expected, found }) }
 }
 
 fn check_agreement(map: &StructureMap<'_>, description: &Description) -> Result<(), BundleError> {
-    let shape = &map.shape;
+    let shape = map.shape();
     let pairs = [
         ("blocks", u64::from(shape.blocks), description.blocks.len()),
         ("heads", u64::from(shape.heads), description.heads),

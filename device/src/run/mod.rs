@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 pub use arguments::{Arguments, MacsBudget};
 
+use headroom_shared::{StructureMap, SubNetwork};
+
 use crate::bundle::{Bundle, BundleError};
 use crate::engine::EngineError;
 use crate::images::ImageError;
@@ -73,4 +75,10 @@ pub fn run(arguments: &Arguments) -> Result<(), RunError> {
     } else {
         inference::run(&bundle, arguments)
     }
+}
+
+/// The sub-network of every rung.
+fn sub_networks(map: &StructureMap<'_>) -> Vec<SubNetwork> {
+    // Replaying a checked map cannot fail: a rung that it does not hold has none.
+    map.rungs().iter().filter_map(|rung| map.sub_network_after(rung.steps as usize).ok()).collect()
 }
