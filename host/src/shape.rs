@@ -20,32 +20,8 @@ pub enum ModelShapeError {
     Shape(#[from] ShapeError),
 }
 
-/// The smallest share of each block that is never removed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Floors {
-    /// Of the heads, 0 to 1.
-    pub heads: f64,
-    /// Of the neurons, 0 to 1.
-    pub neurons: f64,
-}
-
-impl Floors {
-    /// Heads that are never removed from a block of `heads`: rounded down, as
-    /// the reference implementation of SnapViT does.
-    #[must_use]
-    pub fn heads_of(&self, heads: usize) -> usize {
-        (heads as f64 * self.heads) as usize
-    }
-
-    /// Neurons that are never removed from a block of `neurons`, rounded down.
-    #[must_use]
-    pub fn neurons_of(&self, neurons: usize) -> usize {
-        (neurons as f64 * self.neurons) as usize
-    }
-}
-
-/// The shape of the model, with the costs of everything outside its blocks.
-/// `bytes_per_weight` is that of the stored checkpoint.
+/// The shape of the model, with the costs of everything outside its blocks and
+/// without floors. `bytes_per_weight` is that of the stored checkpoint.
 ///
 /// # Errors
 /// If a tensor is missing or a size does not fit.
@@ -53,7 +29,6 @@ pub fn model_shape(
     description: &Description,
     weights: &Weights,
     bytes_per_weight: u8,
-    floors: Floors,
 ) -> Result<ModelShape, ModelShapeError> {
     let outside = Outside::of(description, weights)?;
     let shape = ModelShape {
@@ -70,8 +45,8 @@ pub fn model_shape(
         bytes_per_weight,
         outside_macs: outside.macs,
         outside_weight_bytes: outside.weights * u64::from(bytes_per_weight),
-        floor_heads: narrow("heads in a block", floors.heads_of(description.heads))?,
-        floor_neurons: narrow("neurons in a block", floors.neurons_of(description.neurons))?,
+        floor_heads: 0,
+        floor_neurons: 0,
     };
     shape.validate()?;
     Ok(shape)
@@ -149,12 +124,6 @@ impl Outside {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn floors_round_down() {
-        let floors = Floors { heads: 0.2, neurons: 0.05 };
-        assert_eq!((floors.heads_of(12), floors.neurons_of(3072)), (2, 153));
-    }
 
     #[test]
     fn a_size_that_does_not_fit_is_named() {

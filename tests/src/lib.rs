@@ -91,3 +91,62 @@ fn program_folder() -> &'static Path {
         folder
     })
 }
+
+/// What a program did.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code; `None` where a signal ended it.
+    pub code: Option<i32>,
+    /// Its results.
+    pub stdout: String,
+    /// Its progress and errors.
+    pub stderr: String,
+}
+
+/// Runs a command to its end.
+///
+/// # Panics
+/// If it cannot be started or prints something else than UTF-8.
+#[must_use]
+pub fn ended(command: &mut Command) -> Ended {
+    let output = command.output().expect("the program starts");
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).expect("results are UTF-8"),
+        stderr: String::from_utf8(output.stderr).expect("messages are UTF-8"),
+    }
+}
+
+/// Runs a command that must succeed and returns its results.
+///
+/// # Panics
+/// If it fails.
+#[must_use]
+pub fn succeeds(command: &mut Command) -> String {
+    let ended = ended(command);
+    assert_eq!(ended.code, Some(0), "{command:?} failed:\n{}", ended.stderr);
+    ended.stdout
+}
+
+/// Runs a command that must be refused with exit code 1, without a panic, and
+/// with all of `expected` in its message.
+///
+/// # Panics
+/// If it is not.
+pub fn is_refused(command: &mut Command, expected: &[&str]) {
+    let ended = ended(command);
+    assert_eq!(ended.code, Some(1), "{command:?} was not refused:\n{}\n{}", ended.stdout, ended.stderr);
+    assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+    for text in expected {
+        assert!(ended.stderr.contains(text), "expected `{text}` in:\n{}", ended.stderr);
+    }
+}
+
+/// `host-prune` with a job small enough for a test, on the demo model.
+#[must_use]
+pub fn small_job(out: &Path) -> Command {
+    let mut command = program("host-prune");
+    command.args(["--target", "jetson-orin", "--images-limit", "6", "--evaluations", "3", "--rungs", "5", "--quiet"]);
+    command.arg("--out").arg(out);
+    command
+}
