@@ -158,13 +158,8 @@ mod tests {
     fn png_that_declares(width: u32, height: u32) -> Vec<u8> {
         let header = [&width.to_be_bytes()[..], &height.to_be_bytes(), &[8, 2, 0, 0, 0]].concat();
         let data = [0x78, 0x9c, 0x03, 0x00, 0x00, 0x00, 0x00, 0x01];
-        [
-            b"\x89PNG\r\n\x1a\n".to_vec(),
-            png_chunk(b"IHDR", &header),
-            png_chunk(b"IDAT", &data),
-            png_chunk(b"IEND", b""),
-        ]
-        .concat()
+        [b"\x89PNG\r\n\x1a\n".to_vec(), png_chunk(b"IHDR", &header), png_chunk(b"IDAT", &data), png_chunk(b"IEND", b"")]
+            .concat()
     }
 
     #[test]

@@ -87,11 +87,7 @@ mod tests {
     use super::*;
 
     fn names(found: &FoundImages, root: &Path) -> Vec<String> {
-        found
-            .files
-            .iter()
-            .map(|file| file.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/"))
-            .collect()
+        found.files.iter().map(|file| file.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/")).collect()
     }
 
     #[test]

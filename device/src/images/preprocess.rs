@@ -171,16 +171,7 @@ mod tests {
     use crate::model::description::Interpolation;
 
     fn input(height: usize, width: usize, crop_fraction: f32, interpolation: Interpolation) -> ImageInput {
-        ImageInput {
-            height,
-            width,
-            channels: 3,
-            patch: 4,
-            mean: [0.0; 3],
-            std: [1.0; 3],
-            interpolation,
-            crop_fraction,
-        }
+        ImageInput { height, width, channels: 3, patch: 4, mean: [0.0; 3], std: [1.0; 3], interpolation, crop_fraction }
     }
 
     /// A pattern that wraps, so that it has hard edges.

@@ -95,12 +95,7 @@ impl Resizer {
     }
 
     /// `None` if anything is empty or the window leaves the source.
-    fn resize(
-        &mut self,
-        source: &impl ImageView<Pixel = U8x3>,
-        window: Window,
-        output: &mut RgbImage,
-    ) -> Option<()> {
+    fn resize(&mut self, source: &impl ImageView<Pixel = U8x3>, window: Window, output: &mut RgbImage) -> Option<()> {
         let Window { left, top, width, height } = window;
         // Negated, so that NaN is refused too.
         if !(width > 0.0 && height > 0.0 && left >= 0.0 && top >= 0.0) {
