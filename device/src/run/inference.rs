@@ -9,7 +9,7 @@ use super::output::{Line, OUTPUT_VERSION, top_classes};
 use super::{Arguments, RunError};
 use crate::bundle::Bundle;
 use crate::engine::Workspace;
-use crate::images::{SyntheticFrames, decode, image_files, preprocess};
+use crate::images::{Preprocessor, SyntheticFrames, decode_file, find_images};
 
 /// Classes that are printed where nothing else was asked for.
 const DEFAULT_TOP_K: usize = 5;
@@ -64,13 +64,17 @@ struct Inference<'a> {
 impl Inference<'_> {
     /// Unreadable images are reported on stderr and skipped; none readable is an error.
     fn run_images(&mut self, path: &std::path::Path) -> Result<(), RunError> {
-        let input = &self.bundle.description().image;
+        let mut preprocessor = Preprocessor::new(&self.bundle.description().image)?;
         let mut readable = 0u64;
-        for file in image_files(path)? {
-            match decode(&file) {
+        let found = find_images(path)?;
+        for entry in &found.unreadable {
+            anstream::eprintln!("skipped: {entry}");
+        }
+        for file in &found.files {
+            match decode_file(file) {
                 Ok(image) => {
                     readable += 1;
-                    self.run_one(&file.display().to_string(), &preprocess(&image, input)?)?;
+                    self.run_one(&file.display().to_string(), &preprocessor.evaluation(&image)?)?;
                 }
                 Err(error) => anstream::eprintln!("skipped: {error}"),
             }

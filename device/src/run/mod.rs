@@ -13,7 +13,7 @@ use headroom_shared::{StructureMap, SubNetwork};
 
 use crate::bundle::{Bundle, BundleError};
 use crate::engine::EngineError;
-use crate::images::ImageError;
+use crate::images::{FindImagesError, PreprocessError};
 
 /// Why `device-run` failed.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,10 @@ pub enum RunError {
     NoImages { path: PathBuf },
     /// The input cannot be read.
     #[error("cannot read the images")]
-    Images(#[from] ImageError),
+    Images(#[from] FindImagesError),
+    /// The model's image input is unusable.
+    #[error("cannot prepare the images")]
+    Preprocess(#[from] PreprocessError),
     /// Classes were asked for, and the model has no classifier.
     #[error("the model has no classifier")]
     NoClassifier,
