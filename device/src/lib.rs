@@ -1,6 +1,7 @@
 //! The elastic runtime of Headroom.
 #![cfg_attr(not(feature = "std"), no_std)]
 
+pub mod budget;
 #[cfg(feature = "std")]
 pub mod bundle;
 #[cfg(feature = "std")]
@@ -9,3 +10,4 @@ pub mod engine;
 pub mod images;
 #[cfg(feature = "std")]
 pub mod model;
+pub mod switch;
