@@ -5,4 +5,5 @@ pub mod calibration;
 pub mod checkpoint;
 pub mod executor;
 pub mod importance;
+pub mod ranking;
 pub mod search;
