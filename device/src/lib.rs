@@ -1,6 +1,7 @@
 //! The elastic runtime of Headroom.
 #![cfg_attr(not(feature = "std"), no_std)]
 
+pub mod budget;
 #[cfg(feature = "std")]
 pub mod bundle;
 #[cfg(feature = "std")]
@@ -13,3 +14,4 @@ pub mod model;
 pub mod program;
 #[cfg(feature = "cli")]
 pub mod run;
+pub mod switch;

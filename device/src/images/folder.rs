@@ -19,18 +19,18 @@ pub struct FoundImages {
 
 /// An entry of a folder that could not be looked into.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot look into `{}`: {cause}", path.display())]
+#[error("cannot look into `{}`: {source}", path.display())]
 pub struct UnreadableEntry {
     pub path: PathBuf,
-    pub cause: io::Error,
+    pub source: io::Error,
 }
 
-/// A path that cannot be searched for images.
+/// Why a path cannot be searched for images.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot open `{}`", path.display())]
-pub struct FindImagesError {
-    pub path: PathBuf,
-    pub source: io::Error,
+#[non_exhaustive]
+pub enum SearchError {
+    #[error("cannot open the images at `{}`: {source}", path.display())]
+    Open { path: PathBuf, source: io::Error },
 }
 
 /// Finds the images of `path`: the file itself, whatever its name, or every
@@ -43,8 +43,8 @@ pub struct FindImagesError {
 /// # Errors
 /// If `path` does not exist or is a folder that cannot be read. What cannot be
 /// read further below is listed in the result instead.
-pub fn find_images(path: &Path) -> Result<FoundImages, FindImagesError> {
-    let open_error = |source| FindImagesError { path: path.to_owned(), source };
+pub fn find_images(path: &Path) -> Result<FoundImages, SearchError> {
+    let open_error = |source| SearchError::Open { path: path.to_owned(), source };
     let metadata = std::fs::metadata(path).map_err(open_error)?;
     if !metadata.is_dir() {
         return Ok(FoundImages { files: vec![path.to_owned()], unreadable: Vec::new() });
@@ -65,7 +65,7 @@ pub fn find_images(path: &Path) -> Result<FoundImages, FindImagesError> {
                 if depth == 0 {
                     return Err(open_error(source));
                 }
-                found.unreadable.push(UnreadableEntry { path: entry, cause: source });
+                found.unreadable.push(UnreadableEntry { path: entry, source });
             }
         }
     }
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn a_missing_path_is_an_error_that_names_it() {
         let message = find_images(Path::new("/no/such/folder")).unwrap_err().to_string();
-        assert_eq!(message, "cannot open `/no/such/folder`");
+        assert!(message.starts_with("cannot open the images at `/no/such/folder`: "), "{message}");
     }
 
     #[cfg(unix)]

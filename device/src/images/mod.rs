@@ -17,7 +17,7 @@ mod resize;
 mod synthetic;
 
 pub use decode::{DecodeError, ImageError, MAX_FILE_BYTES, MAX_PIXELS, decode_bytes, decode_file};
-pub use folder::{FindImagesError, FoundImages, UnreadableEntry, find_images};
+pub use folder::{FoundImages, SearchError, UnreadableEntry, find_images};
 pub use image::RgbImage;
 pub use normalization::Normalization;
 pub use preprocess::{PreprocessError, Preprocessor};

@@ -2,46 +2,27 @@
 
 use image::{Rgb, RgbImage};
 
-use super::normalization::Normalization;
-use crate::model::description::ImageInput;
-
-/// Frames of random colour gradients with noise, as a model takes them; the
-/// seed gives every byte.
+/// Frames of drifting colour gradients with noise; the seed gives every byte.
 #[derive(Clone, Debug)]
 pub struct SyntheticFrames {
     seed: u64,
-    next: u64,
     height: u32,
     width: u32,
-    normalization: Normalization,
-    pixels: Vec<f32>,
+    next: u64,
 }
 
 impl SyntheticFrames {
-    /// A stream of frames of the model's input size that starts at frame 0.
+    /// A stream of `height` x `width` frames that starts at frame 0.
     #[must_use]
-    pub fn new(input: &ImageInput, seed: u64) -> Self {
-        Self {
-            seed,
-            next: 0,
-            height: input.height as u32,
-            width: input.width as u32,
-            normalization: Normalization::new(input.mean, input.std),
-            pixels: vec![0.0; 3 * input.height * input.width],
-        }
+    pub fn new(seed: u64, height: u32, width: u32) -> Self {
+        Self { seed, height, width, next: 0 }
     }
 
-    /// The next frame, `[3, height, width]`, normalised; the stream does not end.
-    pub fn next_frame(&mut self) -> &[f32] {
-        let frame = self.frame(self.next);
-        self.next = self.next.wrapping_add(1);
-        self.normalization.apply(&frame, false, &mut self.pixels);
-        &self.pixels
-    }
-
-    fn frame(&self, index: u64) -> RgbImage {
+    /// Frame number `index`.
+    #[must_use]
+    pub fn frame(&self, index: u64) -> RgbImage {
         let mut random = SplitMix64(self.seed ^ index.wrapping_mul(0x2545_f491_4f6c_dd1d));
-        // Colours of the four corners, 32 to 223, which leaves room for the noise.
+        // Colours of the four corners, each 32 to 223, which leaves room for noise.
         let corners: [[f32; 3]; 4] = std::array::from_fn(|_| std::array::from_fn(|_| 32.0 + random.unit() * 191.0));
         let position = |pixel: u32, side: u32| pixel as f32 / (side.max(2) - 1) as f32;
         RgbImage::from_fn(self.width, self.height, |x, y| {
@@ -52,6 +33,17 @@ impl SyntheticFrames {
                 (smooth + (random.unit() - 0.5) * 64.0).round() as u8
             }))
         })
+    }
+}
+
+impl Iterator for SyntheticFrames {
+    type Item = RgbImage;
+
+    /// The next frame; the stream does not end.
+    fn next(&mut self) -> Option<RgbImage> {
+        let frame = self.frame(self.next);
+        self.next = self.next.wrapping_add(1);
+        Some(frame)
     }
 }
 
@@ -76,23 +68,10 @@ mod tests {
 
     #[test]
     fn seed_and_index_determine_a_frame() {
-        let input = ImageInput {
-            height: 24,
-            width: 40,
-            channels: 3,
-            patch: 8,
-            mean: [0.5; 3],
-            std: [0.5; 3],
-            interpolation: crate::model::description::Interpolation::Bicubic,
-            crop_fraction: 1.0,
-        };
-        let mut frames = SyntheticFrames::new(&input, 7);
-        let first = frames.next_frame().to_vec();
-        let second = frames.next_frame().to_vec();
-        assert_eq!(first.len(), 3 * 24 * 40);
-        assert!(first.iter().all(|value| (-1.0..=1.0).contains(value)));
-        assert_ne!(first, second);
-        assert_eq!(SyntheticFrames::new(&input, 7).next_frame(), first);
-        assert_ne!(SyntheticFrames::new(&input, 8).next_frame(), first);
+        let frames: Vec<RgbImage> = SyntheticFrames::new(7, 24, 40).take(3).collect();
+        assert_eq!(frames[0].dimensions(), (40, 24));
+        assert_eq!(frames[2], SyntheticFrames::new(7, 24, 40).frame(2));
+        assert_ne!(frames[0], frames[1]);
+        assert_ne!(frames[0], SyntheticFrames::new(8, 24, 40).frame(0));
     }
 }

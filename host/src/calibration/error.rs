@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use headroom_device::images::{FindImagesError, ImageError, PreprocessError};
+use headroom_device::images::{SearchError, ImageError, PreprocessError};
 
 /// Why calibration images cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CalibrationError {
     #[error(transparent)]
-    Find(#[from] FindImagesError),
+    Find(#[from] SearchError),
     #[error("there are no JPEG, PNG or WebP images in `{}`", path.display())]
     NoImages { path: PathBuf },
     #[error("none of the {files} images in `{}` can be read; the first: {first}", path.display())]

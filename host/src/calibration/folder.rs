@@ -43,7 +43,7 @@ impl ImageFolder {
     ) -> Result<Self, CalibrationError> {
         let found = find_images(path)?;
         for entry in found.unreadable {
-            events(CalibrationEvent::Skipped { path: entry.path, reason: entry.cause.to_string() });
+            events(CalibrationEvent::Skipped { path: entry.path, reason: entry.source.to_string() });
         }
         if found.files.is_empty() {
             return Err(CalibrationError::NoImages { path: path.to_owned() });
