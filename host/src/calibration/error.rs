@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use headroom_device::images::{SearchError, ImageError, PreprocessError};
+use headroom_device::images::{ImageError, PreprocessError, SearchError};
 
 /// Why calibration images cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -98,7 +98,8 @@ fn choose(files: usize, count: usize, seed: u64) -> Vec<Run> {
     (0..count)
         .map(|index| {
             let files = boundary(index)..boundary(index + 1);
-            let drawn = stream(seed, Purpose::Selection, index as u64).random_range(files.start as u64..files.end as u64);
+            let drawn =
+                stream(seed, Purpose::Selection, index as u64).random_range(files.start as u64..files.end as u64);
             Run { files, drawn: drawn as usize }
         })
         .collect()

@@ -25,13 +25,15 @@ pub struct Camera {
 const MAX_GAIN: f32 = 4.0;
 
 impl Camera {
-    /// The ranges are those of photographs: over CIFAR-10 and ImageNet images
-    /// lie around 0.47 bright, with deviations of 0.1 to 0.3 within an image.
+    /// The ranges give what photographs have. Over the 520 CIFAR-10 images and
+    /// 128 photographs of the test data the brightness is 0.46 to 0.49 with a
+    /// deviation of 0.13 between images and 0.19 to 0.22 within one, and the
+    /// channels of a pixel span 0.13 to 0.15.
     pub fn random(random: &mut RandomStream) -> Self {
         Self {
-            brightness: 0.47 + 0.12 * (random.random_range(-1.0..1.0f32) + random.random_range(-1.0..1.0f32)),
-            contrast: random.random_range(0.13..0.29),
-            saturation: random.random_range(0.6..1.1),
+            brightness: 0.47 + 0.16 * (random.random_range(-1.0..1.0f32) + random.random_range(-1.0..1.0f32)),
+            contrast: random.random_range(0.12..0.3),
+            saturation: random.random_range(0.25..0.95),
             cast: std::array::from_fn(|_| random.random_range(0.94..1.06)),
             noise: random.random_range(0.0..1.0f32).powi(3) * 0.08,
         }

@@ -50,12 +50,7 @@ impl Canvas {
     }
 
     /// As [`Canvas::paint`], within a box from `low` to `high`.
-    pub fn paint_box(
-        &mut self,
-        low: (f32, f32),
-        high: (f32, f32),
-        mut paint: impl FnMut(f32, f32, Colour) -> Colour,
-    ) {
+    pub fn paint_box(&mut self, low: (f32, f32), high: (f32, f32), mut paint: impl FnMut(f32, f32, Colour) -> Colour) {
         let unit = self.pixels_per_unit();
         // The cast saturates: what is off the canvas is left out.
         let span = |low: f32, high: f32, side: usize| {

@@ -63,8 +63,11 @@ impl Leaf {
             {
                 let facing = place.direction.0 * light.0 + place.direction.1 * light.1;
                 // On a ball the surface turns away from the viewer at the rim.
-                let (tilt, ambient) =
-                    if self.round { (place.depth, (1.0 - place.depth * place.depth).sqrt()) } else { (place.depth, 1.0) };
+                let (tilt, ambient) = if self.round {
+                    (place.depth, (1.0 - place.depth * place.depth).sqrt())
+                } else {
+                    (place.depth, 1.0)
+                };
                 let shade = (0.65 + 0.35 * ambient) * (1.0 + self.relief * tilt * facing);
                 return scale(self.surface(u, v), shade);
             }

@@ -9,9 +9,10 @@
 //!
 //! A *scene* is painted on a *canvas* of twice the size and then taken by a
 //! *camera* that sets exposure and averages down. Coordinates are in units of
-//! the shorter side, so a picture is nearly the same at every size. The bytes
-//! depend on seed, number and size; across platforms they may differ by a unit
-//! where the standard library's sine, exponential or power does.
+//! the shorter side, and no detail is finer than the canvas can show. The bytes
+//! depend on seed, number and size; another size is another picture. Across
+//! platforms bytes may differ by a unit where the standard library's sine,
+//! exponential or power does.
 
 mod camera;
 mod canvas;

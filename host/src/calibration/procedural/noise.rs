@@ -14,8 +14,7 @@ const DIRECTIONS: [(f32, f32); 8] = {
 /// A well mixed number of a grid point (constants: "lowbias32" of Chris
 /// Wellons' hash-prospector, in the public domain).
 pub fn hash(x: i32, y: i32, seed: u32) -> u32 {
-    let mut value =
-        seed ^ (x as u32).wrapping_mul(0x9e37_79b1) ^ (y as u32).wrapping_mul(0x85eb_ca77).rotate_left(16);
+    let mut value = seed ^ (x as u32).wrapping_mul(0x9e37_79b1) ^ (y as u32).wrapping_mul(0x85eb_ca77).rotate_left(16);
     value = (value ^ (value >> 16)).wrapping_mul(0x7feb_352d);
     value = (value ^ (value >> 15)).wrapping_mul(0x846c_a68b);
     value ^ (value >> 16)

@@ -85,9 +85,10 @@ impl Outline {
             }
             Form::Blob { waves } => {
                 let angle = across.atan2(along);
-                let lobes = waves.iter().zip(2..).map(|((amplitude, phase), wave)| {
-                    amplitude * (wave as f32 * angle + phase).sin()
-                });
+                let lobes = waves
+                    .iter()
+                    .zip(2..)
+                    .map(|((amplitude, phase), wave)| amplitude * (wave as f32 * angle + phase).sin());
                 1.0 + lobes.sum::<f32>()
             }
         }

@@ -139,7 +139,7 @@ impl Background {
         Self::Patches {
             first: textures::random(random, finest),
             second: textures::random(random, finest),
-            border: Fractal::new(random, frequency, random_gain(random), finest),
+            border: contour(random, frequency, finest),
             softness: random.random_range(0.01..0.3),
         }
     }
@@ -150,7 +150,7 @@ impl Background {
         Self::Horizon {
             sky: textures::soft(random, finest),
             ground: textures::random(random, finest),
-            skyline: Fractal::new(random, frequency, random_gain(random), finest),
+            skyline: contour(random, frequency, finest),
             height: random.random_range(0.2..0.7),
             roughness: random.random_range(0.0..0.4f32).powi(2),
         }
@@ -180,8 +180,10 @@ impl Background {
     }
 }
 
-fn random_gain(random: &mut RandomStream) -> f32 {
-    random.random_range(0.4..0.7)
+/// Noise whose level lines are the borders of things.
+fn contour(random: &mut RandomStream, frequency: f32, finest: f32) -> Fractal {
+    let gain = random.random_range(0.4..0.7);
+    Fractal::new(random, frequency, gain, finest)
 }
 
 impl Light {

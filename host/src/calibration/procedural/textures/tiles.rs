@@ -51,11 +51,7 @@ impl Texture for Tiles {
         let column = u.floor();
         let (column_index, row_index) = (column as i32, row as i32);
         let own = unit(hash(column_index, row_index, self.seed));
-        let tone = if self.chequered {
-            0.15 + 0.7 * ((column_index + row_index) & 1) as f32
-        } else {
-            0.2 + 0.6 * own
-        };
+        let tone = if self.chequered { 0.15 + 0.7 * ((column_index + row_index) & 1) as f32 } else { 0.2 + 0.6 * own };
         let edge = |place: f32| place.min(1.0 - place);
         let inside = smooth_step(0.0, self.joint + 0.02, edge(u - column).min(edge(v - row)));
         let shade = self.joint_brightness + (1.0 - self.joint_brightness) * inside;
