@@ -9,3 +9,7 @@ pub mod engine;
 pub mod images;
 #[cfg(feature = "std")]
 pub mod model;
+
+// The tests of the engine share their random models with the integration tests and benches.
+#[cfg(test)]
+extern crate self as headroom_device;
