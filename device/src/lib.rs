@@ -15,3 +15,7 @@ pub mod program;
 #[cfg(feature = "cli")]
 pub mod run;
 pub mod switch;
+
+// The tests of the engine share their random models with the integration tests and benches.
+#[cfg(test)]
+extern crate self as headroom_device;
