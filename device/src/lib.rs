@@ -1,6 +1,7 @@
 //! The elastic runtime of Headroom.
 #![cfg_attr(not(feature = "std"), no_std)]
 
+pub mod budget;
 #[cfg(feature = "std")]
 pub mod bundle;
 #[cfg(feature = "std")]
@@ -9,3 +10,8 @@ pub mod engine;
 pub mod images;
 #[cfg(feature = "std")]
 pub mod model;
+#[cfg(feature = "cli")]
+pub mod program;
+#[cfg(feature = "cli")]
+pub mod run;
+pub mod switch;

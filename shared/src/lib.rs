@@ -9,10 +9,14 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 
+pub mod board;
+#[cfg(feature = "std")]
+pub mod board_file;
 pub mod cost;
 pub mod fixed_capacity;
 pub mod ladder;
 pub mod origin;
+pub mod roofline;
 pub mod rung;
 pub mod shape;
 pub mod step;
@@ -23,9 +27,11 @@ pub mod units;
 #[cfg(test)]
 mod fixtures;
 
+pub use board::BoardProfile;
 pub use fixed_capacity::{List, Text};
 pub use ladder::{Ladder, LadderError, MAX_RUNGS};
 pub use origin::{Origin, Sourced};
+pub use roofline::{Prediction, Roofline, Work};
 pub use rung::Rung;
 pub use shape::{MlpKind, ModelShape, ShapeError};
 pub use step::{Step, StepKind};

@@ -47,7 +47,13 @@ impl Rung<'_> {
 
 fn measured_or_predicted<T>(measured: Option<T>, predicted: T) -> Sourced<T> {
     match measured {
-        Some(value) => Sourced { value, origin: Origin::Measured },
-        None => Sourced { value: predicted, origin: Origin::Estimated },
+        Some(value) => Sourced {
+            value,
+            origin: Origin::Measured,
+        },
+        None => Sourced {
+            value: predicted,
+            origin: Origin::Estimated,
+        },
     }
 }

@@ -25,15 +25,29 @@ pub(super) fn payload_of(bytes: &[u8]) -> Result<&[u8], StructureMapError> {
     if !MAGIC.starts_with(begins) {
         return Err(StructureMapError::NotAStructureMap);
     }
-    let truncated_header = StructureMapError::Truncated { expected: HEADER_BYTES as u64, found };
-    let Some((_, rest)) = bytes.split_first_chunk::<8>() else { return Err(truncated_header) };
-    let Some((version, rest)) = rest.split_first_chunk() else { return Err(truncated_header) };
+    let truncated_header = StructureMapError::Truncated {
+        expected: HEADER_BYTES as u64,
+        found,
+    };
+    let Some((_, rest)) = bytes.split_first_chunk::<8>() else {
+        return Err(truncated_header);
+    };
+    let Some((version, rest)) = rest.split_first_chunk() else {
+        return Err(truncated_header);
+    };
     let version = u32::from_le_bytes(*version);
     if version != FORMAT_VERSION {
-        return Err(StructureMapError::UnsupportedVersion { readable: FORMAT_VERSION, found: version });
+        return Err(StructureMapError::UnsupportedVersion {
+            readable: FORMAT_VERSION,
+            found: version,
+        });
     }
-    let Some((length, rest)) = rest.split_first_chunk() else { return Err(truncated_header) };
-    let Some((checksum, payload)) = rest.split_first_chunk() else { return Err(truncated_header) };
+    let Some((length, rest)) = rest.split_first_chunk() else {
+        return Err(truncated_header);
+    };
+    let Some((checksum, payload)) = rest.split_first_chunk() else {
+        return Err(truncated_header);
+    };
     let length = u32::from_le_bytes(*length);
     let expected = HEADER_BYTES as u64 + u64::from(length);
     if found < expected {

@@ -11,8 +11,8 @@
 //! ```
 //! The length and the checksum ([`crc::CRC_32_ISO_HDLC`]) are those of the
 //! stored payload bytes. The payload is one postcard value: integers above 8
-//! bits are variable-length, signed by no field, lists and texts begin with
-//! their length.
+//! bits are variable-length (7 bits a byte, low ones first), a list begins with
+//! its length, an `Option` with 0 or 1.
 //!
 //! | field | encoding |
 //! |---|---|
@@ -29,7 +29,25 @@
 //! ```text
 //! 48 45 41 44 52 4d 41 50   magic "HEADRMAP"
 //! 01 00 00 00               format version 1
-//! GOLDEN
+//! 52 00 00 00               82 bytes of payload
+//! 37 18 8c 8f               their CRC-32, 0x8f8c1837
+//! 01 02 04 0c               1 block, 2 heads, head dimension 4, 12 neurons
+//! 08 05 00 04               width 8, 5 tokens, plain MLP, 4 bytes per weight
+//! 00 00 01 00               nothing outside the blocks; floors: 1 head, 0 neurons
+//! ab ab ab ab ab ab ab ab   SHA-256 of the weights
+//! ab ab ab ab ab ab ab ab
+//! ab ab ab ab ab ab ab ab
+//! ab ab ab ab ab ab ab ab
+//! 02 00 01                  2 steps: block 0 loses neurons 8 to 11, then a head
+//! 02                        2 rungs
+//! 00 d0 14 d0 10            0 steps, 2640 MACs, 2128 bytes of weights
+//! 00 00 80 3f               fidelity 1.0
+//! e8 07 02 00 00            predicted 1000 ns and 2 µJ, nothing measured
+//! 01 00                     token schedule: no tokens merged in block 0
+//! 02 c8 0b 90 0a            2 steps, 1480 MACs, 1296 bytes of weights
+//! 00 00 00 3f               fidelity 0.5
+//! f4 03 01 01 d8 04 00      predicted 500 ns and 1 µJ, measured 600 ns
+//! 01 00                     token schedule
 //! ```
 //!
 //! # Reading
@@ -41,7 +59,7 @@
 //!
 //! # Sizes
 //! A map is its ranking plus a little: that of ViT-B/16 (12 blocks of 12 heads
-//! and 3072 neurons, 4,752 steps, 24 rungs) is SIZE bytes.
+//! and 3072 neurons, 4,752 steps, 24 rungs with measured figures) is 5,867 bytes.
 
 mod error;
 mod header;
@@ -53,7 +71,7 @@ pub use header::{FORMAT_VERSION, HEADER_BYTES, MAGIC};
 use crate::ladder::{Ladder, MAX_RUNGS};
 use crate::rung::Rung;
 use crate::shape::{MAX_BLOCKS, ModelShape, NEURON_QUANTUM};
-use crate::sub_network::{ReplayError, SubNetwork};
+use crate::sub_network::SubNetwork;
 use payload::Payload;
 
 /// Steps of the longest possible ranking: every quantum of the largest shape.
@@ -95,7 +113,12 @@ impl<'a> StructureMap<'a> {
         steps: &'a [u8],
         ladder: Ladder<'a>,
     ) -> Result<Self, StructureMapError> {
-        Self::checked(Payload { shape, weights_sha256, steps, ladder })
+        Self::checked(Payload {
+            shape,
+            weights_sha256,
+            steps,
+            ladder,
+        })
     }
 
     /// Reads a map in place.
@@ -121,8 +144,13 @@ impl<'a> StructureMap<'a> {
     /// [`encoded_bound`] is always enough.
     pub fn write(&self, buffer: &mut [u8]) -> Result<usize, StructureMapError> {
         let needed = HEADER_BYTES + payload::encoded_length(&self.payload);
-        let too_small = StructureMapError::BufferTooSmall { needed: needed as u64, found: buffer.len() as u64 };
-        let Some((header, rest)) = buffer[..].split_first_chunk_mut::<HEADER_BYTES>() else { return Err(too_small) };
+        let too_small = StructureMapError::BufferTooSmall {
+            needed: needed as u64,
+            found: buffer.len() as u64,
+        };
+        let Some((header, rest)) = buffer[..].split_first_chunk_mut::<HEADER_BYTES>() else {
+            return Err(too_small);
+        };
         if HEADER_BYTES + rest.len() < needed {
             return Err(too_small);
         }
@@ -162,12 +190,62 @@ impl<'a> StructureMap<'a> {
     }
 
     /// What is left after the first `steps` of the ranking, or after all of it
-    /// where it has fewer.
-    ///
-    /// # Errors
-    /// None for a map that was read or made by [`StructureMap::new`].
-    pub fn sub_network_after(&self, steps: usize) -> Result<SubNetwork, ReplayError> {
+    /// where it has fewer. Time O(steps).
+    #[must_use]
+    pub fn sub_network_after(&self, steps: usize) -> SubNetwork {
         let steps = &self.payload.steps[..steps.min(self.payload.steps.len())];
         SubNetwork::after(&self.payload.shape, steps)
+            .expect("the ranking was replayed when the map was made")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::vec;
+
+    use super::*;
+    use crate::{Energy, MlpKind, TimeSpan};
+
+    /// The largest value of every field, possible together or not.
+    #[test]
+    fn the_bound_is_what_the_largest_payload_needs() {
+        let rung = Rung {
+            steps: u32::MAX,
+            macs: u64::MAX,
+            weight_bytes: u64::MAX,
+            fidelity: f32::MAX,
+            predicted_latency: TimeSpan::from_nanoseconds(u64::MAX),
+            predicted_energy: Energy::from_microjoules(u64::MAX),
+            measured_latency: Some(TimeSpan::from_nanoseconds(u64::MAX)),
+            measured_energy: Some(Energy::from_microjoules(u64::MAX)),
+            token_schedule: &[u8::MAX; MAX_BLOCKS],
+        };
+        let shape = ModelShape {
+            blocks: u8::MAX,
+            heads: u8::MAX,
+            head_dim: u16::MAX,
+            neurons: u16::MAX,
+            embed_dim: u16::MAX,
+            tokens: u16::MAX,
+            mlp: MlpKind::Gated,
+            bytes_per_weight: u8::MAX,
+            outside_macs: u64::MAX,
+            outside_weight_bytes: u64::MAX,
+            floor_heads: u8::MAX,
+            floor_neurons: u16::MAX,
+        };
+        let ladder = Ladder::from_rungs(&[rung; MAX_RUNGS]).expect("as many as fit");
+        let steps = vec![0; MAX_STEPS];
+        let payload = Payload {
+            shape,
+            weights_sha256: [0; 32],
+            steps: &steps,
+            ladder,
+        };
+        assert_eq!(
+            HEADER_BYTES + payload::encoded_length(&payload),
+            MAX_ENCODED_BYTES
+        );
     }
 }
