@@ -10,4 +10,8 @@ pub mod engine;
 pub mod images;
 #[cfg(feature = "std")]
 pub mod model;
+#[cfg(feature = "cli")]
+pub mod program;
+#[cfg(feature = "cli")]
+pub mod run;
 pub mod switch;
