@@ -4,6 +4,7 @@
 //! sparsities and late in a search.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,14 +31,21 @@ pub struct Statistics {
     /// Sub-networks whose similarity was asked for: evaluations times sparsities.
     pub asked: usize,
     /// Sub-networks that were run over the calibration images.
-    pub forwards: usize,
+    pub embedded: usize,
 }
 
 impl Statistics {
     /// Sub-networks that the memo knew already.
     #[must_use]
     pub fn saved(&self) -> usize {
-        self.asked - self.forwards
+        self.asked - self.embedded
+    }
+}
+
+impl fmt::Display for Statistics {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (asked, embedded, saved) = (self.asked, self.embedded, self.saved());
+        write!(formatter, "{asked} sub-networks asked for, {embedded} run, {saved} saved by the memo")
     }
 }
 

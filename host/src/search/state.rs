@@ -82,7 +82,7 @@ impl<S: Strategy> State<S> {
     pub(super) fn record(&mut self, point: Vec<f64>, measured: Measured) -> f64 {
         let Measured { similarities, new } = measured;
         self.statistics.asked += similarities.len();
-        self.statistics.forwards += new.len();
+        self.statistics.embedded += new.len();
         self.memo.extend(new);
         let fitness = similarities.iter().sum::<f64>() / similarities.len() as f64;
         self.history.push(fitness);

@@ -61,7 +61,7 @@ fn equal_sub_networks_are_run_once_and_the_events_say_so() {
     let fitted = fitted.expect("runs");
     assert_eq!(fitted.statistics.asked, 2 * 120);
     assert!(fitted.statistics.saved() > 100, "{:?}", fitted.statistics);
-    assert_eq!(fitted.statistics.forwards, embedded);
+    assert_eq!(fitted.statistics.embedded, embedded);
     // One more for the dense model.
     assert_eq!(runner.run.len(), embedded + 1);
     runner.run.sort();
@@ -102,7 +102,7 @@ fn cut_anywhere_and_resumed_it_gives_the_same_bytes() {
     let whole = run(&model, &thirty(&NEVER, kept_at("whole", false))).expect("runs");
     let whole_bytes = std::fs::read(folder.path().join("whole")).expect("written");
     let mut cuts = 0;
-    for forwards in 1..=whole.statistics.forwards {
+    for forwards in 1..=whole.statistics.embedded {
         let flag = AtomicBool::new(false);
         let mut runner = model.interrupted(forwards, &flag);
         let name = format!("cut-{forwards}");
