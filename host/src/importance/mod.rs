@@ -14,6 +14,8 @@ mod estimate;
 pub mod loss;
 mod rows;
 mod sums;
+#[cfg(test)]
+mod tests;
 
 pub use error::ImportanceError;
 pub use estimate::{Options, estimate};
