@@ -100,6 +100,12 @@ impl BundleWriter {
         Ok(Self { destination: path, folder, parts: Vec::new() })
     }
 
+    /// The folder that the bundle is to become.
+    #[must_use]
+    pub fn destination(&self) -> &Path {
+        &self.destination
+    }
+
     /// The hidden folder that the parts are collected in.
     #[must_use]
     pub fn folder(&self) -> &Path {

@@ -1,15 +1,17 @@
 //! Images or synthetic frames through one rung, one result line each.
 
 use std::io::Write;
+use std::path::Path;
 use std::time::Instant;
 
 use headroom_shared::{Rung, StructureMap, SubNetwork};
 
 use super::output::{Line, OUTPUT_VERSION, top_classes};
 use super::{Arguments, RunError};
+use crate::budget::Budget;
 use crate::bundle::Bundle;
 use crate::engine::Workspace;
-use crate::images::{SyntheticFrames, decode, image_files, preprocess};
+use crate::images::{Preprocessor, RgbImage, decode_file, find_images};
 
 /// Classes that are printed where nothing else was asked for.
 const DEFAULT_TOP_K: usize = 5;
@@ -29,6 +31,7 @@ pub(super) fn run(bundle: &Bundle, arguments: &Arguments) -> Result<(), RunError
         index,
         rung: map.rungs()[index],
         sub_network,
+        preprocessor: Preprocessor::new(&bundle.description().image)?,
         top_k: (has_classes && !arguments.embedding).then(|| arguments.top_k.unwrap_or(DEFAULT_TOP_K)),
     };
     match (&arguments.input, arguments.synthetic) {
@@ -45,10 +48,7 @@ fn chosen_rung(map: &StructureMap<'_>, arguments: &Arguments) -> Result<usize, R
         return if found <= last { Ok(found) } else { Err(RunError::NoSuchRung { found, last }) };
     }
     let Some(budget) = arguments.macs else { return Ok(0) };
-    let budget = budget.of(rungs[0].macs);
-    // Falling MACs: the first that fits is the largest that fits.
-    let smallest = rungs[rungs.len() - 1].macs;
-    rungs.iter().position(|rung| rung.macs <= budget).ok_or(RunError::NothingFits { budget, smallest })
+    Ok(Budget { macs: Some(budget.of(rungs[0].macs)), ..Budget::default() }.choose(map)?)
 }
 
 struct Inference<'a> {
@@ -57,20 +57,24 @@ struct Inference<'a> {
     index: usize,
     rung: Rung<'a>,
     sub_network: SubNetwork,
+    preprocessor: Preprocessor,
     /// `None` prints embeddings.
     top_k: Option<usize>,
 }
 
 impl Inference<'_> {
     /// Unreadable images are reported on stderr and skipped; none readable is an error.
-    fn run_images(&mut self, path: &std::path::Path) -> Result<(), RunError> {
-        let input = &self.bundle.description().image;
+    fn run_images(&mut self, path: &Path) -> Result<(), RunError> {
+        let found = find_images(path)?;
+        for entry in &found.unreadable {
+            anstream::eprintln!("skipped: {entry}");
+        }
         let mut readable = 0u64;
-        for file in image_files(path)? {
-            match decode(&file) {
+        for file in &found.files {
+            match decode_file(file) {
                 Ok(image) => {
                     readable += 1;
-                    self.run_one(&file.display().to_string(), &preprocess(&image, input)?)?;
+                    self.run_one(&file.display().to_string(), &image)?;
                 }
                 Err(error) => anstream::eprintln!("skipped: {error}"),
             }
@@ -79,16 +83,17 @@ impl Inference<'_> {
     }
 
     fn run_synthetic(&mut self, count: u64) -> Result<(), RunError> {
-        let mut frames = SyntheticFrames::new(&self.bundle.description().image, 0);
-        for frame in 0..count {
-            self.run_one(&format!("synthetic:{frame}"), frames.next_frame())?;
+        let frames = super::synthetic_frames(self.bundle.description());
+        for (index, frame) in (0..count).zip(frames) {
+            self.run_one(&format!("synthetic:{index}"), &frame)?;
         }
         Ok(())
     }
 
-    fn run_one(&mut self, input: &str, pixels: &[f32]) -> Result<(), RunError> {
+    fn run_one(&mut self, input: &str, image: &RgbImage) -> Result<(), RunError> {
+        let pixels = self.preprocessor.evaluation(image)?;
         let start = Instant::now();
-        let output = self.bundle.vit().forward(&mut self.workspace, pixels, 1, &self.sub_network)?;
+        let output = self.bundle.vit().forward(&mut self.workspace, &pixels, 1, &self.sub_network)?;
         let milliseconds = start.elapsed().as_secs_f64() * 1e3;
         let labels = self.bundle.description().labels.as_deref();
         let line = Line {

@@ -11,9 +11,11 @@ pub use arguments::{Arguments, MacsBudget};
 
 use headroom_shared::{StructureMap, SubNetwork};
 
+use crate::budget::NothingFits;
 use crate::bundle::{Bundle, BundleError};
 use crate::engine::EngineError;
-use crate::images::ImageError;
+use crate::images::{PreprocessError, SearchError, SyntheticFrames};
+use crate::model::Description;
 
 /// Why `device-run` failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,14 +28,17 @@ pub enum RunError {
     #[error("there is no rung {found}: the ladder has rungs 0 to {last}")]
     NoSuchRung { found: usize, last: usize },
     /// No rung is small enough.
-    #[error("no rung fits {budget} multiply-accumulates: the smallest needs {smallest}")]
-    NothingFits { budget: u64, smallest: u64 },
+    #[error(transparent)]
+    NothingFits(#[from] NothingFits),
     /// The input holds no readable image.
     #[error("`{path}` holds no readable image")]
     NoImages { path: PathBuf },
-    /// The input cannot be read.
-    #[error("cannot read the images")]
-    Images(#[from] ImageError),
+    /// The input cannot be searched for images.
+    #[error(transparent)]
+    Search(#[from] SearchError),
+    /// An image cannot be made the model's input.
+    #[error("cannot preprocess the images")]
+    Preprocess(#[from] PreprocessError),
     /// Classes were asked for, and the model has no classifier.
     #[error("the model has no classifier")]
     NoClassifier,
@@ -57,7 +62,7 @@ impl RunError {
                 Some("copy the bundle again; a bundle must not be edited".into())
             }
             Self::NoClassifier => Some("leave --top-k away to get embeddings".into()),
-            Self::NothingFits { .. } => Some("`device-run --sweep` lists all rungs".into()),
+            Self::NothingFits(_) => Some("`device-run --sweep` lists all rungs".into()),
             _ => None,
         }
     }
@@ -80,4 +85,11 @@ pub fn run(arguments: &Arguments) -> Result<(), RunError> {
 /// The sub-network of every rung.
 fn sub_networks(map: &StructureMap<'_>) -> Vec<SubNetwork> {
     map.rungs().iter().map(|rung| map.sub_network_after(rung.steps as usize)).collect()
+}
+
+/// A made-up video of the model's input size.
+fn synthetic_frames(description: &Description) -> SyntheticFrames {
+    // Sides beyond 32 bits are refused with the bundle's description.
+    let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
+    SyntheticFrames::new(0, side(description.image.height), side(description.image.width))
 }

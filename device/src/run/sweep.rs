@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::RunError;
 use super::output::OUTPUT_VERSION;
 use crate::bundle::Bundle;
-use crate::images::SyntheticFrames;
+use crate::images::Preprocessor;
 
 /// One rung of the sweep.
 #[derive(Clone, Debug, Serialize)]
@@ -31,8 +31,8 @@ struct Line {
 pub(super) fn run(bundle: &Bundle, repetitions: u32, json: bool) -> Result<(), RunError> {
     let map = bundle.structure_map();
     let sub_networks: Vec<SubNetwork> = super::sub_networks(&map);
-    let mut frames = SyntheticFrames::new(&bundle.description().image, 0);
-    let frame = frames.next_frame().to_vec();
+    let frame = super::synthetic_frames(bundle.description()).frame(0);
+    let frame = Preprocessor::new(&bundle.description().image)?.evaluation(&frame)?;
     let mut workspace = bundle.vit().workspace(1);
     let mut times = vec![Vec::with_capacity(repetitions as usize); sub_networks.len()];
     // The first turn warms caches and is not counted.

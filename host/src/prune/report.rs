@@ -90,9 +90,9 @@ pub struct SearchReport {
     /// Sub-networks that were equal to an earlier one and not run again.
     pub saved_by_memo: usize,
     /// Fitness of the starting point.
-    pub first_fitness: f64,
+    pub first_fitness: Option<f64>,
     /// Fitness of the best.
-    pub best_fitness: f64,
+    pub best_fitness: Option<f64>,
 }
 
 /// One rung.
