@@ -46,6 +46,8 @@ pub enum DecodeError {
     EmptyFile,
     #[error("the content is not JPEG, PNG or WebP")]
     UnknownFormat,
+    #[error("the image has no pixels")]
+    NoPixels,
     #[error("it declares {width} x {height} pixels, more than the limit of {limit}")]
     TooManyPixels { width: u32, height: u32, limit: u64 },
     #[error("the JPEG file is cut off")]
@@ -81,6 +83,9 @@ pub fn decode_bytes(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
 
     let mut decoder = reader.into_decoder().map_err(decoder_error)?;
     let (width, height) = decoder.dimensions();
+    if width == 0 || height == 0 {
+        return Err(DecodeError::NoPixels);
+    }
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(DecodeError::TooManyPixels { width, height, limit: MAX_PIXELS });
     }
