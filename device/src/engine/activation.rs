@@ -75,7 +75,7 @@ fn half_error_function<S: Simd>(simd: S, x: S::Lanes) -> S::Lanes {
     ];
     const D: [f32; 6] = [
         1.198_610_1e-6,
-        7.289_571_4e-5,
+        7.289_572e-5,
         1.872_249e-3,
         2.852_765_3e-2,
         2.510_132_2e-1,

@@ -52,11 +52,7 @@ pub(super) fn write_row(matrix: &mut [PanelRow], rows: usize, row: usize, values
 /// Even parts keep the last part from being a sliver that wastes the registers.
 pub(super) fn even_parts(total: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
     let parts = total.div_ceil(most);
-    let (length, longer) = if parts == 0 {
-        (0, 0)
-    } else {
-        (total / parts, total % parts)
-    };
+    let (length, longer) = (total / parts.max(1), total % parts.max(1));
     (0..parts).map(move |part| {
         let first = part * length + part.min(longer);
         (first, length + usize::from(part < longer))

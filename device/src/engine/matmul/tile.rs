@@ -120,6 +120,10 @@ fn fill_rows<S: Simd, const PANELS: usize>(
 
 /// A tile of `ROWS` rows and `PANELS` panels, its sums in registers.
 #[inline(always)]
+#[allow(
+    clippy::needless_range_loop,
+    reason = "loops over constants are unrolled, so that sums become registers"
+)]
 fn multiply<S: Simd, const ROWS: usize, const PANELS: usize>(
     simd: S,
     tile: &mut Tile,
