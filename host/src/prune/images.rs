@@ -45,7 +45,7 @@ impl JobImages {
         let wanted = NonZeroUsize::new(limit + limit.min(FIDELITY_IMAGES)).unwrap_or(NonZeroUsize::MIN);
         let mut unreadable = 0;
         let mut tell = |event: CalibrationEvent| {
-            let CalibrationEvent::Skipped { path, reason } = event else { return };
+            let CalibrationEvent::Skipped { path, reason } = event;
             unreadable += 1;
             progress.note(&format!("skipped {}: {reason}", path.display()));
         };
