@@ -23,9 +23,8 @@ pub enum BoardFileError {
 /// # Errors
 /// If it is not a valid profile.
 pub fn parse(text: &str) -> Result<BoardProfile, BoardFileError> {
-    let profile: BoardProfile = toml::from_str(text).map_err(|error| BoardFileError::Form {
-        message: error.to_string(),
-    })?;
+    let profile: BoardProfile =
+        toml::from_str(text).map_err(|error| BoardFileError::Form { message: error.to_string() })?;
     profile.validate()?;
     Ok(profile)
 }

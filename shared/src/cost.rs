@@ -109,48 +109,25 @@ mod tests {
         let dense = SubNetwork::dense(&vit_b16());
         let attention = 4 * 768 * 768 + 2 * 197 * 768;
         let mlp = 2 * 768 * 3072;
-        assert_eq!(
-            macs(&vit_b16(), &dense),
-            12 * 197 * (attention + mlp) + vit_b16().outside_macs
-        );
+        assert_eq!(macs(&vit_b16(), &dense), 12 * 197 * (attention + mlp) + vit_b16().outside_macs);
         assert_eq!(weight_bytes(&vit_b16(), &dense), 86_567_656 * 2);
     }
 
     #[test]
     fn a_gated_mlp_has_three_matrices() {
-        let plain = ModelShape {
-            blocks: 1,
-            outside_macs: 0,
-            outside_weight_bytes: 0,
-            ..vit_b16()
-        };
-        let gated = ModelShape {
-            mlp: MlpKind::Gated,
-            ..plain
-        };
+        let plain = ModelShape { blocks: 1, outside_macs: 0, outside_weight_bytes: 0, ..vit_b16() };
+        let gated = ModelShape { mlp: MlpKind::Gated, ..plain };
         let dense = SubNetwork::dense(&plain);
-        assert_eq!(
-            macs(&gated, &dense) - macs(&plain, &dense),
-            197 * 768 * 3072
-        );
-        assert_eq!(
-            weight_bytes(&gated, &dense) - weight_bytes(&plain, &dense),
-            (768 * 3072 + 3072) * 2
-        );
+        assert_eq!(macs(&gated, &dense) - macs(&plain, &dense), 197 * 768 * 3072);
+        assert_eq!(weight_bytes(&gated, &dense) - weight_bytes(&plain, &dense), (768 * 3072 + 3072) * 2);
     }
 
     #[test]
     fn an_empty_block_costs_only_what_no_step_removes() {
-        let shape = ModelShape {
-            blocks: 1,
-            ..vit_b16()
-        };
+        let shape = ModelShape { blocks: 1, ..vit_b16() };
         let empty = SubNetwork::from_counts(&shape, &[(0, 0)]).expect("the floors are 0");
         assert_eq!(macs(&shape, &empty), shape.outside_macs);
-        assert_eq!(
-            weight_bytes(&shape, &empty),
-            shape.outside_weight_bytes + 6 * 768 * 2
-        );
+        assert_eq!(weight_bytes(&shape, &empty), shape.outside_weight_bytes + 6 * 768 * 2);
         assert_eq!(activation_bytes(&shape, &empty), 2 * 2 * 768 * 197 * 2);
     }
 
@@ -172,11 +149,7 @@ mod tests {
         };
         assert_eq!(largest.validate(), Ok(()));
         let dense = SubNetwork::dense(&largest);
-        for cost in [
-            macs(&largest, &dense),
-            weight_bytes(&largest, &dense),
-            activation_bytes(&largest, &dense),
-        ] {
+        for cost in [macs(&largest, &dense), weight_bytes(&largest, &dense), activation_bytes(&largest, &dense)] {
             assert!(cost < 1 << 59, "{cost}");
         }
     }

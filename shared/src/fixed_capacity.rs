@@ -31,9 +31,7 @@ impl<T, const N: usize> List<T, N> {
     /// # Errors
     /// If `N` values are there already.
     pub fn push(&mut self, value: T) -> Result<(), CapacityError> {
-        self.0
-            .push(value)
-            .map_err(|_| CapacityError { capacity: N })
+        self.0.push(value).map_err(|_| CapacityError { capacity: N })
     }
 }
 
@@ -85,9 +83,7 @@ impl<const N: usize> TryFrom<&str> for Text<N> {
     type Error = CapacityError;
 
     fn try_from(text: &str) -> Result<Self, CapacityError> {
-        heapless::String::try_from(text)
-            .map(Self)
-            .map_err(|_| CapacityError { capacity: N })
+        heapless::String::try_from(text).map(Self).map_err(|_| CapacityError { capacity: N })
     }
 }
 
@@ -108,10 +104,7 @@ mod tests {
         assert_eq!(list.push(2), Ok(()));
         assert_eq!(list.push(3), Err(CapacityError { capacity: 2 }));
         assert_eq!(&*list, &[1, 2]);
-        assert_eq!(
-            Text::<3>::try_from("Orin"),
-            Err(CapacityError { capacity: 3 })
-        );
+        assert_eq!(Text::<3>::try_from("Orin"), Err(CapacityError { capacity: 3 }));
         assert_eq!(Text::<4>::try_from("Orin").as_deref(), Ok("Orin"));
     }
 }

@@ -43,9 +43,7 @@ pub enum LadderError {
     WeightBytes { rung: u8, expected: u64, found: u64 },
     #[error("rung {rung}: fidelity {found}, expected a cosine from -1 to 1")]
     Fidelity { rung: u8, found: f32 },
-    #[error(
-        "rung {rung}: token schedule of {found} bytes, expected one for each of {expected} blocks"
-    )]
+    #[error("rung {rung}: token schedule of {found} bytes, expected one for each of {expected} blocks")]
     TokenScheduleLength { rung: u8, expected: u8, found: u32 },
     #[error("rung {rung}: merges tokens in block {block}, which this version cannot")]
     TokenMerging { rung: u8, block: u8 },
@@ -75,9 +73,7 @@ impl<'a> Ladder<'a> {
     /// # Errors
     /// If the ladder is full.
     pub fn push(&mut self, rung: Rung<'a>) -> Result<(), LadderError> {
-        self.0.push(rung).map_err(|_| LadderError::Full {
-            capacity: MAX_RUNGS as u8,
-        })
+        self.0.push(rung).map_err(|_| LadderError::Full { capacity: MAX_RUNGS as u8 })
     }
 
     /// All rungs, the dense one first.
@@ -123,52 +119,28 @@ impl<'a> Ladder<'a> {
 fn check_order(rung: u8, previous: Option<&Rung<'_>>, found: &Rung<'_>) -> Result<(), LadderError> {
     // NaN is in no range.
     if !(-1.0..=1.0).contains(&found.fidelity) {
-        return Err(LadderError::Fidelity {
-            rung,
-            found: found.fidelity,
-        });
+        return Err(LadderError::Fidelity { rung, found: found.fidelity });
     }
     let Some(previous) = previous else {
         return Ok(());
     };
     if found.steps <= previous.steps {
-        return Err(LadderError::StepsNotRising {
-            rung,
-            previous: previous.steps,
-            found: found.steps,
-        });
+        return Err(LadderError::StepsNotRising { rung, previous: previous.steps, found: found.steps });
     }
     if found.macs >= previous.macs {
-        return Err(LadderError::MacsNotFalling {
-            rung,
-            previous: previous.macs,
-            found: found.macs,
-        });
+        return Err(LadderError::MacsNotFalling { rung, previous: previous.macs, found: found.macs });
     }
     Ok(())
 }
 
-fn check_costs(
-    rung: u8,
-    found: &Rung<'_>,
-    shape: &ModelShape,
-    sub_network: &SubNetwork,
-) -> Result<(), LadderError> {
+fn check_costs(rung: u8, found: &Rung<'_>, shape: &ModelShape, sub_network: &SubNetwork) -> Result<(), LadderError> {
     let expected = cost::macs(shape, sub_network);
     if found.macs != expected {
-        return Err(LadderError::Macs {
-            rung,
-            expected,
-            found: found.macs,
-        });
+        return Err(LadderError::Macs { rung, expected, found: found.macs });
     }
     let expected = cost::weight_bytes(shape, sub_network);
     if found.weight_bytes != expected {
-        return Err(LadderError::WeightBytes {
-            rung,
-            expected,
-            found: found.weight_bytes,
-        });
+        return Err(LadderError::WeightBytes { rung, expected, found: found.weight_bytes });
     }
     Ok(())
 }
@@ -177,17 +149,10 @@ fn check_token_schedule(rung: u8, found: &Rung<'_>, shape: &ModelShape) -> Resul
     let schedule = found.token_schedule;
     if schedule.len() != usize::from(shape.blocks) {
         let length = u32::try_from(schedule.len()).unwrap_or(u32::MAX);
-        return Err(LadderError::TokenScheduleLength {
-            rung,
-            expected: shape.blocks,
-            found: length,
-        });
+        return Err(LadderError::TokenScheduleLength { rung, expected: shape.blocks, found: length });
     }
     match schedule.iter().position(|&merged| merged != 0) {
-        Some(block) => Err(LadderError::TokenMerging {
-            rung,
-            block: block as u8,
-        }),
+        Some(block) => Err(LadderError::TokenMerging { rung, block: block as u8 }),
         None => Ok(()),
     }
 }

@@ -70,8 +70,7 @@ impl Roofline {
         };
         let bandwidth = board.memory.bandwidth_bytes_per_second.value as f64;
         Self {
-            macs_per_second: operations_per_second as f64 / 2.0
-                * board.compute.effective_fraction.value,
+            macs_per_second: operations_per_second as f64 / 2.0 * board.compute.effective_fraction.value,
             bytes_per_second: bandwidth * board.memory.effective_fraction.value,
             overhead_seconds: board.compute.overhead.value.as_seconds(),
             idle_watts: board.power.idle.value.as_watts(),
@@ -89,11 +88,9 @@ impl Roofline {
         let compute = macs / self.macs_per_second;
         let memory = bytes / self.bytes_per_second;
         let latency = compute.max(memory) + self.overhead_seconds;
-        let energy =
-            self.idle_watts * latency + macs * self.joules_per_mac + bytes * self.joules_per_byte;
+        let energy = self.idle_watts * latency + macs * self.joules_per_mac + bytes * self.joules_per_byte;
         Prediction {
-            latency: TimeSpan::from_seconds(latency)
-                .unwrap_or(TimeSpan::from_nanoseconds(u64::MAX)),
+            latency: TimeSpan::from_seconds(latency).unwrap_or(TimeSpan::from_nanoseconds(u64::MAX)),
             energy: Energy::from_joules(energy).unwrap_or(Energy::from_microjoules(u64::MAX)),
         }
     }

@@ -47,13 +47,7 @@ impl Rung<'_> {
 
 fn measured_or_predicted<T>(measured: Option<T>, predicted: T) -> Sourced<T> {
     match measured {
-        Some(value) => Sourced {
-            value,
-            origin: Origin::Measured,
-        },
-        None => Sourced {
-            value: predicted,
-            origin: Origin::Estimated,
-        },
+        Some(value) => Sourced { value, origin: Origin::Measured },
+        None => Sourced { value: predicted, origin: Origin::Estimated },
     }
 }

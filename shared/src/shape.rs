@@ -58,12 +58,7 @@ pub struct ModelShape {
 #[non_exhaustive]
 pub enum ShapeError {
     #[error("model shape: {field} is {found}, expected {smallest} to {largest}")]
-    OutOfRange {
-        field: &'static str,
-        smallest: u64,
-        largest: u64,
-        found: u64,
-    },
+    OutOfRange { field: &'static str, smallest: u64, largest: u64, found: u64 },
     #[error("model shape: a weight has {found} bytes, expected 1, 2 or 4")]
     BytesPerWeight { found: u8 },
 }
@@ -80,32 +75,12 @@ impl ModelShape {
         in_range("head_dim", 1, u64::from(u16::MAX), u64::from(self.head_dim))?;
         in_range("heads * head_dim", 1, u64::from(MAX_ATTENTION_WIDTH), width)?;
         in_range("neurons", 1, u64::from(u16::MAX), u64::from(self.neurons))?;
-        in_range(
-            "embed_dim",
-            1,
-            u64::from(u16::MAX),
-            u64::from(self.embed_dim),
-        )?;
+        in_range("embed_dim", 1, u64::from(u16::MAX), u64::from(self.embed_dim))?;
         in_range("tokens", 1, u64::from(u16::MAX), u64::from(self.tokens))?;
         in_range("outside_macs", 0, MAX_OUTSIDE, self.outside_macs)?;
-        in_range(
-            "outside_weight_bytes",
-            0,
-            MAX_OUTSIDE,
-            self.outside_weight_bytes,
-        )?;
-        in_range(
-            "floor_heads",
-            0,
-            u64::from(self.heads),
-            u64::from(self.floor_heads),
-        )?;
-        in_range(
-            "floor_neurons",
-            0,
-            u64::from(self.neurons),
-            u64::from(self.floor_neurons),
-        )?;
+        in_range("outside_weight_bytes", 0, MAX_OUTSIDE, self.outside_weight_bytes)?;
+        in_range("floor_heads", 0, u64::from(self.heads), u64::from(self.floor_heads))?;
+        in_range("floor_neurons", 0, u64::from(self.neurons), u64::from(self.floor_neurons))?;
         match self.bytes_per_weight {
             1 | 2 | 4 => Ok(()),
             found => Err(ShapeError::BytesPerWeight { found }),
@@ -123,21 +98,11 @@ impl ModelShape {
     }
 }
 
-fn in_range(
-    field: &'static str,
-    smallest: u64,
-    largest: u64,
-    found: u64,
-) -> Result<(), ShapeError> {
+fn in_range(field: &'static str, smallest: u64, largest: u64, found: u64) -> Result<(), ShapeError> {
     if (smallest..=largest).contains(&found) {
         Ok(())
     } else {
-        Err(ShapeError::OutOfRange {
-            field,
-            smallest,
-            largest,
-            found,
-        })
+        Err(ShapeError::OutOfRange { field, smallest, largest, found })
     }
 }
 
@@ -154,14 +119,7 @@ mod tests {
 
     #[test]
     fn floors_inside_a_group_keep_the_group() {
-        let shape = ModelShape {
-            neurons: 20,
-            floor_neurons: 9,
-            heads: 3,
-            floor_heads: 1,
-            blocks: 2,
-            ..vit_b16()
-        };
+        let shape = ModelShape { neurons: 20, floor_neurons: 9, heads: 3, floor_heads: 1, blocks: 2, ..vit_b16() };
         // Groups 0..8, 8..16, 16..20; 9 neurons need the first two.
         assert_eq!(shape.removable_steps(), 2 * (1 + 2));
     }
@@ -172,96 +130,20 @@ mod tests {
             Err(ShapeError::OutOfRange { field, .. }) => field,
             other => panic!("{other:?}"),
         };
+        assert_eq!(out_of_range(ModelShape { blocks: 0, ..vit_b16() }), "blocks");
+        assert_eq!(out_of_range(ModelShape { blocks: 65, ..vit_b16() }), "blocks");
+        assert_eq!(out_of_range(ModelShape { heads: 0, ..vit_b16() }), "heads");
+        assert_eq!(out_of_range(ModelShape { head_dim: 0, ..vit_b16() }), "head_dim");
+        assert_eq!(out_of_range(ModelShape { head_dim: 60_000, ..vit_b16() }), "heads * head_dim");
+        assert_eq!(out_of_range(ModelShape { neurons: 0, ..vit_b16() }), "neurons");
+        assert_eq!(out_of_range(ModelShape { embed_dim: 0, ..vit_b16() }), "embed_dim");
+        assert_eq!(out_of_range(ModelShape { tokens: 0, ..vit_b16() }), "tokens");
+        assert_eq!(out_of_range(ModelShape { outside_macs: u64::MAX, ..vit_b16() }), "outside_macs");
+        assert_eq!(out_of_range(ModelShape { outside_weight_bytes: u64::MAX, ..vit_b16() }), "outside_weight_bytes");
+        assert_eq!(out_of_range(ModelShape { floor_heads: 13, ..vit_b16() }), "floor_heads");
+        assert_eq!(out_of_range(ModelShape { floor_neurons: 3073, ..vit_b16() }), "floor_neurons");
         assert_eq!(
-            out_of_range(ModelShape {
-                blocks: 0,
-                ..vit_b16()
-            }),
-            "blocks"
-        );
-        assert_eq!(
-            out_of_range(ModelShape {
-                blocks: 65,
-                ..vit_b16()
-            }),
-            "blocks"
-        );
-        assert_eq!(
-            out_of_range(ModelShape {
-                heads: 0,
-                ..vit_b16()
-            }),
-            "heads"
-        );
-        assert_eq!(
-            out_of_range(ModelShape {
-                head_dim: 0,
-                ..vit_b16()
-            }),
-            "head_dim"
-        );
-        assert_eq!(
-            out_of_range(ModelShape {
-                head_dim: 60_000,
-                ..vit_b16()
-            }),
-            "heads * head_dim"
-        );
-        assert_eq!(
-            out_of_range(ModelShape {
-                neurons: 0,
-                ..vit_b16()
-            }),
-            "neurons"
-        );
-        assert_eq!(
-            out_of_range(ModelShape {
-                embed_dim: 0,
-                ..vit_b16()
-            }),
-            "embed_dim"
-        );
-        assert_eq!(
-            out_of_range(ModelShape {
-                tokens: 0,
-                ..vit_b16()
-            }),
-            "tokens"
-        );
-        assert_eq!(
-            out_of_range(ModelShape {
-                outside_macs: u64::MAX,
-                ..vit_b16()
-            }),
-            "outside_macs"
-        );
-        assert_eq!(
-            out_of_range(ModelShape {
-                outside_weight_bytes: u64::MAX,
-                ..vit_b16()
-            }),
-            "outside_weight_bytes"
-        );
-        assert_eq!(
-            out_of_range(ModelShape {
-                floor_heads: 13,
-                ..vit_b16()
-            }),
-            "floor_heads"
-        );
-        assert_eq!(
-            out_of_range(ModelShape {
-                floor_neurons: 3073,
-                ..vit_b16()
-            }),
-            "floor_neurons"
-        );
-        assert_eq!(
-            ModelShape {
-                bytes_per_weight: 3,
-                ..vit_b16()
-            }
-            .validate(),
+            ModelShape { bytes_per_weight: 3, ..vit_b16() }.validate(),
             Err(ShapeError::BytesPerWeight { found: 3 })
         );
     }

@@ -46,14 +46,7 @@ impl Step {
     /// A step of `block`; `None` from [`MAX_BLOCKS`] on.
     #[must_use]
     pub fn new(block: usize, kind: StepKind) -> Option<Self> {
-        if block < MAX_BLOCKS {
-            Some(Self {
-                block: block as u8,
-                kind,
-            })
-        } else {
-            None
-        }
+        if block < MAX_BLOCKS { Some(Self { block: block as u8, kind }) } else { None }
     }
 
     /// The block that loses the quantum.
@@ -88,10 +81,7 @@ impl Step {
             1 => StepKind::Head,
             kind => return Err(UnsupportedStepKind { kind }),
         };
-        Ok(Self {
-            block: byte >> 2,
-            kind,
-        })
+        Ok(Self { block: byte >> 2, kind })
     }
 }
 
@@ -111,9 +101,6 @@ mod tests {
             }
         }
         assert_eq!(Step::new(MAX_BLOCKS, StepKind::Head), None);
-        assert_eq!(
-            Step::new(11, StepKind::Head).map(Step::to_byte),
-            Some(0b0010_1101)
-        );
+        assert_eq!(Step::new(11, StepKind::Head).map(Step::to_byte), Some(0b0010_1101));
     }
 }

@@ -51,19 +51,9 @@ pub enum CountsError {
     #[error("counts of {found} blocks, expected {expected}")]
     Blocks { expected: usize, found: usize },
     #[error("block {block}: {found} heads, expected {fewest} to {most}")]
-    Heads {
-        block: usize,
-        fewest: usize,
-        most: usize,
-        found: usize,
-    },
+    Heads { block: usize, fewest: usize, most: usize, found: usize },
     #[error("block {block}: {found} neurons, expected {fewest} to {most}")]
-    Neurons {
-        block: usize,
-        fewest: usize,
-        most: usize,
-        found: usize,
-    },
+    Neurons { block: usize, fewest: usize, most: usize, found: usize },
 }
 
 /// Heads and neurons kept in each block; both are prefixes of the permuted weights.
@@ -79,11 +69,7 @@ impl SubNetwork {
     /// ([`ModelShape::validate`]).
     #[must_use]
     pub fn dense(shape: &ModelShape) -> Self {
-        Self {
-            blocks: shape.blocks,
-            heads: [shape.heads; MAX_BLOCKS],
-            neurons: [shape.neurons; MAX_BLOCKS],
-        }
+        Self { blocks: shape.blocks, heads: [shape.heads; MAX_BLOCKS], neurons: [shape.neurons; MAX_BLOCKS] }
     }
 
     /// What is left of `shape` after the first removals of a ranking, given as
@@ -96,14 +82,11 @@ impl SubNetwork {
         let mut sub_network = Self::dense(shape);
         for (at, &byte) in steps.iter().enumerate() {
             let at = u32::try_from(at).unwrap_or(u32::MAX);
-            let step =
-                Step::from_byte(byte).map_err(|UnsupportedStepKind { kind }| ReplayError {
-                    at,
-                    reason: StepError::UnsupportedKind { kind },
-                })?;
-            sub_network
-                .remove(shape, step)
-                .map_err(|reason| ReplayError { at, reason })?;
+            let step = Step::from_byte(byte).map_err(|UnsupportedStepKind { kind }| ReplayError {
+                at,
+                reason: StepError::UnsupportedKind { kind },
+            })?;
+            sub_network.remove(shape, step).map_err(|reason| ReplayError { at, reason })?;
         }
         Ok(sub_network)
     }
@@ -116,30 +99,17 @@ impl SubNetwork {
     pub fn from_counts(shape: &ModelShape, counts: &[(usize, usize)]) -> Result<Self, CountsError> {
         let mut sub_network = Self::dense(shape);
         if counts.len() != sub_network.blocks() {
-            return Err(CountsError::Blocks {
-                expected: sub_network.blocks(),
-                found: counts.len(),
-            });
+            return Err(CountsError::Blocks { expected: sub_network.blocks(), found: counts.len() });
         }
         for (block, &(heads, neurons)) in counts.iter().enumerate() {
             let (fewest, most) = (usize::from(shape.floor_heads), usize::from(shape.heads));
             if !(fewest..=most).contains(&heads) {
-                return Err(CountsError::Heads {
-                    block,
-                    fewest,
-                    most,
-                    found: heads,
-                });
+                return Err(CountsError::Heads { block, fewest, most, found: heads });
             }
             sub_network.heads[block] = heads as u8;
             let (fewest, most) = (usize::from(shape.floor_neurons), usize::from(shape.neurons));
             if !(fewest..=most).contains(&neurons) {
-                return Err(CountsError::Neurons {
-                    block,
-                    fewest,
-                    most,
-                    found: neurons,
-                });
+                return Err(CountsError::Neurons { block, fewest, most, found: neurons });
             }
             sub_network.neurons[block] = neurons as u16;
         }
@@ -154,18 +124,12 @@ impl SubNetwork {
     pub fn remove(&mut self, shape: &ModelShape, step: Step) -> Result<(), StepError> {
         let block = step.block();
         if block >= self.blocks() {
-            return Err(StepError::BlockOutOfRange {
-                block: block as u8,
-                blocks: self.blocks,
-            });
+            return Err(StepError::BlockOutOfRange { block: block as u8, blocks: self.blocks });
         }
         match step.kind() {
             StepKind::Head => {
                 if self.heads[block] <= shape.floor_heads {
-                    return Err(StepError::HeadsBelowFloor {
-                        block: block as u8,
-                        floor: shape.floor_heads,
-                    });
+                    return Err(StepError::HeadsBelowFloor { block: block as u8, floor: shape.floor_heads });
                 }
                 self.heads[block] -= 1;
             }
@@ -173,10 +137,7 @@ impl SubNetwork {
                 let before = self.neurons[block];
                 let after = before.saturating_sub(1) / NEURON_QUANTUM * NEURON_QUANTUM;
                 if before == 0 || after < shape.floor_neurons {
-                    return Err(StepError::NeuronsBelowFloor {
-                        block: block as u8,
-                        floor: shape.floor_neurons,
-                    });
+                    return Err(StepError::NeuronsBelowFloor { block: block as u8, floor: shape.floor_neurons });
                 }
                 self.neurons[block] = after;
             }
@@ -242,14 +203,7 @@ mod tests {
     use crate::fixtures::vit_b16;
 
     fn tiny() -> ModelShape {
-        ModelShape {
-            blocks: 2,
-            heads: 3,
-            neurons: 20,
-            floor_heads: 1,
-            floor_neurons: 8,
-            ..vit_b16()
-        }
+        ModelShape { blocks: 2, heads: 3, neurons: 20, floor_heads: 1, floor_neurons: 8, ..vit_b16() }
     }
 
     fn byte(block: usize, kind: StepKind) -> u8 {
@@ -269,70 +223,28 @@ mod tests {
 
     #[test]
     fn a_step_changes_one_count_of_one_block() {
-        let left = SubNetwork::after(
-            &tiny(),
-            &[byte(1, StepKind::Head), byte(0, StepKind::Neurons)],
-        )
-        .expect("valid");
+        let left = SubNetwork::after(&tiny(), &[byte(1, StepKind::Head), byte(0, StepKind::Neurons)]).expect("valid");
         assert_eq!(left.to_string(), "3x16 2x20");
-        assert_eq!(
-            SubNetwork::from_counts(&tiny(), &[(3, 16), (2, 20)]),
-            Ok(left)
-        );
+        assert_eq!(SubNetwork::from_counts(&tiny(), &[(3, 16), (2, 20)]), Ok(left));
     }
 
     #[test]
     fn refuses_what_the_shape_does_not_have() {
-        let refused =
-            |steps: &[u8]| SubNetwork::after(&tiny(), steps).map_err(|error| error.reason);
-        assert_eq!(
-            refused(&[byte(2, StepKind::Head)]),
-            Err(StepError::BlockOutOfRange {
-                block: 2,
-                blocks: 2
-            })
-        );
-        assert_eq!(
-            refused(&[0b10]),
-            Err(StepError::UnsupportedKind { kind: 2 })
-        );
-        assert_eq!(
-            refused(&[0b11]),
-            Err(StepError::UnsupportedKind { kind: 3 })
-        );
-        assert_eq!(
-            refused(&[byte(0, StepKind::Head); 3]),
-            Err(StepError::HeadsBelowFloor { block: 0, floor: 1 })
-        );
+        let refused = |steps: &[u8]| SubNetwork::after(&tiny(), steps).map_err(|error| error.reason);
+        assert_eq!(refused(&[byte(2, StepKind::Head)]), Err(StepError::BlockOutOfRange { block: 2, blocks: 2 }));
+        assert_eq!(refused(&[0b10]), Err(StepError::UnsupportedKind { kind: 2 }));
+        assert_eq!(refused(&[0b11]), Err(StepError::UnsupportedKind { kind: 3 }));
+        assert_eq!(refused(&[byte(0, StepKind::Head); 3]), Err(StepError::HeadsBelowFloor { block: 0, floor: 1 }));
     }
 
     #[test]
     fn refuses_counts_out_of_range() {
         let refused = |counts: &[(usize, usize)]| SubNetwork::from_counts(&tiny(), counts);
-        assert_eq!(
-            refused(&[(3, 20)]),
-            Err(CountsError::Blocks {
-                expected: 2,
-                found: 1
-            })
-        );
-        assert_eq!(
-            refused(&[(3, 20), (0, 20)]),
-            Err(CountsError::Heads {
-                block: 1,
-                fewest: 1,
-                most: 3,
-                found: 0
-            })
-        );
+        assert_eq!(refused(&[(3, 20)]), Err(CountsError::Blocks { expected: 2, found: 1 }));
+        assert_eq!(refused(&[(3, 20), (0, 20)]), Err(CountsError::Heads { block: 1, fewest: 1, most: 3, found: 0 }));
         assert_eq!(
             refused(&[(3, 21), (3, 20)]),
-            Err(CountsError::Neurons {
-                block: 0,
-                fewest: 8,
-                most: 20,
-                found: 21
-            })
+            Err(CountsError::Neurons { block: 0, fewest: 8, most: 20, found: 21 })
         );
     }
 }

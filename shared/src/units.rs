@@ -129,9 +129,7 @@ impl Energy {
         // µJ / ns = kW = 1e6 mW.
         let milliwatts = (u128::from(self.0) * 1_000_000).checked_div(u128::from(time.0))?;
         let exact = milliwatts * u128::from(time.0) == u128::from(self.0) * 1_000_000;
-        u32::try_from(milliwatts + u128::from(!exact))
-            .ok()
-            .map(Power)
+        u32::try_from(milliwatts + u128::from(!exact)).ok().map(Power)
     }
 }
 
@@ -172,11 +170,7 @@ fn rounded_up(value: f64) -> Option<u64> {
     }
     let floor = value as u64;
     // `f64::ceil` needs std.
-    if (floor as f64) < value {
-        floor.checked_add(1)
-    } else {
-        Some(floor)
-    }
+    if (floor as f64) < value { floor.checked_add(1) } else { Some(floor) }
 }
 
 #[cfg(test)]
@@ -188,56 +182,29 @@ mod tests {
 
     #[test]
     fn show_the_everyday_unit() {
-        assert_eq!(
-            format!("{}", Temperature::from_millidegrees(-1_250)),
-            "-1.250 °C"
-        );
+        assert_eq!(format!("{}", Temperature::from_millidegrees(-1_250)), "-1.250 °C");
         assert_eq!(format!("{}", Power::from_milliwatts(15_000)), "15.000 W");
         assert_eq!(format!("{:.1}", Energy::from_microjoules(8_160)), "8.2 mJ");
-        assert_eq!(
-            format!("{}", TimeSpan::from_nanoseconds(6_329_114)),
-            "6.329 ms"
-        );
-        assert_eq!(
-            format!("{:.0}", Frequency::from_hertz(1_020_000_000)),
-            "1020 MHz"
-        );
+        assert_eq!(format!("{}", TimeSpan::from_nanoseconds(6_329_114)), "6.329 ms");
+        assert_eq!(format!("{:.0}", Frequency::from_hertz(1_020_000_000)), "1020 MHz");
     }
 
     #[test]
     fn round_costs_up_and_refuse_what_is_no_number() {
-        assert_eq!(
-            TimeSpan::from_seconds(1.5e-9),
-            Some(TimeSpan::from_nanoseconds(2))
-        );
-        assert_eq!(
-            TimeSpan::from_seconds(2e-9),
-            Some(TimeSpan::from_nanoseconds(2))
-        );
-        assert_eq!(
-            TimeSpan::from_seconds(0.0),
-            Some(TimeSpan::from_nanoseconds(0))
-        );
+        assert_eq!(TimeSpan::from_seconds(1.5e-9), Some(TimeSpan::from_nanoseconds(2)));
+        assert_eq!(TimeSpan::from_seconds(2e-9), Some(TimeSpan::from_nanoseconds(2)));
+        assert_eq!(TimeSpan::from_seconds(0.0), Some(TimeSpan::from_nanoseconds(0)));
         for bad in [f64::NAN, f64::INFINITY, -1e-9, 1e30] {
             assert_eq!(TimeSpan::from_seconds(bad), None, "{bad}");
             assert_eq!(Energy::from_joules(bad), None, "{bad}");
         }
-        assert_eq!(
-            Energy::from_joules(0.000_000_1),
-            Some(Energy::from_microjoules(1))
-        );
+        assert_eq!(Energy::from_joules(0.000_000_1), Some(Energy::from_microjoules(1)));
     }
 
     #[test]
     fn overflow_is_none() {
-        assert_eq!(
-            Power::from_milliwatts(1).checked_sub(Power::from_milliwatts(2)),
-            None
-        );
-        assert_eq!(
-            Temperature::from_millidegrees(i32::MAX).checked_add(Temperature::from_millidegrees(1)),
-            None
-        );
+        assert_eq!(Power::from_milliwatts(1).checked_sub(Power::from_milliwatts(2)), None);
+        assert_eq!(Temperature::from_millidegrees(i32::MAX).checked_add(Temperature::from_millidegrees(1)), None);
         assert_eq!(TimeSpan::from_microseconds(u64::MAX), None);
         assert_eq!(Frequency::from_megahertz(u64::MAX), None);
         assert_eq!(
@@ -258,13 +225,7 @@ mod tests {
             Energy::from_microjoules(1).over(TimeSpan::from_nanoseconds(3)),
             Some(Power::from_milliwatts(333_334))
         );
-        assert_eq!(
-            Energy::from_microjoules(u64::MAX).over(TimeSpan::from_nanoseconds(1)),
-            None
-        );
-        assert_eq!(
-            Power::from_milliwatts(1).during(TimeSpan::from_nanoseconds(1)),
-            Energy::from_microjoules(1)
-        );
+        assert_eq!(Energy::from_microjoules(u64::MAX).over(TimeSpan::from_nanoseconds(1)), None);
+        assert_eq!(Power::from_milliwatts(1).during(TimeSpan::from_nanoseconds(1)), Energy::from_microjoules(1));
     }
 }

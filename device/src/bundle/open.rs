@@ -42,9 +42,11 @@ impl Bundle {
         let board = String::from_utf8(take(BOARD_FILE)?).map_err(|error| BundleError::Board(error.into()))?;
         headroom_shared::board_file::parse(&board).map_err(|error| BundleError::Board(error.into()))?;
 
-        let map = StructureMap::read(&structure_map)?;
-        check_weights_hash(&map, &manifest)?;
-        check_agreement(&map, &description)?;
+        {
+            let map = StructureMap::read(&structure_map)?;
+            check_weights_hash(&map, &manifest)?;
+            check_agreement(&map, &description)?;
+        }
         let weights = Weights::from_safetensors(&weights_file)?;
         drop(weights_file);
         let vit = ElasticVit::new(&description, &weights)?;

@@ -192,4 +192,46 @@ mod tests {
             assert_eq!(resample(&patches, (3, 4), (3, 4), 2, resampling), patches);
         }
     }
+
+    /// `torch.nn.functional.interpolate` (2.15) of `sin(0..12)` from 3x4 to 5x2 in float64.
+    #[test]
+    fn resampling_equals_pytorch() {
+        let patches: Vec<f32> = (0..12).map(|value| f64::from(value).sin() as f32).collect();
+        let plain = [
+            0.5426273967041889,
+            0.5583589294214767,
+            -0.22722949845894896,
+            0.5035027959920642,
+            -0.9215673327790532,
+            0.25248949805345156,
+            0.029954289230926502,
+            -0.44945365949959704,
+            0.9547230565113586,
+            -0.968600537272765,
+        ];
+        let antialias = [
+            0.5904028851161555,
+            0.6200913305634915,
+            -0.04377212210069663,
+            0.4436079836599161,
+            -0.8448826458802742,
+            0.08641657293489735,
+            0.0430802425312099,
+            -0.44353721659946066,
+            0.7249896899565896,
+            -0.7546327594306484,
+        ];
+        for (resampling, expected) in [
+            (PositionResampling::Bicubic, plain),
+            (PositionResampling::BicubicAntialias, antialias),
+        ] {
+            let found = resample(&patches, (3, 4), (5, 2), 1, resampling);
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(
+                    (f64::from(*found) - expected).abs() < 1e-6,
+                    "{resampling:?}: {found} for {expected}"
+                );
+            }
+        }
+    }
 }

@@ -54,6 +54,19 @@ impl ImageFolder {
         Ok(folder)
     }
 
+    /// Divides the chosen images into `count` and the others, so that every
+    /// part of the folder keeps its share of both.
+    #[must_use]
+    pub fn split(self, count: usize) -> (Self, Self) {
+        let all = self.runs.len();
+        let first_has = |index: usize| (index + 1) * count / all > index * count / all;
+        let (mut first, mut others) = (Vec::new(), Vec::new());
+        for (index, run) in self.runs.into_iter().enumerate() {
+            if first_has(index) { first.push(run) } else { others.push(run) }
+        }
+        (Self { files: self.files.clone(), runs: first }, Self { files: self.files, runs: others })
+    }
+
     /// The number of chosen images, unreadable ones included.
     #[must_use]
     pub fn count(&self) -> usize {

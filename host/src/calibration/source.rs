@@ -51,6 +51,26 @@ impl ImageSource {
         Ok(Self::Procedural(ProceduralImages::new(seed, count, height, width)))
     }
 
+    /// The first `count` images of a fair division, which takes its images
+    /// evenly from all parts of a folder, and the others, if there are any.
+    #[must_use]
+    pub fn split(self, count: usize) -> (Self, Option<Self>) {
+        let others = self.count().saturating_sub(count);
+        if others == 0 {
+            return (self, None);
+        }
+        match self {
+            Self::Folder(folder) => {
+                let (chosen, others) = folder.split(count);
+                (Self::Folder(chosen), Some(Self::Folder(others)))
+            }
+            Self::Procedural(images) => {
+                let (chosen, others) = images.split(count);
+                (Self::Procedural(chosen), others.map(Self::Procedural))
+            }
+        }
+    }
+
     /// The number of images, unreadable ones included.
     #[must_use]
     pub fn count(&self) -> usize {

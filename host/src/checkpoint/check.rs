@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use headroom_device::model::Description;
 use headroom_device::model::description::{Head, LayerNorm, Linear, Mlp, Pooling, Position, TensorRef};
 
+use safetensors::Dtype;
+
 use super::error::CheckpointError;
 use super::families::Finding;
 use super::tensors::TensorStore;
 
 /// # Errors
-/// The first tensor that is missing, has another shape, or has no place in the family.
+/// The first tensor that is missing, has another shape or type, or has no place in the family.
 pub(super) fn check(finding: &Finding, tensors: &TensorStore) -> Result<(), CheckpointError> {
     let description = &finding.description;
     let named = Named::of(description, tensors, finding.classes);
@@ -28,6 +30,9 @@ pub(super) fn check(finding: &Finding, tensors: &TensorStore) -> Result<(), Chec
         let Some(info) = tensors.info(name) else {
             return Err(CheckpointError::MissingTensor { family: description.family.clone(), name: name.clone() });
         };
+        if !matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            return Err(CheckpointError::UnsupportedDtype { name: name.clone(), found: info.dtype });
+        }
         let mut expected = shape.clone();
         expected[0] = rows[name.as_str()];
         let fits = if *flat {
@@ -41,10 +46,9 @@ pub(super) fn check(finding: &Finding, tensors: &TensorStore) -> Result<(), Chec
     }
     let stranger = tensors.iter().find(|(name, _)| !rows.contains_key(name) && !(finding.without_effect)(name));
     match stranger {
-        Some((name, _)) => Err(CheckpointError::UnexpectedTensor {
-            family: description.family.clone(),
-            name: name.to_owned(),
-        }),
+        Some((name, _)) => {
+            Err(CheckpointError::UnexpectedTensor { family: description.family.clone(), name: name.to_owned() })
+        }
         None => Ok(()),
     }
 }

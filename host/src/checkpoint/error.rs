@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use safetensors::Dtype;
 
+use super::permute::PermutationError;
+
 /// Why a checkpoint could not be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
     /// The file system said no.
-    #[error("cannot {operation} {}: {source}", path.display())]
+    #[error("cannot {operation} `{}`", path.display())]
     Io { operation: &'static str, path: PathBuf, source: io::Error },
     /// Nothing that could be a checkpoint is at the path.
     #[error("no checkpoint at {}: {found}; expected {expected}", path.display())]
@@ -31,7 +33,7 @@ pub enum CheckpointError {
     #[error("unsupported model: {seen}; supported are {supported}; {needed}")]
     Unsupported { seen: String, supported: String, needed: String },
     /// Tensors do not tell the number of heads, and no config does either.
-    #[error("{seen} does not say how many attention heads a block has; give it with --heads (it divides {embed_dim})")]
+    #[error("{seen} does not tell how many attention heads a block has")]
     UnknownHeads { seen: String, embed_dim: usize },
     /// The number of heads does not divide the width.
     #[error("{heads} attention heads do not divide the width {width} of `{name}`")]
@@ -56,4 +58,26 @@ pub enum CheckpointError {
     /// The tensor is stored in a type that is not widened to f32.
     #[error("tensor `{name}` is stored as {found:?}; expected F32, F16 or BF16")]
     UnsupportedDtype { name: String, found: Dtype },
+    /// The permutation does not fit the model.
+    #[error(transparent)]
+    Permutation(#[from] PermutationError),
+}
+
+impl CheckpointError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownHeads { embed_dim, .. } => {
+                Some(format!("say how many heads a block has with --heads; it divides {embed_dim}"))
+            }
+            Self::ImageSize { height, width, patch } => {
+                let nearest = |side: usize| (side.max(*patch) + patch / 2) / patch * patch;
+                Some(format!("the nearest size that fits is {}x{}", nearest(*height), nearest(*width)))
+            }
+            Self::MissingShard { .. } => Some("download the checkpoint again, with all of its files".to_owned()),
+            Self::MalformedWeights { .. } => Some("the file may be damaged or cut off: download it again".to_owned()),
+            _ => None,
+        }
+    }
 }

@@ -14,18 +14,23 @@ mod check;
 mod config;
 mod error;
 mod families;
+mod permute;
 mod recognise;
 mod safetensors_file;
 mod source;
 mod tensors;
+mod write;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use headroom_device::model::description::Mlp;
 use headroom_device::model::{Description, Weights};
+use safetensors::Dtype;
 
 pub use error::CheckpointError;
+pub use permute::{BlockOrder, Permutation, PermutationError};
 pub use tensors::{TensorInfo, TensorStore};
 
 use check::Named;
@@ -50,6 +55,7 @@ pub struct Checkpoint {
     /// What the user should know: what was assumed, chosen or left aside.
     pub notes: Vec<String>,
     tensors: TensorStore,
+    config: Option<String>,
 }
 
 impl Checkpoint {
@@ -86,7 +92,7 @@ impl Checkpoint {
 
     fn understand(source: Source, options: &OpenOptions) -> Result<Self, CheckpointError> {
         let Source { tensors, config, preprocessor } = source;
-        let (family, prefix) = recognise::recognise(&tensors)?;
+        let (family, prefix) = recognise::recognise(&tensors, config.as_ref())?;
         let evidence = Evidence {
             tensors: &tensors,
             prefix: &prefix,
@@ -98,13 +104,32 @@ impl Checkpoint {
         check::check(&finding, &tensors)?;
 
         set_image_size(&mut finding, options.image_size)?;
-        Ok(Self { description: finding.description, notes: finding.notes, tensors })
+        let config = config.map(|document| document.text);
+        Ok(Self { description: finding.description, notes: finding.notes, tensors, config })
+    }
+
+    /// The text of the config beside the weights, where there is one.
+    #[must_use]
+    pub fn config(&self) -> Option<&str> {
+        self.config.as_deref()
     }
 
     /// The tensors of the files, named or not.
     #[must_use]
     pub fn tensors(&self) -> &TensorStore {
         &self.tensors
+    }
+
+    /// Bytes of one stored weight, as the first block's MLP has them.
+    #[must_use]
+    pub fn bytes_per_weight(&self) -> u8 {
+        let down = self.description.blocks.first().map(|block| match &block.mlp {
+            Mlp::Plain { down, .. } | Mlp::Gated { down, .. } => &down.weight.name,
+        });
+        match down.and_then(|name| self.tensors.info(name)).map(|info| info.dtype) {
+            Some(Dtype::F16 | Dtype::BF16) => 2,
+            _ => 4,
+        }
     }
 
     /// Reads the tensors that the description names, widened to f32.
@@ -137,7 +162,8 @@ fn set_image_size(finding: &mut Finding, asked: Option<(usize, usize)>) -> Resul
         return Err(CheckpointError::ImageSize { height, width, patch });
     }
     if whole(wanted) != wanted {
-        let note = format!("images of {}x{} instead of {height}x{width}: whole patches only", image.height, image.width);
+        let note =
+            format!("images of {}x{} instead of {height}x{width}: whole patches only", image.height, image.width);
         finding.notes.push(note);
     }
     Ok(())

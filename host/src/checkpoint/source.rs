@@ -44,10 +44,8 @@ impl Document {
     }
 
     pub(super) fn parse<'de, T: Deserialize<'de>>(&'de self) -> Result<T, CheckpointError> {
-        serde_json::from_str(&self.text).map_err(|reason| CheckpointError::MalformedConfig {
-            path: self.path.clone(),
-            reason: reason.to_string(),
-        })
+        serde_json::from_str(&self.text)
+            .map_err(|reason| CheckpointError::MalformedConfig { path: self.path.clone(), reason: reason.to_string() })
     }
 
     fn beside(weights: &Path, name: &str) -> Result<Option<Self>, CheckpointError> {
@@ -131,7 +129,12 @@ fn read_shards(path: &Path, tensors: &mut TensorStore) -> Result<(), CheckpointE
         let missing = || CheckpointError::MissingShard {
             index: path.to_owned(),
             shard: shard.to_owned(),
-            tensor: index.weight_map.iter().find(|(_, file)| *file == shard).map(|(name, _)| name.clone()).unwrap_or_default(),
+            tensor: index
+                .weight_map
+                .iter()
+                .find(|(_, file)| *file == shard)
+                .map(|(name, _)| name.clone())
+                .unwrap_or_default(),
         };
         // A shard lies beside its index: a name with a folder in it could point anywhere.
         if Path::new(shard).file_name().is_none_or(|name| name != shard) {

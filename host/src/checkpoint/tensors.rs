@@ -32,8 +32,7 @@ pub(super) struct WeightFile {
 
 impl WeightFile {
     pub(super) fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let failed =
-            |operation| move |source| CheckpointError::Io { operation, path: path.to_owned(), source };
+        let failed = |operation| move |source| CheckpointError::Io { operation, path: path.to_owned(), source };
         let file = File::open(path).map_err(failed("open"))?;
         let length = file.metadata().map_err(failed("read the size of"))?.len();
         Ok(Self { path: path.to_owned(), length, bytes: Bytes::File(Mutex::new(file)) })

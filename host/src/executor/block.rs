@@ -126,8 +126,7 @@ impl Block {
             };
             let packed_rows = index((0..3).flat_map(rows).collect())?;
             kept.packed.weight = self.packed.weight.index_select(&packed_rows, 0)?;
-            kept.packed.bias =
-                self.packed.bias.as_ref().map(|bias| bias.index_select(&packed_rows, 0)).transpose()?;
+            kept.packed.bias = self.packed.bias.as_ref().map(|bias| bias.index_select(&packed_rows, 0)).transpose()?;
             kept.projection.weight = self.projection.weight.index_select(&index(rows(0).collect())?, 0)?;
         }
         Ok(kept)

@@ -1,9 +1,9 @@
 //! From pixels to the tokens that enter block 0.
 
 use candle_core::Tensor;
-use headroom_device::model::position::{learned_positions, rotary_tables};
 use headroom_device::model::Description;
 use headroom_device::model::description::{ImageInput, Position};
+use headroom_device::model::position::{learned_positions, rotary_tables};
 
 use super::error::{ExecutorError, Result};
 use super::linear::Linear;

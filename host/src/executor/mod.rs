@@ -15,6 +15,10 @@ mod load;
 mod model;
 pub(crate) mod operation;
 mod pooling;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use block::{BlockGradient, LayerGradient};
 pub use device::{DeviceChoice, DeviceError};

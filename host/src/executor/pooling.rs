@@ -44,9 +44,7 @@ impl Pooling {
         Ok(match &description.pooling {
             description::Pooling::Class => Self::Class,
             description::Pooling::ClassThenNorm { norm } => Self::ClassThenNorm(loader.norm(norm, width)?),
-            description::Pooling::ClassDenseTanh { dense } => {
-                Self::ClassDenseTanh(loader.linear(dense, width, width)?)
-            }
+            description::Pooling::ClassDenseTanh { dense } => Self::ClassDenseTanh(loader.linear(dense, width, width)?),
             description::Pooling::MeanClassDistillation => Self::MeanClassDistillation,
             description::Pooling::MeanPatches => Self::MeanPatches { first },
             description::Pooling::MeanPatchesThenNorm { norm } => {

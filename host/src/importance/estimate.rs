@@ -126,9 +126,8 @@ impl<E: Into<Box<dyn Error + Send + Sync>>, I: Iterator<Item = Result<Views, E>>
             }
             let views = views.map_err(|source| ImportanceError::Source { image, source: source.into() })?;
             let shape = self.shape(image, &views)?;
-            let finite = sums
-                .add(self.model, &views, &shape)
-                .map_err(|source| ImportanceError::Executor { image, source })?;
+            let finite =
+                sums.add(self.model, &views, &shape).map_err(|source| ImportanceError::Executor { image, source })?;
             if !finite {
                 return Err(ImportanceError::NotFinite { image });
             }

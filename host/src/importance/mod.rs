@@ -14,12 +14,14 @@ mod estimate;
 pub mod loss;
 mod rows;
 mod sums;
+#[cfg(test)]
+mod tests;
 
 pub use error::ImportanceError;
 pub use estimate::{Options, estimate};
 
 /// How gradients of several images become one number per weight.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum FisherForm {
     /// The mean over images of the squared gradient: the diagonal of the empirical Fisher matrix.
     #[default]

@@ -116,8 +116,7 @@ mod tests {
             let exact = |output: usize, input: usize| -> f64 {
                 (0..tokens).map(|t| f64::from(d[t][output]) * f64::from(a[t * inputs + input])).sum()
             };
-            let expected: Vec<f64> =
-                (0..outputs).map(|r| (0..inputs).map(|c| exact(r, c).powi(2)).sum()).collect();
+            let expected: Vec<f64> = (0..outputs).map(|r| (0..inputs).map(|c| exact(r, c).powi(2)).sum()).collect();
             assert_eq!(gram_is_cheaper(tokens, outputs, inputs), tokens <= 3);
             let all = [
                 square_sums(&gradient).unwrap(),

@@ -191,14 +191,13 @@ impl Job<'_> {
         }
         let forwards = (images.calibration_count() * images.views_per_image()) as u64;
         let importance = self.stage("importance", |_| forwards, |job| {
-            let (device, why) = job.options.device.resolve()?;
+            let device = job.options.device.resolve()?;
             job.progress.begin("importance", images.calibration_count() as u64, "images");
-            job.progress.note(&why);
             let workers = if device.is_cpu() { std::thread::available_parallelism().ok() } else { None };
             let model = CandleVit::load(&job.checkpoint.description, weights, &device, DType::F32)?;
             let importance = importance::estimate(
                 &model,
-                images.views().map(Ok::<_, Infallible>),
+                images.views()?.map(Ok::<_, Infallible>),
                 importance::Options {
                     form: job.options.fisher,
                     workers: workers.unwrap_or(NonZeroUsize::MIN),
@@ -362,7 +361,7 @@ impl Job<'_> {
                 stopped: fitted.stop.to_string(),
                 evaluations: fitted.history.len(),
                 sub_networks: fitted.statistics.asked,
-                saved_by_memo: fitted.statistics.asked - fitted.statistics.embedded,
+                saved_by_memo: fitted.statistics.saved(),
                 first_fitness: fitted.history.first().copied(),
                 best_fitness: fitted.fitness,
             },

@@ -2,7 +2,8 @@
 
 use headroom_device::engine::EngineError;
 use headroom_shared::roofline::{Roofline, Work};
-use headroom_shared::{BoardProfile, MAX_BLOCKS, ModelShape, ReplayError, Rung, SubNetwork};
+use headroom_shared::shape::MAX_BLOCKS;
+use headroom_shared::{BoardProfile, ModelShape, ReplayError, Rung, SubNetwork};
 
 use super::report::RungReport;
 use crate::embedder::{CpuEmbedder, mean_cosine};

@@ -129,7 +129,7 @@ impl PruneReport {
 
     fn table(&self) -> String {
         let mut table = Table::new();
-        table.load_preset(UTF8_BORDERS_ONLY);
+        table.load_style(UTF8_BORDERS_ONLY);
         table.set_header(["rung", "MACs", "share", "weights", "heads", "neurons", "fidelity", "ms *", "mJ *"]);
         for rung in &self.ladder {
             table.add_row([

@@ -20,7 +20,7 @@ mod factors;
 mod floors;
 mod order;
 mod path;
-mod quanta;
+pub(crate) mod quanta;
 mod selection;
 mod sparsity;
 

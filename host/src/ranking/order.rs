@@ -43,7 +43,11 @@ impl<'a> RemovalOrder<'a> {
     #[must_use]
     pub fn new(quanta: &'a Quanta, factors: &Factors) -> Self {
         let shape = quanta.shape();
-        assert_eq!(factors.values().len(), quanta.blocks().len() * (1 + usize::from(shape.heads)), "factors of another shape");
+        assert_eq!(
+            factors.values().len(),
+            quanta.blocks().len() * (1 + usize::from(shape.heads)),
+            "factors of another shape"
+        );
         let removable_heads = usize::from(shape.heads - shape.floor_heads);
         let mut groups = Vec::new();
         let mut heads = Vec::new();
@@ -182,10 +186,11 @@ mod tests {
                 let limit = quanta.limit();
                 parts.0.sort_by(f64::total_cmp);
                 parts.1.sort_by(f64::total_cmp);
-                let sparsities = parts.0.iter().zip(&parts.1).map(|(neurons, heads)| Sparsity {
-                    neurons: neurons * limit.neurons,
-                    heads: heads * limit.heads,
-                });
+                let sparsities = parts
+                    .0
+                    .iter()
+                    .zip(&parts.1)
+                    .map(|(neurons, heads)| Sparsity { neurons: neurons * limit.neurons, heads: heads * limit.heads });
                 let sparsities = Sparsities::new(sparsities.collect()).ok()?;
                 let path = SparsityPath::new(&sparsities, limit).expect("within the limit");
                 Some(Case { factors: Factors::from_point(&shape, &point).expect("finite"), quanta, path, sparsities })
@@ -269,7 +274,8 @@ mod tests {
     #[test]
     fn equal_scores_go_by_block_and_from_the_end() {
         let shape = shape(2, 2, 16);
-        let quanta = Quanta::new(&shape, &[vec![1.0; 16], vec![1.0; 16]], &[vec![1.0; 2], vec![1.0; 2]]).expect("valid");
+        let quanta =
+            Quanta::new(&shape, &[vec![1.0; 16], vec![1.0; 16]], &[vec![1.0; 2], vec![1.0; 2]]).expect("valid");
         let path = SparsityPath::new(&"0.5".parse().expect("a sparsity"), quanta.limit()).expect("within");
         let ranking = RemovalOrder::new(&quanta, &Factors::ones(&shape)).rank(&path);
         // Groups and heads are due in turn, the group of each pair first.
@@ -281,7 +287,8 @@ mod tests {
     #[test]
     fn a_factor_moves_a_whole_block_and_a_head_alone() {
         let shape = shape(2, 2, 8);
-        let quanta = Quanta::new(&shape, &[vec![1.0; 8], vec![2.0; 8]], &[vec![1.0, 2.0], vec![3.0, 4.0]]).expect("valid");
+        let quanta =
+            Quanta::new(&shape, &[vec![1.0; 8], vec![2.0; 8]], &[vec![1.0, 2.0], vec![3.0, 4.0]]).expect("valid");
         let kept = |point: &[f64], sparsity: &str| {
             let factors = Factors::from_point(&shape, point).expect("finite");
             RemovalOrder::new(&quanta, &factors).selection(sparsity.parse().expect("a sparsity"))

@@ -72,6 +72,11 @@ impl Quanta {
         }
     }
 
+    /// The local scores of the removable groups and of all heads, block by block.
+    pub(crate) fn scores(&self) -> impl Iterator<Item = f64> {
+        self.blocks.iter().flat_map(|block| block.groups.iter().chain(&block.heads).copied())
+    }
+
     pub(super) fn blocks(&self) -> &[BlockQuanta] {
         &self.blocks
     }

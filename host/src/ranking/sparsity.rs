@@ -33,7 +33,9 @@ pub enum SparsityError {
     #[error("sparsity {found}: each share must be at least 0 and below 1")]
     OutOfRange { found: Sparsity },
     /// A sparsity removes nothing more than the one before it, or less of one kind.
-    #[error("sparsity {found} follows {before}: each must remove more than the one before, and not less of either kind")]
+    #[error(
+        "sparsity {found} follows {before}: each must remove more than the one before, and not less of either kind"
+    )]
     NotRising { before: Sparsity, found: Sparsity },
     /// There is no sparsity at all.
     #[error("no sparsity is given")]

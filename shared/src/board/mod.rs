@@ -177,17 +177,20 @@ pub struct Rail {
     pub label: Name,
     /// What it feeds, for people.
     pub feeds: Line,
+    /// Whether the total power of the board is the sum of this and other such
+    /// rails. Never guessed from labels: both adding all rails and picking one
+    /// by its name have given wrong totals.
+    pub in_total: bool,
 }
 
-/// How the rails give the power of the board. Never guessed from labels: both
-/// adding all rails and picking one have given wrong totals on other boards.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+/// What the sum of the rails [in the total](Rail::in_total) is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum TotalPower {
-    /// This rail is the input of the board; the others are parts of it.
-    Rail(Name),
-    /// No rail is the input; the total is at least the sum of these.
-    Sum(List<Name, 8>),
+    /// All of it: the one such rail is the input of the module.
+    Input,
+    /// Less than a meter at the plug reads: some consumers have no rail.
+    LowerBound,
 }
 
 /// Where things go on the board.

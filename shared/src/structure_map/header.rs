@@ -25,10 +25,7 @@ pub(super) fn payload_of(bytes: &[u8]) -> Result<&[u8], StructureMapError> {
     if !MAGIC.starts_with(begins) {
         return Err(StructureMapError::NotAStructureMap);
     }
-    let truncated_header = StructureMapError::Truncated {
-        expected: HEADER_BYTES as u64,
-        found,
-    };
+    let truncated_header = StructureMapError::Truncated { expected: HEADER_BYTES as u64, found };
     let Some((_, rest)) = bytes.split_first_chunk::<8>() else {
         return Err(truncated_header);
     };
@@ -37,10 +34,7 @@ pub(super) fn payload_of(bytes: &[u8]) -> Result<&[u8], StructureMapError> {
     };
     let version = u32::from_le_bytes(*version);
     if version != FORMAT_VERSION {
-        return Err(StructureMapError::UnsupportedVersion {
-            readable: FORMAT_VERSION,
-            found: version,
-        });
+        return Err(StructureMapError::UnsupportedVersion { readable: FORMAT_VERSION, found: version });
     }
     let Some((length, rest)) = rest.split_first_chunk() else {
         return Err(truncated_header);

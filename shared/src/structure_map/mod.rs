@@ -75,8 +75,7 @@ use crate::sub_network::SubNetwork;
 use payload::Payload;
 
 /// Steps of the longest possible ranking: every quantum of the largest shape.
-pub const MAX_STEPS: usize =
-    MAX_BLOCKS * (u8::MAX as usize + (u16::MAX as usize).div_ceil(NEURON_QUANTUM as usize));
+pub const MAX_STEPS: usize = MAX_BLOCKS * (u8::MAX as usize + (u16::MAX as usize).div_ceil(NEURON_QUANTUM as usize));
 
 /// Bytes of the largest possible structure map.
 pub const MAX_ENCODED_BYTES: usize = encoded_bound(MAX_STEPS);
@@ -113,12 +112,7 @@ impl<'a> StructureMap<'a> {
         steps: &'a [u8],
         ladder: Ladder<'a>,
     ) -> Result<Self, StructureMapError> {
-        Self::checked(Payload {
-            shape,
-            weights_sha256,
-            steps,
-            ladder,
-        })
+        Self::checked(Payload { shape, weights_sha256, steps, ladder })
     }
 
     /// Reads a map in place.
@@ -144,10 +138,7 @@ impl<'a> StructureMap<'a> {
     /// [`encoded_bound`] is always enough.
     pub fn write(&self, buffer: &mut [u8]) -> Result<usize, StructureMapError> {
         let needed = HEADER_BYTES + payload::encoded_length(&self.payload);
-        let too_small = StructureMapError::BufferTooSmall {
-            needed: needed as u64,
-            found: buffer.len() as u64,
-        };
+        let too_small = StructureMapError::BufferTooSmall { needed: needed as u64, found: buffer.len() as u64 };
         let Some((header, rest)) = buffer[..].split_first_chunk_mut::<HEADER_BYTES>() else {
             return Err(too_small);
         };
@@ -194,8 +185,7 @@ impl<'a> StructureMap<'a> {
     #[must_use]
     pub fn sub_network_after(&self, steps: usize) -> SubNetwork {
         let steps = &self.payload.steps[..steps.min(self.payload.steps.len())];
-        SubNetwork::after(&self.payload.shape, steps)
-            .expect("the ranking was replayed when the map was made")
+        SubNetwork::after(&self.payload.shape, steps).expect("the ranking was replayed when the map was made")
     }
 }
 
@@ -237,15 +227,7 @@ mod tests {
         };
         let ladder = Ladder::from_rungs(&[rung; MAX_RUNGS]).expect("as many as fit");
         let steps = vec![0; MAX_STEPS];
-        let payload = Payload {
-            shape,
-            weights_sha256: [0; 32],
-            steps: &steps,
-            ladder,
-        };
-        assert_eq!(
-            HEADER_BYTES + payload::encoded_length(&payload),
-            MAX_ENCODED_BYTES
-        );
+        let payload = Payload { shape, weights_sha256: [0; 32], steps: &steps, ladder };
+        assert_eq!(HEADER_BYTES + payload::encoded_length(&payload), MAX_ENCODED_BYTES);
     }
 }

@@ -20,21 +20,12 @@ pub(super) struct Payload<'a> {
 /// Decodes all of `bytes`, and only the encoding that [`encode`] gives:
 /// postcard itself reads padded integers and leaves trailing bytes alone.
 pub(super) fn decode(bytes: &[u8]) -> Result<Payload<'_>, StructureMapError> {
-    let (payload, rest) =
-        postcard::take_from_bytes::<Payload<'_>>(bytes).map_err(|_| StructureMapError::Payload)?;
+    let (payload, rest) = postcard::take_from_bytes::<Payload<'_>>(bytes).map_err(|_| StructureMapError::Payload)?;
     if !rest.is_empty() {
-        return Err(StructureMapError::PayloadRemainder {
-            bytes: rest.len() as u64,
-        });
+        return Err(StructureMapError::PayloadRemainder { bytes: rest.len() as u64 });
     }
     let mut at = 0;
-    let same = postcard::serialize_with_flavor(
-        &payload,
-        SameAs {
-            expected: bytes,
-            at: &mut at,
-        },
-    );
+    let same = postcard::serialize_with_flavor(&payload, SameAs { expected: bytes, at: &mut at });
     if same.is_err() || at != bytes.len() {
         return Err(StructureMapError::NotShortest { at: at as u64 });
     }
@@ -42,10 +33,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Payload<'_>, StructureMapError> {
 }
 
 /// Writes the payload to the front of `buffer` and returns its bytes.
-pub(super) fn encode<'b>(
-    payload: &Payload<'_>,
-    buffer: &'b mut [u8],
-) -> postcard::Result<&'b mut [u8]> {
+pub(super) fn encode<'b>(payload: &Payload<'_>, buffer: &'b mut [u8]) -> postcard::Result<&'b mut [u8]> {
     postcard::to_slice(payload, buffer)
 }
 

@@ -27,15 +27,9 @@ fn every_bit_flip_is_refused() {
             let error = StructureMap::read(&bytes).expect_err("damaged");
             let right = match (byte, error) {
                 (0..8, Error::NotAStructureMap) => true,
-                (8..12, Error::UnsupportedVersion { readable: 1, found }) => {
-                    found == 1 ^ (1 << (8 * (byte - 8) + bit))
-                }
-                (12..16, Error::Truncated { expected, found }) => {
-                    expected > found && found == length
-                }
-                (12..16, Error::TrailingBytes { expected, found }) => {
-                    expected < found && found == length
-                }
+                (8..12, Error::UnsupportedVersion { readable: 1, found }) => found == 1 ^ (1 << (8 * (byte - 8) + bit)),
+                (12..16, Error::Truncated { expected, found }) => expected > found && found == length,
+                (12..16, Error::TrailingBytes { expected, found }) => expected < found && found == length,
                 (16.., Error::Checksum { expected, found }) => expected != found,
                 _ => false,
             };
@@ -51,30 +45,13 @@ fn every_truncation_is_refused() {
     let bytes = sample::encoded();
     for length in 0..bytes.len() {
         let error = StructureMap::read(&bytes[..length]).expect_err("cut off");
-        let expected = if length < HEADER_BYTES {
-            HEADER_BYTES
-        } else {
-            bytes.len()
-        } as u64;
-        assert_eq!(
-            error,
-            Error::Truncated {
-                expected,
-                found: length as u64
-            },
-            "{length} bytes"
-        );
+        let expected = if length < HEADER_BYTES { HEADER_BYTES } else { bytes.len() } as u64;
+        assert_eq!(error, Error::Truncated { expected, found: length as u64 }, "{length} bytes");
     }
     let mut longer = bytes.clone();
     longer.push(0);
     let expected = bytes.len() as u64;
-    assert_eq!(
-        StructureMap::read(&longer),
-        Err(Error::TrailingBytes {
-            expected,
-            found: expected + 1
-        })
-    );
+    assert_eq!(StructureMap::read(&longer), Err(Error::TrailingBytes { expected, found: expected + 1 }));
 }
 
 /// Damage that the checksum covers up, as a hostile file would: refused, or a

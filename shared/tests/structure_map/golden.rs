@@ -94,10 +94,7 @@ fn reading_gives_the_map_back_in_place() {
     assert_eq!(read.shape(), &shape());
     assert_eq!(read.weights_sha256(), &[0xab; 32]);
     assert_eq!(read.rungs(), rungs());
-    assert!(
-        GOLDEN.as_ptr_range().contains(&read.steps().as_ptr()),
-        "steps are borrowed"
-    );
+    assert!(GOLDEN.as_ptr_range().contains(&read.steps().as_ptr()), "steps are borrowed");
     let smallest = read.sub_network_after(2);
     assert_eq!(smallest.counts().collect::<Vec<_>>(), [(1, 8)]);
     assert_eq!(cost::macs(&shape(), &smallest), 1480);
@@ -111,14 +108,10 @@ fn the_documentation_shows_the_golden_bytes() {
         .lines()
         .skip_while(|line| !line.contains("48 45 41 44"))
         .take_while(|line| !line.contains("```"))
-        // Eight bytes at most, then what they mean.
-        .flat_map(|line| {
-            line.trim_start_matches("//! ")
-                .get(..26)
-                .unwrap_or(line)
-                .split_whitespace()
-        })
-        .map_while(|word| u8::from_str_radix(word, 16).ok())
+        // Up to eight bytes, then what they mean.
+        .map(|line| line.trim_start_matches("//! "))
+        .flat_map(|line| line.get(..26).unwrap_or(line).split_whitespace())
+        .map(|word| u8::from_str_radix(word, 16).expect("two hexadecimal digits"))
         .collect();
     assert_eq!(shown, GOLDEN);
 }

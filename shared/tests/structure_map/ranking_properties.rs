@@ -2,9 +2,7 @@
 //! the counts of a naive model.
 
 use headroom_shared::structure_map::{self, StructureMap};
-use headroom_shared::{
-    Energy, Ladder, MlpKind, ModelShape, Rung, Step, StepKind, SubNetwork, TimeSpan, cost,
-};
+use headroom_shared::{Energy, Ladder, MlpKind, ModelShape, Rung, Step, StepKind, SubNetwork, TimeSpan, cost};
 use proptest::prelude::*;
 
 /// A block as the set of its groups of neurons and of its heads.
@@ -53,10 +51,7 @@ fn shapes_and_rankings() -> impl Strategy<Value = (ModelShape, Vec<u8>)> {
     shapes().prop_flat_map(|shape| {
         let mut steps = Vec::new();
         for block in 0..shape.blocks {
-            let groups = (0..shape.neurons)
-                .step_by(8)
-                .filter(|first| *first >= shape.floor_neurons)
-                .count();
+            let groups = (0..shape.neurons).step_by(8).filter(|first| *first >= shape.floor_neurons).count();
             steps.extend(std::iter::repeat_n(block << 2, groups));
             let heads = usize::from(shape.heads - shape.floor_heads);
             steps.extend(std::iter::repeat_n((block << 2) | 1, heads));

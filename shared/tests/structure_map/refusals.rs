@@ -41,22 +41,13 @@ fn file(shape: ModelShape, steps: &[u8], rungs: &[Rung<'_>]) -> Vec<u8> {
 
 fn postcard_bytes(shape: ModelShape, steps: &[u8], rungs: &[Rung<'_>]) -> Vec<u8> {
     let mut buffer = vec![0; 64 * 1024];
-    postcard::to_slice(&(shape, [7_u8; 32], steps, rungs), &mut buffer)
-        .expect("fits")
-        .to_vec()
+    postcard::to_slice(&(shape, [7_u8; 32], steps, rungs), &mut buffer).expect("fits").to_vec()
 }
 
 fn sealed(payload: &[u8]) -> Vec<u8> {
     let checksum = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(payload);
     let length = payload.len() as u32;
-    [
-        b"HEADRMAP",
-        &1_u32.to_le_bytes()[..],
-        &length.to_le_bytes(),
-        &checksum.to_le_bytes(),
-        payload,
-    ]
-    .concat()
+    [b"HEADRMAP", &1_u32.to_le_bytes()[..], &length.to_le_bytes(), &checksum.to_le_bytes(), payload].concat()
 }
 
 fn error(bytes: &[u8]) -> Error {
@@ -80,39 +71,14 @@ fn header() {
         error(&bytes)
     };
     assert_eq!(with(0, b'h'), Error::NotAStructureMap);
-    assert_eq!(
-        with(8, 2),
-        Error::UnsupportedVersion {
-            readable: 1,
-            found: 2
-        }
-    );
-    assert!(
-        with(8, 2)
-            .to_string()
-            .contains("version 2, this program reads version 1")
-    );
+    assert_eq!(with(8, 2), Error::UnsupportedVersion { readable: 1, found: 2 });
+    assert!(with(8, 2).to_string().contains("version 2, this program reads version 1"));
     let length = good.len() as u64;
-    assert_eq!(
-        with(15, 1),
-        Error::Truncated {
-            expected: length + (1 << 24),
-            found: length
-        }
-    );
-    assert!(matches!(
-        with(12, 0),
-        Error::TrailingBytes { expected: 20, .. }
-    ));
+    assert_eq!(with(15, 1), Error::Truncated { expected: length + (1 << 24), found: length });
+    assert!(matches!(with(12, 0), Error::TrailingBytes { expected: 20, .. }));
     assert!(matches!(with(16, !good[16]), Error::Checksum { .. }));
     assert_eq!(error(b"RIFF"), Error::NotAStructureMap);
-    assert_eq!(
-        error(b""),
-        Error::Truncated {
-            expected: 20,
-            found: 0
-        }
-    );
+    assert_eq!(error(b""), Error::Truncated { expected: 20, found: 0 });
 }
 
 /// The version is read before the length, so that a longer header of a newer
@@ -120,23 +86,14 @@ fn header() {
 #[test]
 fn a_newer_version_is_reported_whatever_follows() {
     let bytes = [&b"HEADRMAP"[..], &9_u32.to_le_bytes(), &[1, 2, 3]].concat();
-    assert_eq!(
-        error(&bytes),
-        Error::UnsupportedVersion {
-            readable: 1,
-            found: 9
-        }
-    );
+    assert_eq!(error(&bytes), Error::UnsupportedVersion { readable: 1, found: 9 });
 }
 
 #[test]
 fn payload() {
     let good = postcard_bytes(shape(), &steps(), &rungs());
     assert_eq!(error(&sealed(&good[..good.len() - 1])), Error::Payload);
-    assert_eq!(
-        error(&sealed(&[&good[..], &[0]].concat())),
-        Error::PayloadRemainder { bytes: 1 }
-    );
+    assert_eq!(error(&sealed(&[&good[..], &[0]].concat())), Error::PayloadRemainder { bytes: 1 });
     let too_many = vec![rungs()[0]; MAX_RUNGS + 1];
     assert_eq!(error(&file(shape(), &steps(), &too_many)), Error::Payload);
     // 12, the width, is byte 4; the same number padded to two bytes.
@@ -151,28 +108,11 @@ fn payload() {
 
 #[test]
 fn shapes() {
-    let wrong = ModelShape {
-        bytes_per_weight: 8,
-        ..shape()
-    };
-    assert_eq!(
-        error(&file(wrong, &steps(), &rungs())),
-        Error::Shape(ShapeError::BytesPerWeight { found: 8 })
-    );
-    let wrong = ModelShape {
-        blocks: 65,
-        ..shape()
-    };
-    let expected = ShapeError::OutOfRange {
-        field: "blocks",
-        smallest: 1,
-        largest: 64,
-        found: 65,
-    };
-    assert_eq!(
-        error(&file(wrong, &steps(), &rungs())),
-        Error::Shape(expected)
-    );
+    let wrong = ModelShape { bytes_per_weight: 8, ..shape() };
+    assert_eq!(error(&file(wrong, &steps(), &rungs())), Error::Shape(ShapeError::BytesPerWeight { found: 8 }));
+    let wrong = ModelShape { blocks: 65, ..shape() };
+    let expected = ShapeError::OutOfRange { field: "blocks", smallest: 1, largest: 64, found: 65 };
+    assert_eq!(error(&file(wrong, &steps(), &rungs())), Error::Shape(expected));
 }
 
 #[test]
@@ -181,29 +121,11 @@ fn rankings() {
         Error::Ranking(ReplayError { at, reason }) => (at, reason),
         other => panic!("{other}"),
     };
-    assert_eq!(
-        reason(&[0, 0b10]),
-        (1, StepError::UnsupportedKind { kind: 2 })
-    );
+    assert_eq!(reason(&[0, 0b10]), (1, StepError::UnsupportedKind { kind: 2 }));
     assert_eq!(reason(&[0b11]), (0, StepError::UnsupportedKind { kind: 3 }));
-    assert_eq!(
-        reason(&[1, 2 << 2]),
-        (
-            1,
-            StepError::BlockOutOfRange {
-                block: 2,
-                blocks: 2
-            }
-        )
-    );
-    assert_eq!(
-        reason(&[1, 1, 1]),
-        (2, StepError::HeadsBelowFloor { block: 0, floor: 1 })
-    );
-    assert_eq!(
-        reason(&[4, 4]),
-        (1, StepError::NeuronsBelowFloor { block: 1, floor: 8 })
-    );
+    assert_eq!(reason(&[1, 2 << 2]), (1, StepError::BlockOutOfRange { block: 2, blocks: 2 }));
+    assert_eq!(reason(&[1, 1, 1]), (2, StepError::HeadsBelowFloor { block: 0, floor: 1 }));
+    assert_eq!(reason(&[4, 4]), (1, StepError::NeuronsBelowFloor { block: 1, floor: 8 }));
 }
 
 /// The error of a file whose rung `index` was changed.
@@ -218,76 +140,40 @@ fn ladder_error(index: usize, change: impl FnOnce(&mut Rung<'static>)) -> Ladder
 
 #[test]
 fn ladders() {
-    assert_eq!(
-        error(&file(shape(), &steps(), &[])),
-        Error::Ladder(LadderError::Empty)
-    );
-    assert_eq!(
-        ladder_error(0, |rung| rung.steps = 1),
-        LadderError::FirstNotDense { found: 1 }
-    );
+    assert_eq!(error(&file(shape(), &steps(), &[])), Error::Ladder(LadderError::Empty));
+    assert_eq!(ladder_error(0, |rung| rung.steps = 1), LadderError::FirstNotDense { found: 1 });
     let previous = rungs()[1];
     assert_eq!(
         ladder_error(2, |rung| rung.steps = previous.steps),
-        LadderError::StepsNotRising {
-            rung: 2,
-            previous: previous.steps,
-            found: previous.steps
-        }
+        LadderError::StepsNotRising { rung: 2, previous: previous.steps, found: previous.steps }
     );
     assert_eq!(
         ladder_error(2, |rung| rung.steps = 7),
-        LadderError::StepsBeyondRanking {
-            rung: 2,
-            ranking: 6,
-            found: 7
-        }
+        LadderError::StepsBeyondRanking { rung: 2, ranking: 6, found: 7 }
     );
     assert_eq!(
         ladder_error(2, |rung| rung.macs = previous.macs),
-        LadderError::MacsNotFalling {
-            rung: 2,
-            previous: previous.macs,
-            found: previous.macs
-        }
+        LadderError::MacsNotFalling { rung: 2, previous: previous.macs, found: previous.macs }
     );
     let last = rungs()[2];
     assert_eq!(
         ladder_error(2, |rung| rung.macs -= 1),
-        LadderError::Macs {
-            rung: 2,
-            expected: last.macs,
-            found: last.macs - 1
-        }
+        LadderError::Macs { rung: 2, expected: last.macs, found: last.macs - 1 }
     );
     assert_eq!(
         ladder_error(2, |rung| rung.weight_bytes += 1),
-        LadderError::WeightBytes {
-            rung: 2,
-            expected: last.weight_bytes,
-            found: last.weight_bytes + 1
-        }
+        LadderError::WeightBytes { rung: 2, expected: last.weight_bytes, found: last.weight_bytes + 1 }
     );
     for found in [1.001, -1.001, f32::INFINITY] {
-        assert_eq!(
-            ladder_error(1, |rung| rung.fidelity = found),
-            LadderError::Fidelity { rung: 1, found }
-        );
+        assert_eq!(ladder_error(1, |rung| rung.fidelity = found), LadderError::Fidelity { rung: 1, found });
     }
     let not_a_number = ladder_error(1, |rung| rung.fidelity = f32::NAN);
     assert!(matches!(not_a_number, LadderError::Fidelity { rung: 1, found } if found.is_nan()));
     assert_eq!(
         ladder_error(1, |rung| rung.token_schedule = &[0]),
-        LadderError::TokenScheduleLength {
-            rung: 1,
-            expected: 2,
-            found: 1
-        }
+        LadderError::TokenScheduleLength { rung: 1, expected: 2, found: 1 }
     );
-    assert_eq!(
-        ladder_error(1, |rung| rung.token_schedule = &[0, 4]),
-        LadderError::TokenMerging { rung: 1, block: 1 }
-    );
+    assert_eq!(ladder_error(1, |rung| rung.token_schedule = &[0, 4]), LadderError::TokenMerging { rung: 1, block: 1 });
 }
 
 #[test]
@@ -306,10 +192,7 @@ fn a_buffer_that_is_too_small_stays_untouched() {
     let needed = file(shape(), &steps, &rungs()).len();
     for found in 0..needed {
         let mut buffer = vec![0xee; found];
-        let expected = Error::BufferTooSmall {
-            needed: needed as u64,
-            found: found as u64,
-        };
+        let expected = Error::BufferTooSmall { needed: needed as u64, found: found as u64 };
         assert_eq!(map.write(&mut buffer), Err(expected));
         assert!(buffer.iter().all(|&byte| byte == 0xee));
     }

@@ -1,8 +1,7 @@
 //! Rankings and rungs to test with, and a map of the size of ViT-B/16.
 
 use headroom_shared::{
-    Energy, Ladder, MlpKind, ModelShape, Rung, Step, StepKind, StructureMap, SubNetwork, TimeSpan,
-    cost,
+    Energy, Ladder, MlpKind, ModelShape, Rung, Step, StepKind, StructureMap, SubNetwork, TimeSpan, cost,
 };
 
 pub const RUNGS: usize = 24;
@@ -25,13 +24,11 @@ pub fn shape() -> ModelShape {
     }
 }
 
-/// Every quantum of `shape` once, in an order that depends only on `seed`.
+/// Every removable quantum of `shape` once, in an order that depends only on `seed`.
 pub fn ranking(shape: &ModelShape, seed: u64) -> Vec<u8> {
-    let groups = usize::from(shape.neurons).div_ceil(8);
-    let kinds = [
-        (StepKind::Neurons, groups),
-        (StepKind::Head, usize::from(shape.heads)),
-    ];
+    let groups = shape.neurons.div_ceil(8) - shape.floor_neurons.div_ceil(8);
+    let heads = shape.heads - shape.floor_heads;
+    let kinds = [(StepKind::Neurons, usize::from(groups)), (StepKind::Head, usize::from(heads))];
     let mut steps = Vec::new();
     for block in 0..usize::from(shape.blocks) {
         for (kind, count) in kinds {
@@ -42,25 +39,17 @@ pub fn ranking(shape: &ModelShape, seed: u64) -> Vec<u8> {
     // Fisher-Yates with Knuth's MMIX generator.
     let mut state = seed;
     for last in (1..steps.len()).rev() {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         steps.swap(last, (state >> 33) as usize % (last + 1));
     }
     steps
 }
 
 /// `count` rungs at even numbers of steps, each with figures as wide as real ones.
-pub fn rungs<'a>(
-    shape: &ModelShape,
-    steps: &[u8],
-    count: usize,
-    schedule: &'a [u8],
-) -> Vec<Rung<'a>> {
+pub fn rungs<'a>(shape: &ModelShape, steps: &[u8], count: usize, schedule: &'a [u8]) -> Vec<Rung<'a>> {
     let rung = |index: usize| {
         let taken = steps.len() * index / count;
-        let sub_network =
-            SubNetwork::after(shape, &steps[..taken]).expect("a ranking of this shape");
+        let sub_network = SubNetwork::after(shape, &steps[..taken]).expect("a ranking of this shape");
         let macs = cost::macs(shape, &sub_network);
         Rung {
             steps: taken as u32,
@@ -81,8 +70,7 @@ pub fn rungs<'a>(
 pub fn encoded() -> Vec<u8> {
     let (shape, schedule) = (shape(), [0; 12]);
     let steps = ranking(&shape, 7);
-    let ladder =
-        Ladder::from_rungs(&rungs(&shape, &steps, RUNGS, &schedule)).expect("24 rungs fit");
+    let ladder = Ladder::from_rungs(&rungs(&shape, &steps, RUNGS, &schedule)).expect("24 rungs fit");
     let map = StructureMap::new(shape, [0x5a; 32], &steps, ladder).expect("valid");
     let mut bytes = vec![0; headroom_shared::structure_map::encoded_bound(steps.len())];
     let length = map.write(&mut bytes).expect("the bound is enough");

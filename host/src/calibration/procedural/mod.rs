@@ -40,6 +40,8 @@ const SUPERSAMPLING: usize = 2;
 #[derive(Clone, Debug)]
 pub struct ProceduralImages {
     seed: u64,
+    /// The number of image 0 in the endless sequence of the seed.
+    first: u64,
     count: NonZeroUsize,
     height: u32,
     width: u32,
@@ -49,7 +51,7 @@ impl ProceduralImages {
     /// `count` images of `height` x `width` pixels.
     #[must_use]
     pub fn new(seed: u64, count: NonZeroUsize, height: u32, width: u32) -> Self {
-        Self { seed, count, height: height.max(1), width: width.max(1) }
+        Self { seed, first: 0, count, height: height.max(1), width: width.max(1) }
     }
 
     /// The number of images.
@@ -58,10 +60,19 @@ impl ProceduralImages {
         self.count.get()
     }
 
+    /// The first `count` images and the others, if there are any.
+    #[must_use]
+    pub fn split(self, count: usize) -> (Self, Option<Self>) {
+        let others = NonZeroUsize::new(self.count().saturating_sub(count));
+        let first = NonZeroUsize::new(count).map_or(self.count, |count| count.min(self.count));
+        let others = others.map(|count| Self { first: self.first + first.get() as u64, count, ..self.clone() });
+        (Self { count: first, ..self }, others)
+    }
+
     /// Image number `index`; numbers at and above the count are images too.
     #[must_use]
     pub fn image(&self, index: u64) -> RgbImage {
-        let mut random = stream(self.seed, Purpose::Picture, index);
+        let mut random = stream(self.seed, Purpose::Picture, self.first + index);
         let mut canvas = Canvas::new(self.height as usize * SUPERSAMPLING, self.width as usize * SUPERSAMPLING);
         Scene::random(&mut random, &canvas).paint(&mut canvas);
         Camera::random(&mut random).take(&canvas, SUPERSAMPLING, &mut random)

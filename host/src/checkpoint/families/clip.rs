@@ -30,10 +30,7 @@ pub(super) fn describe(evidence: &Evidence<'_>) -> Result<Finding, CheckpointErr
             activation: Activation::QuickGelu,
             eps: 1e-5,
             image_size: 224,
-            mean_and_std: (
-                [0.481_454_66, 0.457_827_5, 0.408_210_73],
-                [0.268_629_54, 0.261_302_58, 0.275_777_11],
-            ),
+            mean_and_std: ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1]),
             interpolation: Interpolation::Bicubic,
             crop_fraction: 1.0,
         },

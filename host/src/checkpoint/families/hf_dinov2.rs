@@ -69,10 +69,7 @@ pub(super) fn describe(evidence: &Evidence<'_>) -> Result<Finding, CheckpointErr
         embedding: Embedding {
             patch: parts.linear("embeddings.patch_embeddings.projection"),
             prefix: parts.prefix_tokens(
-                &[
-                    (PrefixKind::Class, "embeddings.cls_token"),
-                    (PrefixKind::Registers, "embeddings.register_tokens"),
-                ],
+                &[(PrefixKind::Class, "embeddings.cls_token"), (PrefixKind::Registers, "embeddings.register_tokens")],
                 embed_dim,
             )?,
             position,

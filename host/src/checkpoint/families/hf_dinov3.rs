@@ -47,10 +47,7 @@ pub(super) fn describe(evidence: &Evidence<'_>) -> Result<Finding, CheckpointErr
         embedding: Embedding {
             patch: parts.linear("embeddings.patch_embeddings"),
             prefix: parts.prefix_tokens(
-                &[
-                    (PrefixKind::Class, "embeddings.cls_token"),
-                    (PrefixKind::Registers, "embeddings.register_tokens"),
-                ],
+                &[(PrefixKind::Class, "embeddings.cls_token"), (PrefixKind::Registers, "embeddings.register_tokens")],
                 embed_dim,
             )?,
             position: Position::Rotary { theta: transformers.config.rope_theta.or(in_parameters).unwrap_or(100.0) },

@@ -80,11 +80,7 @@ impl Parts<'_> {
     }
 
     pub(super) fn norm(&self, name: &str, eps: f64) -> LayerNorm {
-        LayerNorm {
-            weight: self.tensor(&format!("{name}.weight")),
-            bias: self.tensor(&format!("{name}.bias")),
-            eps,
-        }
+        LayerNorm { weight: self.tensor(&format!("{name}.weight")), bias: self.tensor(&format!("{name}.bias")), eps }
     }
 
     pub(super) fn optional_norm(&self, name: &str, eps: f64) -> Option<LayerNorm> {

@@ -4,9 +4,7 @@
 //! <https://github.com/huggingface/transformers/blob/main/src/transformers/models/siglip/modeling_siglip.py>
 
 use headroom_device::model::Description;
-use headroom_device::model::description::{
-    Activation, Embedding, Interpolation, Linear, Pooling, PositionResampling,
-};
+use headroom_device::model::description::{Activation, Embedding, Interpolation, Linear, Pooling, PositionResampling};
 
 use super::parts::Parts;
 use super::transformers::{Defaults, Transformers};

@@ -73,8 +73,11 @@ impl Timm {
     /// `--heads`, then the config, then the architecture's table entry, then DINO's rule for files without config.
     pub(super) fn heads(&self, evidence: &Evidence<'_>, embed_dim: usize) -> Result<usize, CheckpointError> {
         let stated = evidence.options.heads.or(self.config.model_args.num_heads);
-        let of_architecture = || self.architecture.filter(|entry| entry.embed_dim == embed_dim).map(|entry| entry.heads);
-        let of_dino = || (evidence.config.is_none() && embed_dim.is_multiple_of(DINO_HEAD_DIM)).then(|| embed_dim / DINO_HEAD_DIM);
+        let of_architecture =
+            || self.architecture.filter(|entry| entry.embed_dim == embed_dim).map(|entry| entry.heads);
+        let of_dino = || {
+            (evidence.config.is_none() && embed_dim.is_multiple_of(DINO_HEAD_DIM)).then_some(embed_dim / DINO_HEAD_DIM)
+        };
         stated
             .or_else(of_architecture)
             .or_else(of_dino)

@@ -5,9 +5,7 @@
 //! have the same names, so only architectures of DINOv3 are taken.
 
 use headroom_device::model::Description;
-use headroom_device::model::description::{
-    Activation, Block, Embedding, Linear, Mlp, Pooling, Position, PrefixKind,
-};
+use headroom_device::model::description::{Activation, Block, Embedding, Linear, Mlp, Pooling, Position, PrefixKind};
 
 use super::parts::Parts;
 use super::timm::Timm;
@@ -57,10 +55,8 @@ pub(super) fn describe(evidence: &Evidence<'_>) -> Result<Finding, CheckpointErr
         activation: if gated { Activation::Silu } else { timm.activation()? },
         embedding: Embedding {
             patch: parts.linear("patch_embed.proj"),
-            prefix: parts.prefix_tokens(
-                &[(PrefixKind::Class, "cls_token"), (PrefixKind::Registers, "reg_token")],
-                embed_dim,
-            )?,
+            prefix: parts
+                .prefix_tokens(&[(PrefixKind::Class, "cls_token"), (PrefixKind::Registers, "reg_token")], embed_dim)?,
             position: Position::Rotary { theta: timm.rope_theta() },
             norm: None,
         },

@@ -1,7 +1,7 @@
 //! What transformers' namings share: the config with the defaults of its
 //! class, and the preprocessing beside it.
 
-use headroom_device::model::description::{Activation, ImageInput, Interpolation, PositionResampling, Position};
+use headroom_device::model::description::{Activation, ImageInput, Interpolation, Position, PositionResampling};
 
 use super::Evidence;
 use super::parts::Parts;
@@ -33,7 +33,8 @@ impl Transformers {
     /// # Errors
     /// If a config cannot be read.
     pub(super) fn read(evidence: &Evidence<'_>, defaults: Defaults) -> Result<Self, CheckpointError> {
-        let mut config: TransformersConfig = evidence.config.map_or(Ok(TransformersConfig::default()), |document| document.parse())?;
+        let mut config: TransformersConfig =
+            evidence.config.map_or(Ok(TransformersConfig::default()), |document| document.parse())?;
         if let Some(vision) = config.vision_config.take() {
             config = *vision;
         }

@@ -78,8 +78,7 @@ impl Attention {
             self.softmax_backward(&probabilities, &mut scores);
             let [scores, probabilities] = [&scores, &probabilities]
                 .map(|values| MatRef::from_row_major_slice(values.as_slice(), self.tokens, self.tokens));
-            let products =
-                [(0, scores, key), (1, scores.transpose(), query), (2, probabilities.transpose(), gradient)];
+            let products = [(0, scores, key), (1, scores.transpose(), query), (2, probabilities.transpose(), gradient)];
             for (part, left, right) in products {
                 let target = self.part_mut(&mut out, 3, image, head, part);
                 matmul(target, Accum::Replace, left, right, 1.0, Par::Seq);
@@ -163,7 +162,9 @@ impl Attention {
         part: usize,
     ) -> MatMut<'a, f32> {
         let values = &mut all[self.offset(parts, image, head, part)..];
-        MatMut::from_row_major_slice_with_stride_mut(values, self.tokens, self.head_dim, parts * self.width())
+        // By way of the transpose: in faer 0.24 the strided row-major constructor exchanges the strides.
+        let row_stride = parts * self.width();
+        MatMut::from_column_major_slice_with_stride_mut(values, self.head_dim, self.tokens, row_stride).transpose_mut()
     }
 
     /// `softmax(scale q k^T)` of one head of one image into `out`, `[tokens, tokens]`.
