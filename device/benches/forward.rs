@@ -17,24 +17,10 @@ mod random_model;
 use random_model::{Choices, Kept, build, noise};
 
 fn main() {
-    let filter = std::env::args()
-        .skip(1)
-        .find(|argument| !argument.starts_with("--"))
-        .unwrap_or_default();
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with("--")).unwrap_or_default();
     let models = [
-        (
-            "cifar10_s",
-            Choices::vit(8, 4, 192, 10, 6, 768),
-            vec![1, 8, 32],
-        ),
-        (
-            "vit_s16",
-            Choices {
-                classes: 1000,
-                ..Choices::vit(14, 16, 384, 12, 6, 1536)
-            },
-            vec![1, 8],
-        ),
+        ("cifar10_s", Choices::vit(8, 4, 192, 10, 6, 768), vec![1, 8, 32]),
+        ("vit_s16", Choices { classes: 1000, ..Choices::vit(14, 16, 384, 12, 6, 1536) }, vec![1, 8]),
     ];
     println!(
         "{:>10} {:>5} {:>6} {:>10} {:>10} {:>8} {:>14}",
@@ -47,8 +33,7 @@ fn main() {
             for percent in [100, 50] {
                 let kept = keep(choices, percent);
                 let times = measure(&vit, batch, &kept);
-                let [shortest, median] =
-                    [0, times.len() / 2].map(|place| times[place].as_secs_f64());
+                let [shortest, median] = [0, times.len() / 2].map(|place| times[place].as_secs_f64());
                 let flops = 2.0 * batch as f64 * macs(choices, &kept);
                 let rate = two_threads(&vit, batch, &kept);
                 println!(
@@ -91,9 +76,7 @@ fn measure(vit: &ElasticVit, batch: usize, kept: &Kept) -> Vec<Duration> {
     let pixels: Vec<f32> = noise(7, batch * vit.pixels()).collect();
     let mut run = || {
         let start = Instant::now();
-        let output = vit
-            .forward(&mut workspace, &pixels, batch, kept)
-            .expect("the request fits");
+        let output = vit.forward(&mut workspace, &pixels, batch, kept).expect("the request fits");
         std::hint::black_box(output.pooled);
         start.elapsed()
     };
@@ -111,9 +94,6 @@ fn measure(vit: &ElasticVit, batch: usize, kept: &Kept) -> Vec<Duration> {
 fn two_threads(vit: &ElasticVit, batch: usize, kept: &Kept) -> f64 {
     std::thread::scope(|scope| {
         let threads = [(); 2].map(|()| scope.spawn(|| measure(vit, batch, kept)[0]));
-        threads
-            .into_iter()
-            .map(|thread| batch as f64 / thread.join().expect("no panic").as_secs_f64())
-            .sum()
+        threads.into_iter().map(|thread| batch as f64 / thread.join().expect("no panic").as_secs_f64()).sum()
     })
 }

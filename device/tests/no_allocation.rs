@@ -62,34 +62,22 @@ fn forward_passes_and_switches_allocate_nothing() {
         (PoolingChoice::Class, HeadChoice::Linear),
         (PoolingChoice::ClassThenNorm, HeadChoice::None),
         (PoolingChoice::ClassDenseTanh, HeadChoice::ClassAndPatchMean),
-        (
-            PoolingChoice::MeanClassDistillation,
-            HeadChoice::AverageOfTwo,
-        ),
+        (PoolingChoice::MeanClassDistillation, HeadChoice::AverageOfTwo),
         (PoolingChoice::MeanPatchesThenNorm, HeadChoice::Linear),
         (PoolingChoice::Attention { heads: 2 }, HeadChoice::Linear),
     ];
     for (pooling, head) in poolings {
-        let choices = Choices {
-            pooling,
-            head,
-            pre_norm: true,
-            ..plain.clone()
-        };
+        let choices = Choices { pooling, head, pre_norm: true, ..plain.clone() };
         let (description, weights) = build(&choices, 1);
         let vit = ElasticVit::new(&description, &weights).unwrap();
         let mut workspace = vit.workspace(4);
         let pixels: Vec<f32> = noise(2, 4 * vit.pixels()).collect();
         let all = Kept::all(&choices);
-        let some = Kept {
-            heads: vec![vec![0, 2], vec![]],
-            neurons: vec![17, 0],
-        };
+        let some = Kept { heads: vec![vec![0, 2], vec![]], neurons: vec![17, 0] };
         let before = allocations();
         // The first pass already counts: the workspace is complete when it is made.
         for (batch, kept) in [(4, &all), (1, &some), (3, &some), (4, &all)] {
-            vit.forward(&mut workspace, &pixels[..batch * vit.pixels()], batch, kept)
-                .unwrap();
+            vit.forward(&mut workspace, &pixels[..batch * vit.pixels()], batch, kept).unwrap();
         }
         assert_eq!(allocations(), before, "{pooling:?} {head:?}");
     }

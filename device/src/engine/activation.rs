@@ -11,13 +11,7 @@ use crate::model::description::Activation;
 #[inline(always)]
 pub(super) fn exp<S: Simd>(simd: S, x: S::Lanes) -> S::Lanes {
     /// `(e^r - 1 - r) / r^2` on `|r| <= ln(2) / 2`, relative error 3.1e-9.
-    const TAIL: [f32; 5] = [
-        1.381_461_2e-3,
-        8.368_71e-3,
-        4.166_838_7e-2,
-        1.666_652_1e-1,
-        4.999_999_3e-1,
-    ];
+    const TAIL: [f32; 5] = [1.381_461_2e-3, 8.368_71e-3, 4.166_838_7e-2, 1.666_652_1e-1, 4.999_999_3e-1];
     /// ln(2) in two parts: the first has few bits, so that its multiples are exact.
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
@@ -43,11 +37,7 @@ pub(super) fn logistic<S: Simd>(simd: S, x: S::Lanes) -> S::Lanes {
 #[inline(always)]
 pub(super) fn activate<S: Simd>(simd: S, activation: Activation, x: S::Lanes) -> S::Lanes {
     match activation {
-        Activation::Gelu => simd.mul_add(
-            x,
-            half_error_function(simd, x),
-            simd.mul(x, simd.splat(0.5)),
-        ),
+        Activation::Gelu => simd.mul_add(x, half_error_function(simd, x), simd.mul(x, simd.splat(0.5))),
         Activation::GeluTanh => {
             // 0.5 (1 + tanh(u)) is logistic(2 u), with u = sqrt(2 / pi) (x + 0.044715 x^3).
             let twice = 2.0 * std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;
@@ -65,22 +55,9 @@ pub(super) fn activate<S: Simd>(simd: S, activation: Activation, x: S::Lanes) ->
 fn half_error_function<S: Simd>(simd: S, x: S::Lanes) -> S::Lanes {
     /// `x N(x^2) / D(x^2)` on `|x| <= 5.5`, error 8.3e-9; beyond, the function is 0.5 to 2e-8.
     const EDGE: f32 = 5.5;
-    const N: [f32; 6] = [
-        2.285_051_7e-8,
-        6.327_418_8e-6,
-        1.666_483_2e-4,
-        4.664_066_5e-3,
-        3.364_960_5e-2,
-        3.989_422_6e-1,
-    ];
-    const D: [f32; 6] = [
-        1.198_610_1e-6,
-        7.289_572e-5,
-        1.872_249e-3,
-        2.852_765_3e-2,
-        2.510_132_2e-1,
-        1.0,
-    ];
+    const N: [f32; 6] =
+        [2.285_051_7e-8, 6.327_418_8e-6, 1.666_483_2e-4, 4.664_066_5e-3, 3.364_960_5e-2, 3.989_422_6e-1];
+    const D: [f32; 6] = [1.198_610_1e-6, 7.289_572e-5, 1.872_249e-3, 2.852_765_3e-2, 2.510_132_2e-1, 1.0];
     let x = simd.min(simd.max(x, simd.splat(-EDGE)), simd.splat(EDGE));
     let square = simd.mul(x, x);
     let numerator = simd.mul(x, polynomial(simd, &N, square));
@@ -126,11 +103,7 @@ mod tests {
         }
     }
 
-    fn errors(
-        function: Function,
-        range: std::ops::Range<i32>,
-        error: impl Fn(f64, f64) -> f64,
-    ) -> f64 {
+    fn errors(function: Function, range: std::ops::Range<i32>, error: impl Fn(f64, f64) -> f64) -> f64 {
         let input: Vec<f32> = range.map(|step| step as f32 / 1024.0).collect();
         let mut worst = 0.0_f64;
         for set in InstructionSet::available() {
@@ -145,24 +118,15 @@ mod tests {
 
     #[test]
     fn exp_is_right_to_two_units_in_the_last_place() {
-        let worst = errors(Function::Exp, -87 * 1024..88 * 1024, |x, y| {
-            (y / x.exp() - 1.0).abs()
-        });
+        let worst = errors(Function::Exp, -87 * 1024..88 * 1024, |x, y| (y / x.exp() - 1.0).abs());
         assert!(worst < 2.0 * f64::from(f32::EPSILON), "{worst}");
     }
 
     #[test]
     fn activations_are_right_to_one_millionth() {
-        for activation in [
-            Activation::Gelu,
-            Activation::GeluTanh,
-            Activation::QuickGelu,
-            Activation::Silu,
-        ] {
+        for activation in [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu, Activation::Silu] {
             let reference = |x: f64| super::super::reference::activation(activation, x);
-            let worst = errors(Function::Activation(activation), -8192..8192, |x, y| {
-                (y - reference(x)).abs()
-            });
+            let worst = errors(Function::Activation(activation), -8192..8192, |x, y| (y - reference(x)).abs());
             assert!(worst < 1e-6, "{activation:?}: {worst}");
         }
     }
@@ -170,21 +134,11 @@ mod tests {
     #[test]
     fn extreme_inputs_stay_finite() {
         for set in InstructionSet::available() {
-            for activation in [
-                Activation::Gelu,
-                Activation::GeluTanh,
-                Activation::QuickGelu,
-                Activation::Silu,
-            ] {
-                let mut values = [
-                    -1e30, -1e4, -0.0, 0.0, 1e-30, 1e4, 1e30, 1.0, -1.0, 20.0, -20.0, 5.2, -5.2,
-                    90.0, -90.0, 3.0,
-                ];
+            for activation in [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu, Activation::Silu] {
+                let mut values =
+                    [-1e30, -1e4, -0.0, 0.0, 1e-30, 1e4, 1e30, 1.0, -1.0, 20.0, -20.0, 5.2, -5.2, 90.0, -90.0, 3.0];
                 set.run(Apply(Function::Activation(activation), &mut values));
-                assert!(
-                    values.iter().all(|value| value.is_finite()),
-                    "{activation:?} {values:?}"
-                );
+                assert!(values.iter().all(|value| value.is_finite()), "{activation:?} {values:?}");
             }
         }
     }

@@ -38,54 +38,26 @@ impl Kernel for HeadAttention<'_> {
         let mut inverse_sums = [0.0; MAX_TILE_ROWS];
         let key_panels = panels(self.tokens);
         let across_head = [Segment::prefix(self.head_dim)];
-        let across_tokens = [Segment {
-            a_panel: 0,
-            b_row: self.first_value,
-            length: self.tokens,
-        }];
+        let across_tokens = [Segment { a_panel: 0, b_row: self.first_value, length: self.tokens }];
         for (part, rows) in even_parts(self.query_count, S::TILE_ROWS) {
             let first = self.first_query + part;
             for panel in (0..key_panels).step_by(2) {
                 let count = (key_panels - panel).min(2);
-                fill(
-                    simd,
-                    &mut tile,
-                    self.queries,
-                    first,
-                    rows,
-                    self.keys,
-                    panel,
-                    count,
-                    &across_head,
-                );
+                fill(simd, &mut tile, self.queries, first, rows, self.keys, panel, count, &across_head);
                 copy_panels(simd, &tile, rows, count, &mut self.scores[panel * rows..]);
             }
             let scores = &mut self.scores[..key_panels * rows];
             for (row, inverse_sum) in inverse_sums[..rows].iter_mut().enumerate() {
-                *inverse_sum =
-                    exponentials(simd, &mut scores[row..], rows, self.tokens, self.scale);
+                *inverse_sum = exponentials(simd, &mut scores[row..], rows, self.tokens, self.scale);
             }
             let weights = Operand { data: scores, rows };
             let value_panels = panels(self.head_dim);
             for panel in (0..value_panels).step_by(2) {
                 let count = (value_panels - panel).min(2);
-                fill(
-                    simd,
-                    &mut tile,
-                    weights,
-                    0,
-                    rows,
-                    self.values,
-                    panel,
-                    count,
-                    &across_tokens,
-                );
+                fill(simd, &mut tile, weights, 0, rows, self.values, panel, count, &across_tokens);
                 for side in 0..count {
-                    let out = &mut self.out
-                        [(panel + side) * self.out_rows + self.first_out + part..][..rows];
-                    for ((out, sums), &inverse_sum) in
-                        out.iter_mut().zip(&tile.rows).zip(&inverse_sums)
-                    {
+                    let out = &mut self.out[(panel + side) * self.out_rows + self.first_out + part..][..rows];
+                    for ((out, sums), &inverse_sum) in out.iter_mut().zip(&tile.rows).zip(&inverse_sums) {
                         let value = simd.mul(simd.load(&sums[side].0), simd.splat(inverse_sum));
                         simd.store(value, &mut out.0);
                     }
@@ -108,13 +80,7 @@ fn copy_panels<S: Simd>(simd: S, tile: &Tile, rows: usize, count: usize, out: &m
 /// Replaces a row of scores (every `stride`-th panel row, `columns` values) by
 /// `e^(scale (score - largest))`; returns the inverse of their sum.
 #[inline(always)]
-fn exponentials<S: Simd>(
-    simd: S,
-    scores: &mut [PanelRow],
-    stride: usize,
-    columns: usize,
-    scale: f32,
-) -> f32 {
+fn exponentials<S: Simd>(simd: S, scores: &mut [PanelRow], stride: usize, columns: usize, scale: f32) -> f32 {
     let last = columns.div_ceil(PANEL) - 1;
     // The columns that pad the last panel must be neither the largest nor part of the sum.
     let tail = columns - last * PANEL;
@@ -135,18 +101,8 @@ fn exponentials<S: Simd>(
 }
 
 /// Transposes rows `first..first + tokens` of `[rows, head_dim]` keys to `[head_dim, tokens]`.
-pub(super) fn transpose(
-    keys: Operand,
-    first: usize,
-    tokens: usize,
-    head_dim: usize,
-    out: &mut [PanelRow],
-) {
-    for (panel, out) in out
-        .chunks_exact_mut(head_dim)
-        .take(panels(tokens))
-        .enumerate()
-    {
+pub(super) fn transpose(keys: Operand, first: usize, tokens: usize, head_dim: usize, out: &mut [PanelRow]) {
+    for (panel, out) in out.chunks_exact_mut(head_dim).take(panels(tokens)).enumerate() {
         let token = first + panel * PANEL;
         let count = (first + tokens - token).min(PANEL);
         for (part, out) in out.chunks_mut(PANEL).enumerate() {

@@ -70,19 +70,12 @@ impl PackedBlock {
             let rows = stream.len() / sizes.embed_dim;
             self.attend_together(set, sizes, rotary, heads, stream, scratch);
             set.run(self.projection.product(
-                Operand {
-                    data: &scratch.attended,
-                    rows,
-                },
+                Operand { data: &scratch.attended, rows },
                 rows,
                 0,
                 self.projection.panels(),
                 &scratch.segments,
-                Target::Added {
-                    stream,
-                    width: sizes.embed_dim,
-                    scale: self.layer_scale1.as_deref(),
-                },
+                Target::Added { stream, width: sizes.embed_dim, scale: self.layer_scale1.as_deref() },
             ));
         }
     }
@@ -97,66 +90,39 @@ impl PackedBlock {
         stream: &[f32],
         scratch: &mut Scratch,
     ) {
-        let Sizes {
-            tokens,
-            embed_dim,
-            head_dim,
-            ..
-        } = *sizes;
+        let Sizes { tokens, embed_dim, head_dim, .. } = *sizes;
         let rows = stream.len() / embed_dim;
         set.run(Normalise {
             norm: &self.norm1,
             input: stream,
             width: embed_dim,
             row: &mut scratch.row,
-            target: NormTarget::Panels {
-                out: &mut scratch.normed,
-                rows,
-            },
+            target: NormTarget::Panels { out: &mut scratch.normed, rows },
         });
         let head_panels = panels(head_dim);
         for (place, head) in heads.iter().enumerate() {
             set.run(self.heads.product(
-                Operand {
-                    data: &scratch.normed,
-                    rows,
-                },
+                Operand { data: &scratch.normed, rows },
                 rows,
                 head * 3 * head_panels,
                 3 * head_panels,
                 &[Segment::prefix(embed_dim)],
-                Target::Panels {
-                    out: &mut scratch.head,
-                    rows,
-                },
+                Target::Panels { out: &mut scratch.head, rows },
             ));
             let (queries, rest) = scratch.head.split_at_mut(head_panels * rows);
             let (keys, values) = rest.split_at_mut(head_panels * rows);
-            let out =
-                &mut scratch.attended[place * head_panels * rows..(place + 1) * head_panels * rows];
+            let out = &mut scratch.attended[place * head_panels * rows..(place + 1) * head_panels * rows];
             for first in (0..rows).step_by(tokens) {
                 if let Some(rotary) = rotary {
                     rotary.turn(queries, rows, first);
                     rotary.turn(keys, rows, first);
                 }
-                transpose(
-                    Operand { data: keys, rows },
-                    first,
-                    tokens,
-                    head_dim,
-                    &mut scratch.keys,
-                );
+                transpose(Operand { data: keys, rows }, first, tokens, head_dim, &mut scratch.keys);
                 set.run(HeadAttention {
-                    queries: Operand {
-                        data: queries,
-                        rows,
-                    },
+                    queries: Operand { data: queries, rows },
                     first_query: first,
                     query_count: tokens,
-                    keys: Operand {
-                        data: &scratch.keys,
-                        rows: head_dim,
-                    },
+                    keys: Operand { data: &scratch.keys, rows: head_dim },
                     values: Operand { data: values, rows },
                     first_value: first,
                     tokens,
@@ -187,36 +153,16 @@ impl PackedBlock {
                 input: stream,
                 width: embed_dim,
                 row: &mut scratch.row,
-                target: NormTarget::Panels {
-                    out: &mut scratch.normed,
-                    rows,
-                },
+                target: NormTarget::Panels { out: &mut scratch.normed, rows },
             });
             let (out, activation) = (&mut scratch.hidden[..], self.activation);
             let (panels_of_neuron, target) = if self.gated {
-                (
-                    2,
-                    Target::Gated {
-                        out,
-                        rows,
-                        activation,
-                    },
-                )
+                (2, Target::Gated { out, rows, activation })
             } else {
-                (
-                    1,
-                    Target::Activated {
-                        out,
-                        rows,
-                        activation,
-                    },
-                )
+                (1, Target::Activated { out, rows, activation })
             };
             set.run(self.up.product(
-                Operand {
-                    data: &scratch.normed,
-                    rows,
-                },
+                Operand { data: &scratch.normed, rows },
                 rows,
                 0,
                 panels_of_neuron * panels(neurons),
@@ -224,35 +170,19 @@ impl PackedBlock {
                 target,
             ));
             set.run(self.down.product(
-                Operand {
-                    data: &scratch.hidden,
-                    rows,
-                },
+                Operand { data: &scratch.hidden, rows },
                 rows,
                 0,
                 self.down.panels(),
                 &[Segment::prefix(neurons)],
-                Target::Added {
-                    stream,
-                    width: embed_dim,
-                    scale: self.layer_scale2.as_deref(),
-                },
+                Target::Added { stream, width: embed_dim, scale: self.layer_scale2.as_deref() },
             ));
         }
     }
 }
 
-fn pack_heads(
-    parts: [&Linear; 3],
-    tensors: Tensors,
-    sizes: &Sizes,
-) -> Result<PackedLinear, EngineError> {
-    let Sizes {
-        embed_dim,
-        heads,
-        head_dim,
-        ..
-    } = *sizes;
+fn pack_heads(parts: [&Linear; 3], tensors: Tensors, sizes: &Sizes) -> Result<PackedLinear, EngineError> {
+    let Sizes { embed_dim, heads, head_dim, .. } = *sizes;
     let mut packed = PackedLinear::with_capacity(embed_dim, heads * 3 * panels(head_dim));
     let mut layers = Vec::with_capacity(parts.len());
     for part in parts {
@@ -267,9 +197,7 @@ fn pack_heads(
 }
 
 fn pack_up(mlp: &Mlp, tensors: Tensors, sizes: &Sizes) -> Result<PackedLinear, EngineError> {
-    let Sizes {
-        embed_dim, neurons, ..
-    } = *sizes;
+    let Sizes { embed_dim, neurons, .. } = *sizes;
     match mlp {
         Mlp::Plain { up, .. } => Ok(PackedLinear::new(tensors.linear(up, neurons, embed_dim)?)),
         Mlp::Gated { gate, up, .. } => {

@@ -57,10 +57,7 @@ pub struct TwoClassifiers<'a> {
 impl fmt::Debug for ElasticVit {
     fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
         let mut debug = formatter.debug_struct("ElasticVit");
-        debug
-            .field("instructions", &self.instructions())
-            .field("sizes", &self.sizes)
-            .finish_non_exhaustive()
+        debug.field("instructions", &self.instructions()).field("sizes", &self.sizes).finish_non_exhaustive()
     }
 }
 
@@ -82,12 +79,7 @@ impl ElasticVit {
         let sizes = Sizes::new(description, tensors)?;
         let mut blocks = Vec::with_capacity(sizes.depth);
         for block in &description.blocks {
-            blocks.push(PackedBlock::new(
-                block,
-                description.activation,
-                tensors,
-                &sizes,
-            )?);
+            blocks.push(PackedBlock::new(block, description.activation, tensors, &sizes)?);
         }
         let final_norm = description.final_norm.as_ref();
         Ok(Self {
@@ -96,15 +88,9 @@ impl ElasticVit {
             embedding: PackedEmbedding::new(description, tensors, &sizes)?,
             rotary: Rotary::new(description),
             blocks,
-            final_norm: final_norm
-                .map(|norm| PackedNorm::new(tensors, norm, sizes.embed_dim))
-                .transpose()?,
+            final_norm: final_norm.map(|norm| PackedNorm::new(tensors, norm, sizes.embed_dim)).transpose()?,
             pooling: PackedPooling::new(&description.pooling, tensors, &sizes)?,
-            head: description
-                .head
-                .as_ref()
-                .map(|head| PackedHead::new(head, tensors, &sizes))
-                .transpose()?,
+            head: description.head.as_ref().map(|head| PackedHead::new(head, tensors, &sizes)).transpose()?,
         })
     }
 
@@ -151,29 +137,11 @@ impl ElasticVit {
         self.embedding.embed(self.instructions, workspace, pixels);
         observer(0, &workspace.stream[..values]);
         for (index, block) in self.blocks.iter().enumerate() {
-            let Workspace {
-                selection,
-                stream,
-                scratch,
-                ..
-            } = workspace;
+            let Workspace { selection, stream, scratch, .. } = workspace;
             let stream = &mut stream[..values];
             let rotary = self.rotary.as_ref();
-            block.attend(
-                self.instructions,
-                &self.sizes,
-                rotary,
-                selection.heads(index),
-                stream,
-                scratch,
-            );
-            block.transform(
-                self.instructions,
-                self.sizes.embed_dim,
-                selection.neurons(index),
-                stream,
-                scratch,
-            );
+            block.attend(self.instructions, &self.sizes, rotary, selection.heads(index), stream, scratch);
+            block.transform(self.instructions, self.sizes.embed_dim, selection.neurons(index), stream, scratch);
             observer(index + 1, stream);
         }
         Ok(self.finish(workspace, batch))
@@ -181,15 +149,7 @@ impl ElasticVit {
 
     /// Final norm, pooling and head.
     fn finish<'a>(&self, workspace: &'a mut Workspace, batch: usize) -> Output<'a> {
-        let Workspace {
-            sizes,
-            stream,
-            tokens,
-            pooled,
-            logits,
-            scratch,
-            ..
-        } = workspace;
+        let Workspace { sizes, stream, tokens, pooled, logits, scratch, .. } = workspace;
         let values = batch * sizes.image_values();
         let tokens = if let Some(norm) = &self.final_norm {
             self.instructions.run(Normalise {
@@ -204,54 +164,29 @@ impl ElasticVit {
             &stream[..values]
         };
         let pooled = &mut pooled[..batch * sizes.embed_dim];
-        self.pooling
-            .pool(self.instructions, sizes, tokens, pooled, scratch);
+        self.pooling.pool(self.instructions, sizes, tokens, pooled, scratch);
         let Some(head) = &self.head else {
-            return Output {
-                tokens,
-                pooled,
-                logits: None,
-                two_classifiers: None,
-            };
+            return Output { tokens, pooled, logits: None, two_classifiers: None };
         };
         head.classify(self.instructions, sizes, tokens, pooled, logits, scratch);
         let two = matches!(head, PackedHead::AverageOfTwo { .. });
         let [logits, class, distillation] = logits;
         let classes = batch * sizes.classes;
-        let two_classifiers = two.then(|| TwoClassifiers {
-            class: &class[..classes],
-            distillation: &distillation[..classes],
-        });
-        Output {
-            tokens,
-            pooled,
-            logits: Some(&logits[..classes]),
-            two_classifiers,
-        }
+        let two_classifiers =
+            two.then(|| TwoClassifiers { class: &class[..classes], distillation: &distillation[..classes] });
+        Output { tokens, pooled, logits: Some(&logits[..classes]), two_classifiers }
     }
 
-    fn check(
-        &self,
-        workspace: &Workspace,
-        pixels: &[f32],
-        batch: usize,
-    ) -> Result<(), EngineError> {
+    fn check(&self, workspace: &Workspace, pixels: &[f32], batch: usize) -> Result<(), EngineError> {
         if workspace.sizes != self.sizes {
             return Err(EngineError::Workspace);
         }
         if batch == 0 || batch > workspace.max_batch {
-            return Err(EngineError::Batch {
-                most: workspace.max_batch,
-                found: batch,
-            });
+            return Err(EngineError::Batch { most: workspace.max_batch, found: batch });
         }
         let expected = batch * self.sizes.pixels();
         if pixels.len() != expected {
-            return Err(EngineError::Pixels {
-                batch,
-                expected,
-                found: pixels.len(),
-            });
+            return Err(EngineError::Pixels { batch, expected, found: pixels.len() });
         }
         Ok(())
     }

@@ -22,11 +22,7 @@ pub(super) struct PackedEmbedding {
 }
 
 impl PackedEmbedding {
-    pub(super) fn new(
-        description: &Description,
-        tensors: Tensors,
-        sizes: &Sizes,
-    ) -> Result<Self, EngineError> {
+    pub(super) fn new(description: &Description, tensors: Tensors, sizes: &Sizes) -> Result<Self, EngineError> {
         let width = sizes.embed_dim;
         let embedding = &description.embedding;
         let mut tokens = Vec::with_capacity(sizes.image_values());
@@ -34,13 +30,7 @@ impl PackedEmbedding {
             tokens.extend_from_slice(tensors.flat(&prefix.tensor, prefix.count * width)?);
         }
         tokens.resize(sizes.image_values(), 0.0);
-        if let Position::Learned {
-            tensor,
-            prefix_positions,
-            grid,
-            ..
-        } = &embedding.position
-        {
+        if let Position::Learned { tensor, prefix_positions, grid, .. } = &embedding.position {
             tensors.flat(tensor, (prefix_positions + grid.0 * grid.1) * width)?;
             let positions = learned_positions(description, tensors.weights)?.unwrap_or_default();
             let (prefix, patches) = positions.split_at(prefix_positions * width);
@@ -48,17 +38,9 @@ impl PackedEmbedding {
             add(&mut tokens[sizes.prefix_tokens * width..], patches);
         }
         Ok(Self {
-            patch: PackedLinear::new(tensors.linear(
-                &embedding.patch,
-                width,
-                sizes.patch_values(),
-            )?),
+            patch: PackedLinear::new(tensors.linear(&embedding.patch, width, sizes.patch_values())?),
             tokens,
-            norm: embedding
-                .norm
-                .as_ref()
-                .map(|norm| PackedNorm::new(tensors, norm, width))
-                .transpose()?,
+            norm: embedding.norm.as_ref().map(|norm| PackedNorm::new(tensors, norm, width)).transpose()?,
         })
     }
 
@@ -71,10 +53,7 @@ impl PackedEmbedding {
             stream.copy_from_slice(&self.tokens);
             gather_patches(&sizes, image, patches);
             set.run(self.patch.product(
-                Operand {
-                    data: patches,
-                    rows: sizes.patches(),
-                },
+                Operand { data: patches, rows: sizes.patches() },
                 sizes.patches(),
                 0,
                 self.patch.panels(),
@@ -101,26 +80,17 @@ impl PackedEmbedding {
 }
 
 fn add(to: &mut [f32], values: &[f32]) {
-    to.iter_mut()
-        .zip(values)
-        .for_each(|(to, value)| *to += value);
+    to.iter_mut().zip(values).for_each(|(to, value)| *to += value);
 }
 
 /// Brings the pixels of each patch into one row, in the order of the weight: channel, row, column.
 fn gather_patches(sizes: &Sizes, image: &[f32], out: &mut [PanelRow]) {
-    let Sizes {
-        height,
-        width,
-        patch,
-        grid,
-        ..
-    } = *sizes;
+    let Sizes { height, width, patch, grid, .. } = *sizes;
     let patches = sizes.patches();
     for line in 0..sizes.channels * patch {
         let (channel, y) = (line / patch, line % patch);
         for patch_row in 0..grid.0 {
-            let pixels =
-                &image[(channel * height + patch_row * patch + y) * width..][..grid.1 * patch];
+            let pixels = &image[(channel * height + patch_row * patch + y) * width..][..grid.1 * patch];
             for (patch_column, pixels) in pixels.chunks_exact(patch).enumerate() {
                 let row = patch_row * grid.1 + patch_column;
                 copy_to_row(pixels, line * patch, &mut out[row..], patches);

@@ -22,11 +22,7 @@ pub enum EngineError {
     Description { what: String },
     /// The pixels are not `[batch, channels, height, width]` of the model's input size.
     #[error("{found} pixel values were given, {expected} make a batch of {batch}")]
-    Pixels {
-        batch: usize,
-        expected: usize,
-        found: usize,
-    },
+    Pixels { batch: usize, expected: usize, found: usize },
     /// The batch is empty or larger than the workspace.
     #[error("a batch of {found} was given, the workspace is made for 1 to {most}")]
     Batch { most: usize, found: usize },
@@ -35,20 +31,8 @@ pub enum EngineError {
     Workspace,
     /// A selection keeps more heads or neurons than a block has.
     #[error("block {block}: {found} {structure} were selected, it has {most}")]
-    TooMany {
-        block: usize,
-        structure: &'static str,
-        most: usize,
-        found: usize,
-    },
+    TooMany { block: usize, structure: &'static str, most: usize, found: usize },
     /// The selected heads of a block are not ascending, or one is not in the model.
-    #[error(
-        "block {block}: head {head} was selected at place {place}; heads must ascend and be below {heads}"
-    )]
-    Head {
-        block: usize,
-        place: usize,
-        head: usize,
-        heads: usize,
-    },
+    #[error("block {block}: head {head} was selected at place {place}; heads must ascend and be below {heads}")]
+    Head { block: usize, place: usize, head: usize, heads: usize },
 }

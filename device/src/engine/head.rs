@@ -14,32 +14,20 @@ use crate::model::description::Head;
 pub(super) enum PackedHead {
     Linear(PackedLinear),
     ClassAndPatchMean(PackedLinear),
-    AverageOfTwo {
-        class: PackedLinear,
-        distillation: PackedLinear,
-    },
+    AverageOfTwo { class: PackedLinear, distillation: PackedLinear },
 }
 
 impl PackedHead {
     pub(super) fn new(head: &Head, tensors: Tensors, sizes: &Sizes) -> Result<Self, EngineError> {
         let width = sizes.embed_dim;
-        let pack = |linear, inputs| {
-            Ok::<_, EngineError>(PackedLinear::new(tensors.linear(
-                linear,
-                sizes.classes,
-                inputs,
-            )?))
-        };
+        let pack =
+            |linear, inputs| Ok::<_, EngineError>(PackedLinear::new(tensors.linear(linear, sizes.classes, inputs)?));
         Ok(match head {
             Head::Linear { linear } => Self::Linear(pack(linear, width)?),
             Head::ClassAndPatchMean { linear } => Self::ClassAndPatchMean(pack(linear, 2 * width)?),
-            Head::AverageOfTwo {
-                class,
-                distillation,
-            } => Self::AverageOfTwo {
-                class: pack(class, width)?,
-                distillation: pack(distillation, width)?,
-            },
+            Head::AverageOfTwo { class, distillation } => {
+                Self::AverageOfTwo { class: pack(class, width)?, distillation: pack(distillation, width)? }
+            }
         })
     }
 
@@ -66,10 +54,7 @@ impl PackedHead {
                 multiply(set, linear, batch, rows, logits);
             }
             Self::ClassAndPatchMean(linear) => {
-                for (image, (tokens, joined)) in images()
-                    .zip(scratch.joined.chunks_exact_mut(2 * width))
-                    .enumerate()
-                {
+                for (image, (tokens, joined)) in images().zip(scratch.joined.chunks_exact_mut(2 * width)).enumerate() {
                     let (class, mean) = joined.split_at_mut(width);
                     class.copy_from_slice(&tokens[..width]);
                     mean_patches(sizes, tokens, mean);
@@ -77,28 +62,14 @@ impl PackedHead {
                 }
                 multiply(set, linear, batch, rows, logits);
             }
-            Self::AverageOfTwo {
-                class,
-                distillation,
-            } => {
-                for (token, linear, out) in [
-                    (0, class, &mut *class_logits),
-                    (1, distillation, distillation_logits),
-                ] {
+            Self::AverageOfTwo { class, distillation } => {
+                for (token, linear, out) in [(0, class, &mut *class_logits), (1, distillation, distillation_logits)] {
                     for (image, tokens) in images().enumerate() {
-                        write_row(
-                            rows,
-                            batch,
-                            image,
-                            &tokens[token * width..(token + 1) * width],
-                        );
+                        write_row(rows, batch, image, &tokens[token * width..(token + 1) * width]);
                     }
                     multiply(set, linear, batch, rows, out);
                 }
-                for (mean, (a, b)) in logits
-                    .iter_mut()
-                    .zip(class_logits.iter().zip(&*distillation_logits))
-                {
+                for (mean, (a, b)) in logits.iter_mut().zip(class_logits.iter().zip(&*distillation_logits)) {
                     *mean = (a + b) / 2.0;
                 }
             }
@@ -107,29 +78,16 @@ impl PackedHead {
 }
 
 /// `logits = rows linear`, for `batch` rows.
-fn multiply(
-    set: InstructionSet,
-    linear: &PackedLinear,
-    batch: usize,
-    rows: &[PanelRow],
-    logits: &mut [f32],
-) {
+fn multiply(set: InstructionSet, linear: &PackedLinear, batch: usize, rows: &[PanelRow], logits: &mut [f32]) {
     let classes = linear.outputs();
     let logits = &mut logits[..batch * classes];
     logits.fill(0.0);
     set.run(linear.product(
-        Operand {
-            data: rows,
-            rows: batch,
-        },
+        Operand { data: rows, rows: batch },
         batch,
         0,
         linear.panels(),
         &[Segment::prefix(linear.inputs())],
-        Target::Added {
-            stream: logits,
-            width: classes,
-            scale: None,
-        },
+        Target::Added { stream: logits, width: classes, scale: None },
     ));
 }

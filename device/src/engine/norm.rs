@@ -14,27 +14,16 @@ pub(super) struct PackedNorm {
 }
 
 impl PackedNorm {
-    pub(super) fn new(
-        tensors: Tensors,
-        norm: &LayerNorm,
-        width: usize,
-    ) -> Result<Self, EngineError> {
+    pub(super) fn new(tensors: Tensors, norm: &LayerNorm, width: usize) -> Result<Self, EngineError> {
         let (weight, bias) = tensors.norm(norm, width)?;
-        Ok(Self {
-            weight: pack_row(weight),
-            bias: pack_row(bias),
-            eps: norm.eps as f32,
-        })
+        Ok(Self { weight: pack_row(weight), bias: pack_row(bias), eps: norm.eps as f32 })
     }
 }
 
 /// Where normalised rows go.
 pub(super) enum NormTarget<'a> {
     /// Panels of `rows` rows.
-    Panels {
-        out: &'a mut [PanelRow],
-        rows: usize,
-    },
+    Panels { out: &'a mut [PanelRow], rows: usize },
     /// Row-major, as the input.
     Rows(&'a mut [f32]),
 }
@@ -100,9 +89,6 @@ fn normalise_row<S: Simd>(simd: S, norm: &PackedNorm, input: &[f32], row: &mut [
     let scale = simd.splat(1.0 / (simd.sum(squares) / width + norm.eps).sqrt());
     for ((row, weight), bias) in row.iter_mut().zip(&norm.weight).zip(&norm.bias) {
         let normal = simd.mul(simd.sub(simd.load(&row.0), mean), scale);
-        simd.store(
-            simd.mul_add(normal, simd.load(&weight.0), simd.load(&bias.0)),
-            &mut row.0,
-        );
+        simd.store(simd.mul_add(normal, simd.load(&weight.0), simd.load(&bias.0)), &mut row.0);
     }
 }

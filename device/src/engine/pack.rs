@@ -25,11 +25,7 @@ impl<'a> Tensors<'a> {
     /// A tensor of any shape that flattens to `length` values.
     pub(super) fn flat(self, tensor: &TensorRef, length: usize) -> Result<&'a [f32], EngineError> {
         let values = self.weights.values(tensor)?;
-        if values.len() == length {
-            Ok(values)
-        } else {
-            Err(self.mismatch(tensor, format!("{length} values")))
-        }
+        if values.len() == length { Ok(values) } else { Err(self.mismatch(tensor, format!("{length} values"))) }
     }
 
     /// A linear layer; its weight may have more dimensions, which flatten to `inputs`.
@@ -43,61 +39,27 @@ impl<'a> Tensors<'a> {
         if self.outputs(linear) != outputs || weight.len() != outputs * inputs {
             return Err(self.mismatch(&linear.weight, format!("[{outputs}, {inputs}]")));
         }
-        let bias = linear
-            .bias
-            .as_ref()
-            .map(|bias| self.flat(bias, outputs))
-            .transpose()?;
-        Ok(LinearTensors {
-            weight,
-            bias,
-            inputs,
-        })
+        let bias = linear.bias.as_ref().map(|bias| self.flat(bias, outputs)).transpose()?;
+        Ok(LinearTensors { weight, bias, inputs })
     }
 
     /// The outputs of a layer whose size is known from its tensor alone; 0 if there is none.
     pub(super) fn outputs(self, linear: &Linear) -> usize {
-        let rows = || {
-            self.weights
-                .get(&linear.weight.name)?
-                .shape
-                .first()
-                .copied()
-        };
-        linear
-            .weight
-            .rows
-            .map(|(_, count)| count)
-            .or_else(rows)
-            .unwrap_or(0)
+        let rows = || self.weights.get(&linear.weight.name)?.shape.first().copied();
+        linear.weight.rows.map(|(_, count)| count).or_else(rows).unwrap_or(0)
     }
 
     /// The weight and bias of a norm.
-    pub(super) fn norm(
-        self,
-        norm: &LayerNorm,
-        width: usize,
-    ) -> Result<(&'a [f32], &'a [f32]), EngineError> {
-        Ok((
-            self.flat(&norm.weight, width)?,
-            self.flat(&norm.bias, width)?,
-        ))
+    pub(super) fn norm(self, norm: &LayerNorm, width: usize) -> Result<(&'a [f32], &'a [f32]), EngineError> {
+        Ok((self.flat(&norm.weight, width)?, self.flat(&norm.bias, width)?))
     }
 
     fn mismatch(self, tensor: &TensorRef, expected: String) -> EngineError {
-        let mut found = self
-            .weights
-            .get(&tensor.name)
-            .map(|tensor| tensor.shape.clone())
-            .unwrap_or_default();
+        let mut found = self.weights.get(&tensor.name).map(|tensor| tensor.shape.clone()).unwrap_or_default();
         if let (Some((_, count)), Some(rows)) = (tensor.rows, found.first_mut()) {
             *rows = count;
         }
-        EngineError::Shape {
-            name: tensor.name.clone(),
-            expected,
-            found,
-        }
+        EngineError::Shape { name: tensor.name.clone(), expected, found }
     }
 }
 
@@ -125,12 +87,7 @@ pub(super) struct PackedLinear {
 impl PackedLinear {
     /// Room for exactly `panels` panels.
     pub(super) fn with_capacity(inputs: usize, panels: usize) -> Self {
-        Self {
-            inputs,
-            outputs: 0,
-            data: Vec::with_capacity(panels * inputs),
-            bias: Vec::with_capacity(panels),
-        }
+        Self { inputs, outputs: 0, data: Vec::with_capacity(panels * inputs), bias: Vec::with_capacity(panels) }
     }
 
     /// One layer.
@@ -156,10 +113,7 @@ impl PackedLinear {
             let mut bias = PanelRow::ZERO;
             if let Some(values) = linear.bias {
                 let values = values[panel * PANEL..].iter();
-                bias.0
-                    .iter_mut()
-                    .zip(values)
-                    .for_each(|(bias, &value)| *bias = value);
+                bias.0.iter_mut().zip(values).for_each(|(bias, &value)| *bias = value);
             }
             self.bias.push(bias);
         }
@@ -178,10 +132,7 @@ impl PackedLinear {
         Product {
             a,
             rows,
-            b: Operand {
-                data: &self.data[first * self.inputs..(first + count) * self.inputs],
-                rows: self.inputs,
-            },
+            b: Operand { data: &self.data[first * self.inputs..(first + count) * self.inputs], rows: self.inputs },
             panels: count,
             segments,
             bias: &self.bias[first..first + count],
@@ -211,7 +162,5 @@ pub(super) fn pack_vector(
     tensor: Option<&TensorRef>,
     width: usize,
 ) -> Result<Option<Vec<PanelRow>>, EngineError> {
-    tensor
-        .map(|tensor| Ok(pack_row(tensors.flat(tensor, width)?)))
-        .transpose()
+    tensor.map(|tensor| Ok(pack_row(tensors.flat(tensor, width)?))).transpose()
 }

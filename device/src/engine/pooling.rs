@@ -24,28 +24,18 @@ pub(super) enum PackedPooling {
 }
 
 impl PackedPooling {
-    pub(super) fn new(
-        pooling: &Pooling,
-        tensors: Tensors,
-        sizes: &Sizes,
-    ) -> Result<Self, EngineError> {
+    pub(super) fn new(pooling: &Pooling, tensors: Tensors, sizes: &Sizes) -> Result<Self, EngineError> {
         let width = sizes.embed_dim;
         Ok(match pooling {
             Pooling::Class => Self::Class,
-            Pooling::ClassThenNorm { norm } => {
-                Self::ClassThenNorm(PackedNorm::new(tensors, norm, width)?)
-            }
+            Pooling::ClassThenNorm { norm } => Self::ClassThenNorm(PackedNorm::new(tensors, norm, width)?),
             Pooling::ClassDenseTanh { dense } => {
                 Self::ClassDenseTanh(PackedLinear::new(tensors.linear(dense, width, width)?))
             }
             Pooling::MeanClassDistillation => Self::MeanClassDistillation,
             Pooling::MeanPatches => Self::MeanPatches,
-            Pooling::MeanPatchesThenNorm { norm } => {
-                Self::MeanPatchesThenNorm(PackedNorm::new(tensors, norm, width)?)
-            }
-            Pooling::Attention { .. } => {
-                Self::Attention(Box::new(AttentionPooling::new(pooling, tensors, sizes)?))
-            }
+            Pooling::MeanPatchesThenNorm { norm } => Self::MeanPatchesThenNorm(PackedNorm::new(tensors, norm, width)?),
+            Pooling::Attention { .. } => Self::Attention(Box::new(AttentionPooling::new(pooling, tensors, sizes)?)),
         })
     }
 
@@ -70,19 +60,12 @@ impl PackedPooling {
                 }
                 pooled.fill(0.0);
                 set.run(dense.product(
-                    Operand {
-                        data: &scratch.normed,
-                        rows: batch,
-                    },
+                    Operand { data: &scratch.normed, rows: batch },
                     batch,
                     0,
                     dense.panels(),
                     &[Segment::prefix(width)],
-                    Target::Added {
-                        stream: pooled,
-                        width,
-                        scale: None,
-                    },
+                    Target::Added { stream: pooled, width, scale: None },
                 ));
                 pooled.iter_mut().for_each(|value| *value = value.tanh());
             }
@@ -106,33 +89,16 @@ fn mean_tokens(sizes: &Sizes, tokens: &[f32], first: usize, count: usize, out: &
     for (out, tokens) in out.chunks_exact_mut(width).zip(images) {
         out.fill(0.0);
         for token in tokens[first * width..(first + count) * width].chunks_exact(width) {
-            out.iter_mut()
-                .zip(token)
-                .for_each(|(sum, value)| *sum += value);
+            out.iter_mut().zip(token).for_each(|(sum, value)| *sum += value);
         }
         out.iter_mut().for_each(|sum| *sum /= count as f32);
     }
 }
 
-fn normalise_in_place(
-    set: InstructionSet,
-    norm: &PackedNorm,
-    width: usize,
-    rows: &mut [f32],
-    scratch: &mut Scratch,
-) {
+fn normalise_in_place(set: InstructionSet, norm: &PackedNorm, width: usize, rows: &mut [f32], scratch: &mut Scratch) {
     for row in rows.chunks_exact_mut(width) {
-        let target = NormTarget::Panels {
-            out: &mut scratch.normed,
-            rows: 1,
-        };
-        set.run(Normalise {
-            norm,
-            input: row,
-            width,
-            row: &mut scratch.row,
-            target,
-        });
+        let target = NormTarget::Panels { out: &mut scratch.normed, rows: 1 };
+        set.run(Normalise { norm, input: row, width, row: &mut scratch.row, target });
         for (row, panel) in row.chunks_mut(super::panel::PANEL).zip(&scratch.normed) {
             row.copy_from_slice(&panel.0[..row.len()]);
         }
@@ -156,29 +122,14 @@ pub(super) struct AttentionPooling {
 
 impl AttentionPooling {
     fn new(pooling: &Pooling, tensors: Tensors, sizes: &Sizes) -> Result<Self, EngineError> {
-        let Pooling::Attention {
-            probe,
-            heads,
-            query,
-            key,
-            value,
-            out,
-            norm,
-            up,
-            down,
-            activation,
-        } = pooling
-        else {
+        let Pooling::Attention { probe, heads, query, key, value, out, norm, up, down, activation } = pooling else {
             unreachable!("made for attention pooling only")
         };
         let width = sizes.embed_dim;
         let head_dim = sizes.pooling_head_dim();
         let probe = tensors.flat(probe, width)?;
         let query = tensors.linear(query, width, width)?;
-        let [key, value] = [
-            tensors.linear(key, width, width)?,
-            tensors.linear(value, width, width)?,
-        ];
+        let [key, value] = [tensors.linear(key, width, width)?, tensors.linear(value, width, width)?];
         let mut packed = PackedLinear::with_capacity(width, heads * 2 * panels(head_dim));
         let mut queries = Vec::with_capacity(heads * panels(head_dim));
         for head in 0..*heads {
@@ -199,14 +150,7 @@ impl AttentionPooling {
         })
     }
 
-    fn pool(
-        &self,
-        set: InstructionSet,
-        sizes: &Sizes,
-        tokens: &[f32],
-        pooled: &mut [f32],
-        scratch: &mut Scratch,
-    ) {
+    fn pool(&self, set: InstructionSet, sizes: &Sizes, tokens: &[f32], pooled: &mut [f32], scratch: &mut Scratch) {
         let width = sizes.embed_dim;
         let batch = pooled.len() / width;
         for (image, tokens) in tokens.chunks_exact(sizes.image_values()).enumerate() {
@@ -216,127 +160,67 @@ impl AttentionPooling {
             self.attend(set, sizes, image, batch, scratch);
         }
         pooled.fill(0.0);
-        head_segments(
-            &self.all_heads,
-            sizes.pooling_head_dim(),
-            &mut scratch.segments,
-        );
+        head_segments(&self.all_heads, sizes.pooling_head_dim(), &mut scratch.segments);
         set.run(self.out.product(
-            Operand {
-                data: &scratch.attended,
-                rows: batch,
-            },
+            Operand { data: &scratch.attended, rows: batch },
             batch,
             0,
             self.out.panels(),
             &scratch.segments,
-            Target::Added {
-                stream: pooled,
-                width,
-                scale: None,
-            },
+            Target::Added { stream: pooled, width, scale: None },
         ));
         set.run(Normalise {
             norm: &self.norm,
             input: pooled,
             width,
             row: &mut scratch.row,
-            target: NormTarget::Panels {
-                out: &mut scratch.normed,
-                rows: batch,
-            },
+            target: NormTarget::Panels { out: &mut scratch.normed, rows: batch },
         });
         set.run(self.up.product(
-            Operand {
-                data: &scratch.normed,
-                rows: batch,
-            },
+            Operand { data: &scratch.normed, rows: batch },
             batch,
             0,
             self.up.panels(),
             &[Segment::prefix(width)],
-            Target::Activated {
-                out: &mut scratch.hidden,
-                rows: batch,
-                activation: self.activation,
-            },
+            Target::Activated { out: &mut scratch.hidden, rows: batch, activation: self.activation },
         ));
         set.run(self.down.product(
-            Operand {
-                data: &scratch.hidden,
-                rows: batch,
-            },
+            Operand { data: &scratch.hidden, rows: batch },
             batch,
             0,
             self.down.panels(),
             &[Segment::prefix(sizes.pooling_neurons)],
-            Target::Added {
-                stream: pooled,
-                width,
-                scale: None,
-            },
+            Target::Added { stream: pooled, width, scale: None },
         ));
     }
 
     /// Computes row `image` of `scratch.attended` from the image's tokens in `scratch.normed`.
-    fn attend(
-        &self,
-        set: InstructionSet,
-        sizes: &Sizes,
-        image: usize,
-        batch: usize,
-        scratch: &mut Scratch,
-    ) {
+    fn attend(&self, set: InstructionSet, sizes: &Sizes, image: usize, batch: usize, scratch: &mut Scratch) {
         let (tokens, head_dim) = (sizes.tokens, sizes.pooling_head_dim());
         let head_panels = panels(head_dim);
         for (head, queries) in self.queries.chunks_exact(head_panels).enumerate() {
             set.run(self.heads.product(
-                Operand {
-                    data: &scratch.normed,
-                    rows: tokens,
-                },
+                Operand { data: &scratch.normed, rows: tokens },
                 tokens,
                 head * 2 * head_panels,
                 2 * head_panels,
                 &[Segment::prefix(sizes.embed_dim)],
-                Target::Panels {
-                    out: &mut scratch.head,
-                    rows: tokens,
-                },
+                Target::Panels { out: &mut scratch.head, rows: tokens },
             ));
             let (keys, values) = scratch.head.split_at(head_panels * tokens);
-            transpose(
-                Operand {
-                    data: keys,
-                    rows: tokens,
-                },
-                0,
-                tokens,
-                head_dim,
-                &mut scratch.keys,
-            );
+            transpose(Operand { data: keys, rows: tokens }, 0, tokens, head_dim, &mut scratch.keys);
             set.run(HeadAttention {
-                queries: Operand {
-                    data: queries,
-                    rows: 1,
-                },
+                queries: Operand { data: queries, rows: 1 },
                 first_query: 0,
                 query_count: 1,
-                keys: Operand {
-                    data: &scratch.keys,
-                    rows: head_dim,
-                },
-                values: Operand {
-                    data: values,
-                    rows: tokens,
-                },
+                keys: Operand { data: &scratch.keys, rows: head_dim },
+                values: Operand { data: values, rows: tokens },
                 first_value: 0,
                 tokens,
                 head_dim,
                 scale: (head_dim as f32).sqrt().recip(),
                 scores: &mut scratch.scores,
-                out: &mut scratch.attended
-                    [head * head_panels * batch..(head + 1) * head_panels * batch],
+                out: &mut scratch.attended[head * head_panels * batch..(head + 1) * head_panels * batch],
                 out_rows: batch,
                 first_out: image,
             });
@@ -346,17 +230,8 @@ impl AttentionPooling {
 
 /// One row through a layer, in f64: the query of the pooling, once at load.
 fn apply(linear: LinearTensors, input: &[f32]) -> Vec<f32> {
-    let dot = |weights: &[f32]| -> f64 {
-        weights
-            .iter()
-            .zip(input)
-            .map(|(&w, &x)| f64::from(w) * f64::from(x))
-            .sum()
-    };
+    let dot = |weights: &[f32]| -> f64 { weights.iter().zip(input).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum() };
     let products = linear.weight.chunks_exact(input.len()).map(dot);
     let biases = (0..).map(|output| linear.bias.map_or(0.0, |bias| f64::from(bias[output])));
-    products
-        .zip(biases)
-        .map(|(product, bias)| (product + bias) as f32)
-        .collect()
+    products.zip(biases).map(|(product, bias)| (product + bias) as f32).collect()
 }

@@ -46,9 +46,7 @@ fn softmax(scores: &[f64]) -> Vec<f64> {
 }
 
 fn mean(rows: &[Vec<f64>]) -> Vec<f64> {
-    (0..rows[0].len())
-        .map(|column| rows.iter().map(|row| row[column]).sum::<f64>() / rows.len() as f64)
-        .collect()
+    (0..rows[0].len()).map(|column| rows.iter().map(|row| row[column]).sum::<f64>() / rows.len() as f64).collect()
 }
 
 fn add(row: &mut [f64], other: &[f64]) {
@@ -57,20 +55,12 @@ fn add(row: &mut [f64], other: &[f64]) {
 
 impl Reference<'_> {
     fn values(&self, tensor: &crate::model::description::TensorRef) -> Vec<f64> {
-        self.weights
-            .values(tensor)
-            .unwrap()
-            .iter()
-            .map(|&value| f64::from(value))
-            .collect()
+        self.weights.values(tensor).unwrap().iter().map(|&value| f64::from(value)).collect()
     }
 
     fn linear(&self, linear: &Linear, input: &[f64]) -> Vec<f64> {
         let weight = self.values(&linear.weight);
-        let mut output: Vec<f64> = weight
-            .chunks(input.len())
-            .map(|row| dot(row, input))
-            .collect();
+        let mut output: Vec<f64> = weight.chunks(input.len()).map(|row| dot(row, input)).collect();
         if let Some(bias) = &linear.bias {
             add(&mut output, &self.values(bias));
         }
@@ -80,21 +70,16 @@ impl Reference<'_> {
     fn norm(&self, norm: &LayerNorm, row: &[f64]) -> Vec<f64> {
         let (weight, bias) = (self.values(&norm.weight), self.values(&norm.bias));
         let mean = row.iter().sum::<f64>() / row.len() as f64;
-        let variance =
-            row.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / row.len() as f64;
+        let variance = row.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / row.len() as f64;
         let scale = 1.0 / (variance + norm.eps).sqrt();
-        (0..row.len())
-            .map(|column| (row[column] - mean) * scale * weight[column] + bias[column])
-            .collect()
+        (0..row.len()).map(|column| (row[column] - mean) * scale * weight[column] + bias[column]).collect()
     }
 
     pub(super) fn forward(&self, pixels: &[f32], kept: &impl KeptStructures) -> ReferenceOutput {
         let mut tokens = self.embed(pixels);
         let mut hidden_states = vec![tokens.clone()];
         for (index, block) in self.description.blocks.iter().enumerate() {
-            let heads: Vec<usize> = (0..kept.heads(index))
-                .map(|place| kept.head(index, place))
-                .collect();
+            let heads: Vec<usize> = (0..kept.heads(index)).map(|place| kept.head(index, place)).collect();
             self.block(block, &heads, kept.neurons(index), &mut tokens);
             hidden_states.push(tokens.clone());
         }
@@ -105,23 +90,12 @@ impl Reference<'_> {
         let patches = &tokens[self.description.prefix_tokens()..];
         let logits = self.description.head.as_ref().map(|head| match head {
             Head::Linear { linear } => self.linear(linear, &pooled),
-            Head::ClassAndPatchMean { linear } => {
-                self.linear(linear, &[tokens[0].clone(), mean(patches)].concat())
+            Head::ClassAndPatchMean { linear } => self.linear(linear, &[tokens[0].clone(), mean(patches)].concat()),
+            Head::AverageOfTwo { class, distillation } => {
+                mean(&[self.linear(class, &tokens[0]), self.linear(distillation, &tokens[1])])
             }
-            Head::AverageOfTwo {
-                class,
-                distillation,
-            } => mean(&[
-                self.linear(class, &tokens[0]),
-                self.linear(distillation, &tokens[1]),
-            ]),
         });
-        ReferenceOutput {
-            hidden_states,
-            tokens,
-            pooled,
-            logits,
-        }
+        ReferenceOutput { hidden_states, tokens, pooled, logits }
     }
 
     fn embed(&self, pixels: &[f32]) -> Rows {
@@ -129,11 +103,7 @@ impl Reference<'_> {
         let (image, embedding) = (&description.image, &description.embedding);
         let mut tokens = Rows::new();
         for prefix in &embedding.prefix {
-            tokens.extend(
-                self.values(&prefix.tensor)
-                    .chunks(description.embed_dim)
-                    .map(<[f64]>::to_vec),
-            );
+            tokens.extend(self.values(&prefix.tensor).chunks(description.embed_dim).map(<[f64]>::to_vec));
         }
         let (rows, columns) = description.grid();
         for patch in 0..rows * columns {
@@ -141,13 +111,8 @@ impl Reference<'_> {
             for channel in 0..image.channels {
                 for y in 0..image.patch {
                     for x in 0..image.patch {
-                        let (y, x) = (
-                            patch / columns * image.patch + y,
-                            patch % columns * image.patch + x,
-                        );
-                        values.push(f64::from(
-                            pixels[(channel * image.height + y) * image.width + x],
-                        ));
+                        let (y, x) = (patch / columns * image.patch + y, patch % columns * image.patch + x);
+                        values.push(f64::from(pixels[(channel * image.height + y) * image.width + x]));
                     }
                 }
             }
@@ -158,11 +123,7 @@ impl Reference<'_> {
             let with_position = positions.len() / description.embed_dim - rows * columns;
             let first_patch = description.prefix_tokens();
             for (index, position) in positions.chunks(description.embed_dim).enumerate() {
-                let token = if index < with_position {
-                    index
-                } else {
-                    first_patch + index - with_position
-                };
+                let token = if index < with_position { index } else { first_patch + index - with_position };
                 add(&mut tokens[token], position);
             }
         }
@@ -174,13 +135,8 @@ impl Reference<'_> {
 
     fn block(&self, block: &Block, heads: &[usize], neurons: usize, tokens: &mut Rows) {
         let head_dim = self.description.head_dim;
-        let normed: Rows = tokens
-            .iter()
-            .map(|row| self.norm(&block.norm1, row))
-            .collect();
-        let project = |linear: &Linear| -> Rows {
-            normed.iter().map(|row| self.linear(linear, row)).collect()
-        };
+        let normed: Rows = tokens.iter().map(|row| self.norm(&block.norm1, row)).collect();
+        let project = |linear: &Linear| -> Rows { normed.iter().map(|row| self.linear(linear, row)).collect() };
         let [mut queries, mut keys, values] = [&block.query, &block.key, &block.value].map(project);
         self.rotate(&mut queries);
         self.rotate(&mut keys);
@@ -189,53 +145,34 @@ impl Reference<'_> {
             let mut attended = vec![0.0; query.len()];
             for &head in heads {
                 let columns = head * head_dim..(head + 1) * head_dim;
-                let score = |key: &Vec<f64>| {
-                    dot(&query[columns.clone()], &key[columns.clone()]) / (head_dim as f64).sqrt()
-                };
+                let score =
+                    |key: &Vec<f64>| dot(&query[columns.clone()], &key[columns.clone()]) / (head_dim as f64).sqrt();
                 let weights = softmax(&keys.iter().map(score).collect::<Vec<_>>());
                 for (weight, value) in weights.iter().zip(&values) {
-                    columns
-                        .clone()
-                        .for_each(|column| attended[column] += weight * value[column]);
+                    columns.clone().for_each(|column| attended[column] += weight * value[column]);
                 }
             }
             let mut branch = self.linear(&block.projection, &attended);
             if let Some(scale) = &scale1 {
-                branch
-                    .iter_mut()
-                    .zip(scale)
-                    .for_each(|(value, scale)| *value *= scale);
+                branch.iter_mut().zip(scale).for_each(|(value, scale)| *value *= scale);
             }
             add(&mut tokens[token], &branch);
         }
         let scale2 = block.layer_scale2.as_ref().map(|scale| self.values(scale));
         for token in tokens {
             let normed = self.norm(&block.norm2, token);
-            let act = |values: Vec<f64>| {
-                values
-                    .into_iter()
-                    .map(|x| activation(self.description.activation, x))
-            };
+            let act = |values: Vec<f64>| values.into_iter().map(|x| activation(self.description.activation, x));
             let (mut hidden, down): (Vec<f64>, _) = match &block.mlp {
                 Mlp::Plain { up, down } => (act(self.linear(up, &normed)).collect(), down),
                 Mlp::Gated { gate, up, down } => {
                     let gates = act(self.linear(gate, &normed));
-                    (
-                        gates
-                            .zip(self.linear(up, &normed))
-                            .map(|(gate, up)| gate * up)
-                            .collect(),
-                        down,
-                    )
+                    (gates.zip(self.linear(up, &normed)).map(|(gate, up)| gate * up).collect(), down)
                 }
             };
             hidden[neurons..].fill(0.0);
             let mut branch = self.linear(down, &hidden);
             if let Some(scale) = &scale2 {
-                branch
-                    .iter_mut()
-                    .zip(scale)
-                    .for_each(|(value, scale)| *value *= scale);
+                branch.iter_mut().zip(scale).for_each(|(value, scale)| *value *= scale);
             }
             add(token, &branch);
         }
@@ -246,22 +183,14 @@ impl Reference<'_> {
             return;
         };
         let head_dim = self.description.head_dim;
-        for (patch, row) in rows[self.description.prefix_tokens()..]
-            .iter_mut()
-            .enumerate()
-        {
+        for (patch, row) in rows[self.description.prefix_tokens()..].iter_mut().enumerate() {
             for head in row.chunks_mut(head_dim) {
                 let before = head.to_vec();
                 for dimension in 0..head_dim {
                     let half = head_dim / 2;
-                    let turned = if dimension < half {
-                        -before[dimension + half]
-                    } else {
-                        before[dimension - half]
-                    };
+                    let turned = if dimension < half { -before[dimension + half] } else { before[dimension - half] };
                     let place = patch * head_dim + dimension;
-                    head[dimension] = before[dimension] * f64::from(cosines[place])
-                        + turned * f64::from(sines[place]);
+                    head[dimension] = before[dimension] * f64::from(cosines[place]) + turned * f64::from(sines[place]);
                 }
             }
         }
@@ -272,26 +201,11 @@ impl Reference<'_> {
         match &self.description.pooling {
             Pooling::Class => tokens[0].clone(),
             Pooling::ClassThenNorm { norm } => self.norm(norm, &tokens[0]),
-            Pooling::ClassDenseTanh { dense } => self
-                .linear(dense, &tokens[0])
-                .into_iter()
-                .map(f64::tanh)
-                .collect(),
+            Pooling::ClassDenseTanh { dense } => self.linear(dense, &tokens[0]).into_iter().map(f64::tanh).collect(),
             Pooling::MeanClassDistillation => mean(&tokens[..2]),
             Pooling::MeanPatches => mean(patches),
             Pooling::MeanPatchesThenNorm { norm } => self.norm(norm, &mean(patches)),
-            Pooling::Attention {
-                probe,
-                heads,
-                query,
-                key,
-                value,
-                out,
-                norm,
-                up,
-                down,
-                activation: act,
-            } => {
+            Pooling::Attention { probe, heads, query, key, value, out, norm, up, down, activation: act } => {
                 let query = self.linear(query, &self.values(probe));
                 let keys: Rows = tokens.iter().map(|row| self.linear(key, row)).collect();
                 let values: Rows = tokens.iter().map(|row| self.linear(value, row)).collect();
@@ -299,15 +213,11 @@ impl Reference<'_> {
                 let mut attended = vec![0.0; query.len()];
                 for first in (0..query.len()).step_by(head_dim) {
                     let columns = first..first + head_dim;
-                    let score = |key: &Vec<f64>| {
-                        dot(&query[columns.clone()], &key[columns.clone()])
-                            / (head_dim as f64).sqrt()
-                    };
+                    let score =
+                        |key: &Vec<f64>| dot(&query[columns.clone()], &key[columns.clone()]) / (head_dim as f64).sqrt();
                     let weights = softmax(&keys.iter().map(score).collect::<Vec<_>>());
                     for (weight, value) in weights.iter().zip(&values) {
-                        columns
-                            .clone()
-                            .for_each(|column| attended[column] += weight * value[column]);
+                        columns.clone().for_each(|column| attended[column] += weight * value[column]);
                     }
                 }
                 let mut pooled = self.linear(out, &attended);

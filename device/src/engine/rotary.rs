@@ -18,12 +18,7 @@ impl Rotary {
     pub(super) fn new(description: &Description) -> Option<Self> {
         let (cosines, sines) = rotary_tables(description)?;
         let (head_dim, prefix_tokens) = (description.head_dim, description.prefix_tokens());
-        Some(Self {
-            cosines,
-            sines,
-            head_dim,
-            prefix_tokens,
-        })
+        Some(Self { cosines, sines, head_dim, prefix_tokens })
     }
 
     /// Turns the patch tokens of one image: `x cos + [-x2, x1] sin` over the two halves of a head.
@@ -31,10 +26,7 @@ impl Rotary {
     /// `head` has panels of `rows` rows, of which those from `first` are the image's.
     pub(super) fn turn(&self, head: &mut [PanelRow], rows: usize, first: usize) {
         let half = self.head_dim / 2;
-        let tables = self
-            .cosines
-            .chunks_exact(self.head_dim)
-            .zip(self.sines.chunks_exact(self.head_dim));
+        let tables = self.cosines.chunks_exact(self.head_dim).zip(self.sines.chunks_exact(self.head_dim));
         for (patch, (cosines, sines)) in tables.enumerate() {
             let row = first + self.prefix_tokens + patch;
             for dimension in 0..half {

@@ -33,12 +33,7 @@ impl Selection {
     pub(super) fn read(&mut self, kept: &impl KeptStructures) -> Result<(), EngineError> {
         for block in 0..self.neurons.len() {
             let (heads, neurons) = (kept.heads(block), kept.neurons(block));
-            let too_many = |structure, most, found| EngineError::TooMany {
-                block,
-                structure,
-                most,
-                found,
-            };
+            let too_many = |structure, most, found| EngineError::TooMany { block, structure, most, found };
             if heads > self.most_heads {
                 return Err(too_many("heads", self.most_heads, heads));
             }
@@ -49,12 +44,7 @@ impl Selection {
             for place in 0..heads {
                 let head = kept.head(block, place);
                 if head < smallest || head >= self.most_heads {
-                    return Err(EngineError::Head {
-                        block,
-                        place,
-                        head,
-                        heads: self.most_heads,
-                    });
+                    return Err(EngineError::Head { block, place, head, heads: self.most_heads });
                 }
                 self.heads[block * self.most_heads + place] = head;
                 smallest = head + 1;
@@ -80,15 +70,9 @@ impl Selection {
 pub(super) fn head_segments(heads: &[usize], head_dim: usize, segments: &mut Vec<Segment>) {
     segments.clear();
     for (place, &head) in heads.iter().enumerate() {
-        let next = Segment {
-            a_panel: place * panels(head_dim),
-            b_row: head * head_dim,
-            length: head_dim,
-        };
+        let next = Segment { a_panel: place * panels(head_dim), b_row: head * head_dim, length: head_dim };
         match segments.last_mut() {
-            Some(last)
-                if head_dim.is_multiple_of(PANEL) && last.b_row + last.length == next.b_row =>
-            {
+            Some(last) if head_dim.is_multiple_of(PANEL) && last.b_row + last.length == next.b_row => {
                 last.length += head_dim;
             }
             _ => segments.push(next),
@@ -104,28 +88,10 @@ mod tests {
     fn neighbouring_heads_of_whole_panels_are_one_segment() {
         let mut segments = Vec::new();
         head_segments(&[0, 1, 3], 32, &mut segments);
-        let joined = Segment {
-            a_panel: 0,
-            b_row: 0,
-            length: 64,
-        };
-        assert_eq!(
-            segments,
-            [
-                joined,
-                Segment {
-                    a_panel: 4,
-                    b_row: 96,
-                    length: 32
-                }
-            ]
-        );
+        let joined = Segment { a_panel: 0, b_row: 0, length: 64 };
+        assert_eq!(segments, [joined, Segment { a_panel: 4, b_row: 96, length: 32 }]);
         head_segments(&[0, 1], 24, &mut segments);
-        let apart = Segment {
-            a_panel: 2,
-            b_row: 24,
-            length: 24,
-        };
+        let apart = Segment { a_panel: 2, b_row: 24, length: 24 };
         assert_eq!(segments, [Segment::prefix(24), apart]);
     }
 }

@@ -38,9 +38,7 @@ impl Sizes {
         };
         let classes = match &description.head {
             None => 0,
-            Some(Head::Linear { linear } | Head::ClassAndPatchMean { linear }) => {
-                tensors.outputs(linear)
-            }
+            Some(Head::Linear { linear } | Head::ClassAndPatchMean { linear }) => tensors.outputs(linear),
             Some(Head::AverageOfTwo { class, .. }) => tensors.outputs(class),
         };
         let sizes = Self {
@@ -69,37 +67,21 @@ impl Sizes {
         check(channels > 0 && self.patches() > 0, || {
             format!("an image of {channels} x {height} x {width} has no patch of {patch} pixels")
         })?;
-        let positive = [self.embed_dim, self.heads, self.head_dim, self.neurons]
-            .iter()
-            .all(|&size| size > 0);
-        check(positive, || {
-            "embed_dim, heads, head_dim and neurons must be positive".into()
-        })?;
+        let positive = [self.embed_dim, self.heads, self.head_dim, self.neurons].iter().all(|&size| size > 0);
+        check(positive, || "embed_dim, heads, head_dim and neurons must be positive".into())?;
         if let Position::Rotary { .. } = description.embedding.position {
             check(self.head_dim.is_multiple_of(4), || {
-                format!(
-                    "rotary positions need a head_dim that is a multiple of 4, not {}",
-                    self.head_dim
-                )
+                format!("rotary positions need a head_dim that is a multiple of 4, not {}", self.head_dim)
             })?;
         }
-        if let Position::Learned {
-            prefix_positions, ..
-        } = description.embedding.position
-        {
+        if let Position::Learned { prefix_positions, .. } = description.embedding.position {
             check(prefix_positions <= self.prefix_tokens, || {
-                format!(
-                    "{prefix_positions} prefix tokens have a position, but there are {}",
-                    self.prefix_tokens
-                )
+                format!("{prefix_positions} prefix tokens have a position, but there are {}", self.prefix_tokens)
             })?;
         }
         if let Pooling::Attention { heads, .. } = description.pooling {
             check(heads > 0 && self.embed_dim.is_multiple_of(heads), || {
-                format!(
-                    "{heads} pooling heads do not divide a width of {}",
-                    self.embed_dim
-                )
+                format!("{heads} pooling heads do not divide a width of {}", self.embed_dim)
             })?;
         }
         self.check_leading_tokens(description)
@@ -111,22 +93,14 @@ impl Sizes {
             (Pooling::MeanClassDistillation, _) | (_, Some(Head::AverageOfTwo { .. })) => {
                 &[PrefixKind::Class, PrefixKind::Distillation]
             }
-            (
-                Pooling::Class | Pooling::ClassThenNorm { .. } | Pooling::ClassDenseTanh { .. },
-                _,
-            )
+            (Pooling::Class | Pooling::ClassThenNorm { .. } | Pooling::ClassDenseTanh { .. }, _)
             | (_, Some(Head::ClassAndPatchMean { .. })) => &[PrefixKind::Class],
             _ => &[],
         };
-        let found = description
-            .embedding
-            .prefix
-            .iter()
-            .flat_map(|prefix| std::iter::repeat_n(prefix.kind, prefix.count));
+        let found =
+            description.embedding.prefix.iter().flat_map(|prefix| std::iter::repeat_n(prefix.kind, prefix.count));
         let found: Vec<_> = found.take(needed.len()).collect();
-        check(found == needed, || {
-            format!("pooling or head read {needed:?} tokens first, the prefix has {found:?}")
-        })
+        check(found == needed, || format!("pooling or head read {needed:?} tokens first, the prefix has {found:?}"))
     }
 
     /// Patch tokens of an image.
@@ -156,9 +130,5 @@ impl Sizes {
 }
 
 pub(super) fn check(holds: bool, what: impl FnOnce() -> String) -> Result<(), EngineError> {
-    if holds {
-        Ok(())
-    } else {
-        Err(EngineError::Description { what: what() })
-    }
+    if holds { Ok(()) } else { Err(EngineError::Description { what: what() }) }
 }

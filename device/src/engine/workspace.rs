@@ -73,25 +73,17 @@ impl Workspace {
 
 impl Scratch {
     fn new(sizes: &Sizes, max_batch: usize) -> Self {
-        let Sizes {
-            tokens,
-            embed_dim,
-            heads,
-            head_dim,
-            neurons,
-            ..
-        } = *sizes;
+        let Sizes { tokens, embed_dim, heads, head_dim, neurons, .. } = *sizes;
         let attention_rows = images_together(tokens).min(max_batch) * tokens;
         let mlp_rows = MLP_ROWS.min(max_batch * tokens);
         let (pooling_heads, pooling_head_dim) = (sizes.pooling_heads, sizes.pooling_head_dim());
-        let head =
-            (3 * attention_rows * panels(head_dim)).max(2 * tokens * panels(pooling_head_dim));
-        let attended = (attention_rows * heads * panels(head_dim))
-            .max(max_batch * pooling_heads * panels(pooling_head_dim));
+        let head = (3 * attention_rows * panels(head_dim)).max(2 * tokens * panels(pooling_head_dim));
+        let attended =
+            (attention_rows * heads * panels(head_dim)).max(max_batch * pooling_heads * panels(pooling_head_dim));
         let hidden = (mlp_rows * panels(neurons)).max(max_batch * panels(sizes.pooling_neurons));
         // The head of a classifier may read two tokens.
-        let normed = (attention_rows.max(mlp_rows).max(tokens) * panels(embed_dim))
-            .max(max_batch * panels(2 * embed_dim));
+        let normed =
+            (attention_rows.max(mlp_rows).max(tokens) * panels(embed_dim)).max(max_batch * panels(2 * embed_dim));
         Self {
             row: storage(1, embed_dim),
             normed: vec![PanelRow::ZERO; normed],

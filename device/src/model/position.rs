@@ -14,17 +14,8 @@ use super::weights::{Weights, WeightsError};
 ///
 /// # Errors
 /// If the position tensor is missing or shorter than its grid.
-pub fn learned_positions(
-    description: &Description,
-    weights: &Weights,
-) -> Result<Option<Vec<f32>>, WeightsError> {
-    let Position::Learned {
-        tensor,
-        prefix_positions,
-        grid,
-        resampling,
-    } = &description.embedding.position
-    else {
+pub fn learned_positions(description: &Description, weights: &Weights) -> Result<Option<Vec<f32>>, WeightsError> {
+    let Position::Learned { tensor, prefix_positions, grid, resampling } = &description.embedding.position else {
         return Ok(None);
     };
     let width = description.embed_dim;
@@ -32,24 +23,14 @@ pub fn learned_positions(
     let expected = prefix_positions + grid.0 * grid.1;
     if stored.len() < expected * width {
         let found = stored.len() / width.max(1);
-        return Err(WeightsError::TooFewRows {
-            name: tensor.name.clone(),
-            expected,
-            found,
-        });
+        return Err(WeightsError::TooFewRows { name: tensor.name.clone(), expected, found });
     }
     let (prefix, patches) = stored[..expected * width].split_at(prefix_positions * width);
     let mut positions = prefix.to_vec();
     if description.grid() == *grid {
         positions.extend_from_slice(patches);
     } else {
-        positions.extend(resample(
-            patches,
-            *grid,
-            description.grid(),
-            width,
-            *resampling,
-        ));
+        positions.extend(resample(patches, *grid, description.grid(), width, *resampling));
     }
     Ok(Some(positions))
 }
@@ -72,10 +53,7 @@ pub fn rotary_tables(description: &Description) -> Option<(Vec<f32>, Vec<f32>)> 
     let mut sines = vec![0.0; rows * columns * head_dim];
     let centre = |index: usize, count: usize| 2.0 * (index as f64 + 0.5) / count as f64 - 1.0;
     for patch in 0..rows * columns {
-        let coordinates = [
-            centre(patch / columns, rows),
-            centre(patch % columns, columns),
-        ];
+        let coordinates = [centre(patch / columns, rows), centre(patch % columns, columns)];
         for dimension in 0..4 * quarter {
             let coordinate = coordinates[dimension / quarter % 2];
             let exponent = -4.0 * (dimension % quarter) as f64 / head_dim as f64;
@@ -129,8 +107,7 @@ fn axis_taps(from: usize, to: usize, resampling: PositionResampling) -> Vec<Vec<
                     let base = (centre - 0.5).floor() as i64;
                     let taps = base - 1..=base + 2;
                     let weight = |tap: i64| cubic(centre - 0.5 - tap as f64, -0.75);
-                    taps.map(|tap| (tap.clamp(0, last) as usize, weight(tap)))
-                        .collect()
+                    taps.map(|tap| (tap.clamp(0, last) as usize, weight(tap))).collect()
                 }
                 PositionResampling::BicubicAntialias => {
                     let stretch = scale.max(1.0);
@@ -138,9 +115,7 @@ fn axis_taps(from: usize, to: usize, resampling: PositionResampling) -> Vec<Vec<
                     let end = ((centre + 2.0 * stretch + 0.5) as i64).min(last + 1);
                     let weight = |tap: i64| cubic((tap as f64 + 0.5 - centre) / stretch, -0.5);
                     let total: f64 = (first..end).map(weight).sum();
-                    (first..end)
-                        .map(|tap| (tap as usize, weight(tap) / total))
-                        .collect()
+                    (first..end).map(|tap| (tap as usize, weight(tap) / total)).collect()
                 }
             }
         })
@@ -165,17 +140,11 @@ mod tests {
 
     #[test]
     fn the_taps_of_a_point_sum_to_one() {
-        for resampling in [
-            PositionResampling::Bicubic,
-            PositionResampling::BicubicAntialias,
-        ] {
+        for resampling in [PositionResampling::Bicubic, PositionResampling::BicubicAntialias] {
             for (from, to) in [(3, 5), (5, 3), (14, 37), (37, 14), (1, 4), (4, 1)] {
                 for taps in axis_taps(from, to, resampling) {
                     let total: f64 = taps.iter().map(|tap| tap.1).sum();
-                    assert!(
-                        (total - 1.0).abs() < 1e-12,
-                        "{resampling:?} {from} to {to}: {total}"
-                    );
+                    assert!((total - 1.0).abs() < 1e-12, "{resampling:?} {from} to {to}: {total}");
                     assert!(taps.iter().all(|tap| tap.0 < from));
                 }
             }
@@ -185,10 +154,7 @@ mod tests {
     #[test]
     fn resampling_to_the_same_grid_changes_nothing() {
         let patches: Vec<f32> = (0..24).map(|value| (value as f32).sin()).collect();
-        for resampling in [
-            PositionResampling::Bicubic,
-            PositionResampling::BicubicAntialias,
-        ] {
+        for resampling in [PositionResampling::Bicubic, PositionResampling::BicubicAntialias] {
             assert_eq!(resample(&patches, (3, 4), (3, 4), 2, resampling), patches);
         }
     }
@@ -221,16 +187,12 @@ mod tests {
             0.7249896899565896,
             -0.7546327594306484,
         ];
-        for (resampling, expected) in [
-            (PositionResampling::Bicubic, plain),
-            (PositionResampling::BicubicAntialias, antialias),
-        ] {
+        for (resampling, expected) in
+            [(PositionResampling::Bicubic, plain), (PositionResampling::BicubicAntialias, antialias)]
+        {
             let found = resample(&patches, (3, 4), (5, 2), 1, resampling);
             for (found, expected) in found.iter().zip(expected) {
-                assert!(
-                    (f64::from(*found) - expected).abs() < 1e-6,
-                    "{resampling:?}: {found} for {expected}"
-                );
+                assert!((f64::from(*found) - expected).abs() < 1e-6, "{resampling:?}: {found} for {expected}");
             }
         }
     }

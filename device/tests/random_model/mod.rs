@@ -1,23 +1,16 @@
 //! Small models with every part that a description can name, and random weights.
-#![allow(
-    dead_code,
-    reason = "each test and bench that includes this file uses a part of it"
-)]
+#![allow(dead_code, reason = "each test and bench that includes this file uses a part of it")]
 
 use headroom_device::model::description::{
-    Activation, Block, Description, Embedding, Head, ImageInput, Interpolation, LayerNorm, Linear,
-    Mlp, Pooling, Position, PositionResampling, PrefixKind, PrefixTokens, TensorRef,
+    Activation, Block, Description, Embedding, Head, ImageInput, Interpolation, LayerNorm, Linear, Mlp, Pooling,
+    Position, PositionResampling, PrefixKind, PrefixTokens, TensorRef,
 };
 use headroom_device::model::weights::{Tensor, Weights};
 use headroom_shared::KeptStructures;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PositionChoice {
-    Learned {
-        grid: (usize, usize),
-        resampling: PositionResampling,
-        of_prefix: bool,
-    },
+    Learned { grid: (usize, usize), resampling: PositionResampling, of_prefix: bool },
     Rotary,
 }
 
@@ -67,14 +60,7 @@ pub struct Choices {
 
 impl Choices {
     /// A plain ViT with a class token.
-    pub fn vit(
-        grid: usize,
-        patch: usize,
-        embed_dim: usize,
-        depth: usize,
-        heads: usize,
-        neurons: usize,
-    ) -> Self {
+    pub fn vit(grid: usize, patch: usize, embed_dim: usize, depth: usize, heads: usize, neurons: usize) -> Self {
         Self {
             grid: (grid, grid),
             patch,
@@ -113,10 +99,7 @@ pub struct Kept {
 
 impl Kept {
     pub fn all(choices: &Choices) -> Self {
-        Self {
-            heads: vec![(0..choices.heads).collect(); choices.depth],
-            neurons: vec![choices.neurons; choices.depth],
-        }
+        Self { heads: vec![(0..choices.heads).collect(); choices.depth], neurons: vec![choices.neurons; choices.depth] }
     }
 }
 
@@ -137,9 +120,7 @@ impl KeptStructures for Kept {
 /// `count` values in -1 to 1 that depend on `seed` alone (SplitMix64, doi 10.1145/2714064.2660195).
 pub fn noise(seed: u64, count: usize) -> impl Iterator<Item = f32> {
     (1..=count as u64).map(move |index| {
-        let mut mixed = (seed << 32)
-            .wrapping_add(index)
-            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = (seed << 32).wrapping_add(index).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((mixed ^ (mixed >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
@@ -148,10 +129,7 @@ pub fn noise(seed: u64, count: usize) -> impl Iterator<Item = f32> {
 
 /// The model of these choices.
 pub fn build(choices: &Choices, seed: u64) -> (Description, Weights) {
-    let mut builder = Builder {
-        weights: Weights::default(),
-        seed,
-    };
+    let mut builder = Builder { weights: Weights::default(), seed };
     let description = builder.description(choices);
     (description, builder.weights)
 }
@@ -164,20 +142,9 @@ struct Builder {
 impl Builder {
     fn tensor(&mut self, name: &str, shape: &[usize], centre: f32, spread: f32) -> TensorRef {
         self.seed += 1;
-        let data = noise(self.seed, shape.iter().product())
-            .map(|value| centre + spread * value)
-            .collect();
-        self.weights.insert(
-            name,
-            Tensor {
-                shape: shape.to_vec(),
-                data,
-            },
-        );
-        TensorRef {
-            name: name.into(),
-            rows: None,
-        }
+        let data = noise(self.seed, shape.iter().product()).map(|value| centre + spread * value).collect();
+        self.weights.insert(name, Tensor { shape: shape.to_vec(), data });
+        TensorRef { name: name.into(), rows: None }
     }
 
     fn linear(&mut self, name: &str, outputs: usize, inputs: usize, bias: bool) -> Linear {
@@ -197,13 +164,7 @@ impl Builder {
     }
 
     fn block(&mut self, index: usize, choices: &Choices) -> Block {
-        let Choices {
-            embed_dim: width,
-            heads,
-            head_dim,
-            neurons,
-            ..
-        } = *choices;
+        let Choices { embed_dim: width, heads, head_dim, neurons, .. } = *choices;
         let attended = heads * head_dim;
         let name = |part: &str| format!("blocks.{index}.{part}");
         let [query, key, value] = if choices.fused_qkv {
@@ -213,14 +174,10 @@ impl Builder {
                     name: tensor.name.clone(),
                     rows: Some((part * attended, attended)),
                 };
-                Linear {
-                    weight: rows(&fused.weight),
-                    bias: fused.bias.as_ref().map(rows),
-                }
+                Linear { weight: rows(&fused.weight), bias: fused.bias.as_ref().map(rows) }
             })
         } else {
-            ["q", "k", "v"]
-                .map(|part| self.linear(&name(part), attended, width, choices.attention_bias))
+            ["q", "k", "v"].map(|part| self.linear(&name(part), attended, width, choices.attention_bias))
         };
         let up = self.linear(&name("up"), neurons, width, choices.mlp_bias);
         let down = self.linear(&name("down"), width, neurons, choices.mlp_bias);
@@ -230,28 +187,19 @@ impl Builder {
             key,
             value,
             projection: self.linear(&name("proj"), width, attended, choices.attention_bias),
-            layer_scale1: choices
-                .layer_scale
-                .then(|| self.tensor(&name("scale1"), &[width], 0.5, 0.4)),
+            layer_scale1: choices.layer_scale.then(|| self.tensor(&name("scale1"), &[width], 0.5, 0.4)),
             norm2: self.norm(&name("norm2"), width),
             mlp: if choices.gated {
-                Mlp::Gated {
-                    gate: self.linear(&name("gate"), neurons, width, choices.mlp_bias),
-                    up,
-                    down,
-                }
+                Mlp::Gated { gate: self.linear(&name("gate"), neurons, width, choices.mlp_bias), up, down }
             } else {
                 Mlp::Plain { up, down }
             },
-            layer_scale2: choices
-                .layer_scale
-                .then(|| self.tensor(&name("scale2"), &[width], 0.5, 0.4)),
+            layer_scale2: choices.layer_scale.then(|| self.tensor(&name("scale2"), &[width], 0.5, 0.4)),
         }
     }
 
     fn prefix(&mut self, choices: &Choices) -> Vec<PrefixTokens> {
-        let two = choices.pooling == PoolingChoice::MeanClassDistillation
-            || choices.head == HeadChoice::AverageOfTwo;
+        let two = choices.pooling == PoolingChoice::MeanClassDistillation || choices.head == HeadChoice::AverageOfTwo;
         let class =
             two || matches!(
                 choices.pooling,
@@ -265,17 +213,8 @@ impl Builder {
         ];
         for (kind, count) in counts {
             if count > 0 {
-                let tensor = self.tensor(
-                    &format!("prefix.{kind:?}"),
-                    &[1, count, choices.embed_dim],
-                    0.0,
-                    1.0,
-                );
-                prefix.push(PrefixTokens {
-                    kind,
-                    tensor,
-                    count,
-                });
+                let tensor = self.tensor(&format!("prefix.{kind:?}"), &[1, count, choices.embed_dim], 0.0, 1.0);
+                prefix.push(PrefixTokens { kind, tensor, count });
             }
         }
         prefix
@@ -284,17 +223,13 @@ impl Builder {
     fn pooling(&mut self, choice: PoolingChoice, width: usize) -> Pooling {
         match choice {
             PoolingChoice::Class => Pooling::Class,
-            PoolingChoice::ClassThenNorm => Pooling::ClassThenNorm {
-                norm: self.norm("pool.norm", width),
-            },
-            PoolingChoice::ClassDenseTanh => Pooling::ClassDenseTanh {
-                dense: self.linear("pool.dense", width, width, true),
-            },
+            PoolingChoice::ClassThenNorm => Pooling::ClassThenNorm { norm: self.norm("pool.norm", width) },
+            PoolingChoice::ClassDenseTanh => {
+                Pooling::ClassDenseTanh { dense: self.linear("pool.dense", width, width, true) }
+            }
             PoolingChoice::MeanClassDistillation => Pooling::MeanClassDistillation,
             PoolingChoice::MeanPatches => Pooling::MeanPatches,
-            PoolingChoice::MeanPatchesThenNorm => Pooling::MeanPatchesThenNorm {
-                norm: self.norm("pool.norm", width),
-            },
+            PoolingChoice::MeanPatchesThenNorm => Pooling::MeanPatchesThenNorm { norm: self.norm("pool.norm", width) },
             PoolingChoice::Attention { heads } => Pooling::Attention {
                 probe: self.tensor("pool.probe", &[1, 1, width], 0.0, 1.0),
                 heads,
@@ -311,26 +246,12 @@ impl Builder {
     }
 
     fn description(&mut self, choices: &Choices) -> Description {
-        let Choices {
-            grid,
-            patch,
-            embed_dim: width,
-            classes,
-            ..
-        } = *choices;
+        let Choices { grid, patch, embed_dim: width, classes, .. } = *choices;
         let prefix = self.prefix(choices);
         let position = match choices.position {
             PositionChoice::Rotary => Position::Rotary { theta: 100.0 },
-            PositionChoice::Learned {
-                grid,
-                resampling,
-                of_prefix,
-            } => {
-                let prefix_positions = if of_prefix {
-                    prefix.iter().map(|prefix| prefix.count).sum()
-                } else {
-                    0
-                };
+            PositionChoice::Learned { grid, resampling, of_prefix } => {
+                let prefix_positions = if of_prefix { prefix.iter().map(|prefix| prefix.count).sum() } else { 0 };
                 let shape = [1, prefix_positions + grid.0 * grid.1, width];
                 Position::Learned {
                     tensor: self.tensor("position", &shape, 0.0, 0.5),
@@ -341,12 +262,7 @@ impl Builder {
             }
         };
         let patch_embedding = Linear {
-            weight: self.tensor(
-                "patch.weight",
-                &[width, 3, patch, patch],
-                0.0,
-                1.0 / patch as f32,
-            ),
+            weight: self.tensor("patch.weight", &[width, 3, patch, patch], 0.0, 1.0 / patch as f32),
             bias: Some(self.tensor("patch.bias", &[width], 0.0, 0.3)),
         };
         Description {
@@ -372,19 +288,15 @@ impl Builder {
                 position,
                 norm: choices.pre_norm.then(|| self.norm("pre_norm", width)),
             },
-            blocks: (0..choices.depth)
-                .map(|index| self.block(index, choices))
-                .collect(),
+            blocks: (0..choices.depth).map(|index| self.block(index, choices)).collect(),
             final_norm: choices.final_norm.then(|| self.norm("norm", width)),
             pooling: self.pooling(choices.pooling, width),
             head: match choices.head {
                 HeadChoice::None => None,
-                HeadChoice::Linear => Some(Head::Linear {
-                    linear: self.linear("head", classes, width, true),
-                }),
-                HeadChoice::ClassAndPatchMean => Some(Head::ClassAndPatchMean {
-                    linear: self.linear("head", classes, 2 * width, true),
-                }),
+                HeadChoice::Linear => Some(Head::Linear { linear: self.linear("head", classes, width, true) }),
+                HeadChoice::ClassAndPatchMean => {
+                    Some(Head::ClassAndPatchMean { linear: self.linear("head", classes, 2 * width, true) })
+                }
                 HeadChoice::AverageOfTwo => Some(Head::AverageOfTwo {
                     class: self.linear("head", classes, width, true),
                     distillation: self.linear("head_dist", classes, width, false),

@@ -9,28 +9,13 @@ use crate::model::description::Activation;
 /// Where the result goes, and what becomes of it on the way. `y` is `a b + bias`.
 pub(in super::super) enum Target<'a> {
     /// `out = y`, in panels of `rows` rows.
-    Panels {
-        out: &'a mut [PanelRow],
-        rows: usize,
-    },
+    Panels { out: &'a mut [PanelRow], rows: usize },
     /// `out = activation(y)`, in panels of `rows` rows.
-    Activated {
-        out: &'a mut [PanelRow],
-        rows: usize,
-        activation: Activation,
-    },
+    Activated { out: &'a mut [PanelRow], rows: usize, activation: Activation },
     /// Even panels of `y` are gates, odd ones what they gate: `out = activation(gate) * y`.
-    Gated {
-        out: &'a mut [PanelRow],
-        rows: usize,
-        activation: Activation,
-    },
+    Gated { out: &'a mut [PanelRow], rows: usize, activation: Activation },
     /// `stream += scale * y`, row-major of `width` columns.
-    Added {
-        stream: &'a mut [f32],
-        width: usize,
-        scale: Option<&'a [PanelRow]>,
-    },
+    Added { stream: &'a mut [f32], width: usize, scale: Option<&'a [PanelRow]> },
 }
 
 /// Finishes the `rows` rows from `first` of the panels from `panel`, as many as there are biases.
@@ -45,10 +30,7 @@ pub(super) fn finish<S: Simd>(
     bias: &[PanelRow],
 ) {
     match target {
-        Target::Panels {
-            out,
-            rows: out_rows,
-        } => {
+        Target::Panels { out, rows: out_rows } => {
             for (side, bias) in bias.iter().enumerate() {
                 let out = &mut out[(panel + side) * *out_rows + first..][..rows];
                 let bias = simd.load(&bias.0);
@@ -57,11 +39,7 @@ pub(super) fn finish<S: Simd>(
                 }
             }
         }
-        Target::Activated {
-            out,
-            rows: out_rows,
-            activation,
-        } => {
+        Target::Activated { out, rows: out_rows, activation } => {
             for (side, bias) in bias.iter().enumerate() {
                 let out = &mut out[(panel + side) * *out_rows + first..][..rows];
                 let bias = simd.load(&bias.0);
@@ -71,27 +49,16 @@ pub(super) fn finish<S: Simd>(
                 }
             }
         }
-        Target::Gated {
-            out,
-            rows: out_rows,
-            activation,
-        } => {
+        Target::Gated { out, rows: out_rows, activation } => {
             let out = &mut out[panel / 2 * *out_rows + first..][..rows];
             let [gate_bias, bias] = [simd.load(&bias[0].0), simd.load(&bias[1].0)];
             for (out, sums) in out.iter_mut().zip(&tile.rows) {
                 let gate = simd.add(simd.load(&sums[0].0), gate_bias);
                 let value = simd.add(simd.load(&sums[1].0), bias);
-                simd.store(
-                    simd.mul(activate(simd, *activation, gate), value),
-                    &mut out.0,
-                );
+                simd.store(simd.mul(activate(simd, *activation, gate), value), &mut out.0);
             }
         }
-        Target::Added {
-            stream,
-            width,
-            scale,
-        } => {
+        Target::Added { stream, width, scale } => {
             for (side, bias) in bias.iter().enumerate() {
                 let column = (panel + side) * PANEL;
                 let columns = (*width - column).min(PANEL);

@@ -39,17 +39,7 @@ impl Kernel for Product<'_> {
         while panel < self.panels {
             let count = (self.panels - panel).min(2);
             for (first, rows) in even_parts(self.rows, S::TILE_ROWS) {
-                fill(
-                    simd,
-                    &mut tile,
-                    self.a,
-                    first,
-                    rows,
-                    self.b,
-                    panel,
-                    count,
-                    self.segments,
-                );
+                fill(simd, &mut tile, self.a, first, rows, self.b, panel, count, self.segments);
                 let bias = &self.bias[panel..panel + count];
                 finish(simd, &mut self.target, &tile, first, rows, panel, bias);
             }

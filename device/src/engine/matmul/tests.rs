@@ -13,13 +13,7 @@ fn value(seed: usize) -> f32 {
 }
 
 fn row_major(rows: usize, columns: usize, seed: usize) -> Vec<Vec<f32>> {
-    (0..rows)
-        .map(|row| {
-            (0..columns)
-                .map(|column| value(seed + row * columns + column))
-                .collect()
-        })
-        .collect()
+    (0..rows).map(|row| (0..columns).map(|column| value(seed + row * columns + column)).collect()).collect()
 }
 
 fn packed(matrix: &[Vec<f32>], columns: usize) -> Vec<PanelRow> {

@@ -24,11 +24,7 @@ pub(in super::super) struct Segment {
 impl Segment {
     /// The first `length` of both operands.
     pub(in super::super) fn prefix(length: usize) -> Self {
-        Self {
-            a_panel: 0,
-            b_row: 0,
-            length,
-        }
+        Self { a_panel: 0, b_row: 0, length }
     }
 }
 
@@ -39,18 +35,13 @@ pub(in super::super) struct Tile {
 
 impl Default for Tile {
     fn default() -> Self {
-        Self {
-            rows: [[PanelRow::ZERO; 2]; MAX_TILE_ROWS],
-        }
+        Self { rows: [[PanelRow::ZERO; 2]; MAX_TILE_ROWS] }
     }
 }
 
 /// Computes `rows` rows of `a`, from row `first`, times `panels` (1 or 2) panels of `b`, from `panel`.
 #[inline(always)]
-#[allow(
-    clippy::too_many_arguments,
-    reason = "a tile is a place in two matrices"
-)]
+#[allow(clippy::too_many_arguments, reason = "a tile is a place in two matrices")]
 pub(in super::super) fn fill<S: Simd>(
     simd: S,
     tile: &mut Tile,
@@ -64,37 +55,16 @@ pub(in super::super) fn fill<S: Simd>(
 ) {
     let b_panel = |panel: usize| &b.data[panel * b.rows..(panel + 1) * b.rows];
     if panels == 2 && S::TWO_PANELS {
-        fill_rows(
-            simd,
-            tile,
-            a,
-            first,
-            rows,
-            [b_panel(panel), b_panel(panel + 1)],
-            0,
-            segments,
-        );
+        fill_rows(simd, tile, a, first, rows, [b_panel(panel), b_panel(panel + 1)], 0, segments);
     } else {
         for side in 0..panels {
-            fill_rows(
-                simd,
-                tile,
-                a,
-                first,
-                rows,
-                [b_panel(panel + side)],
-                side,
-                segments,
-            );
+            fill_rows(simd, tile, a, first, rows, [b_panel(panel + side)], side, segments);
         }
     }
 }
 
 #[inline(always)]
-#[allow(
-    clippy::too_many_arguments,
-    reason = "a tile is a place in two matrices"
-)]
+#[allow(clippy::too_many_arguments, reason = "a tile is a place in two matrices")]
 fn fill_rows<S: Simd, const PANELS: usize>(
     simd: S,
     tile: &mut Tile,
@@ -120,10 +90,7 @@ fn fill_rows<S: Simd, const PANELS: usize>(
 
 /// A tile of `ROWS` rows and `PANELS` panels, its sums in registers.
 #[inline(always)]
-#[allow(
-    clippy::needless_range_loop,
-    reason = "loops over constants are unrolled, so that sums become registers"
-)]
+#[allow(clippy::needless_range_loop, reason = "loops over constants are unrolled, so that sums become registers")]
 fn multiply<S: Simd, const ROWS: usize, const PANELS: usize>(
     simd: S,
     tile: &mut Tile,

@@ -12,8 +12,7 @@ pub(in crate::engine) struct Avx2 {
 
 impl Avx2 {
     pub(super) fn detect() -> Option<Self> {
-        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"))
-            .then_some(Self { _detected: () })
+        (is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")).then_some(Self { _detected: () })
     }
 }
 
@@ -44,12 +43,7 @@ impl Simd for Avx2 {
     fn load(self, values: &[f32; PANEL]) -> Self::Lanes {
         let (low, high) = values.split_at(8);
         // SAFETY: `self` exists only where `detect` found AVX2 and FMA; each half has 8 values.
-        unsafe {
-            [
-                _mm256_loadu_ps(low.as_ptr()),
-                _mm256_loadu_ps(high.as_ptr()),
-            ]
-        }
+        unsafe { [_mm256_loadu_ps(low.as_ptr()), _mm256_loadu_ps(high.as_ptr())] }
     }
 
     #[inline(always)]
@@ -89,12 +83,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn mul_add(self, a: Self::Lanes, b: Self::Lanes, c: Self::Lanes) -> Self::Lanes {
         // SAFETY: `self` exists only where `detect` found AVX2 and FMA.
-        unsafe {
-            [
-                _mm256_fmadd_ps(a[0], b[0], c[0]),
-                _mm256_fmadd_ps(a[1], b[1], c[1]),
-            ]
-        }
+        unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
     }
 
     #[inline(always)]
@@ -113,12 +102,7 @@ impl Simd for Avx2 {
     fn round(self, a: Self::Lanes) -> Self::Lanes {
         const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
         // SAFETY: `self` exists only where `detect` found AVX2 and FMA.
-        unsafe {
-            [
-                _mm256_round_ps::<NEAREST>(a[0]),
-                _mm256_round_ps::<NEAREST>(a[1]),
-            ]
-        }
+        unsafe { [_mm256_round_ps::<NEAREST>(a[0]), _mm256_round_ps::<NEAREST>(a[1])] }
     }
 
     #[inline(always)]
@@ -128,10 +112,7 @@ impl Simd for Avx2 {
             let bias = _mm256_set1_epi32(127);
             let low = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(n[0]), bias));
             let high = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(n[1]), bias));
-            [
-                _mm256_mul_ps(a[0], _mm256_castsi256_ps(low)),
-                _mm256_mul_ps(a[1], _mm256_castsi256_ps(high)),
-            ]
+            [_mm256_mul_ps(a[0], _mm256_castsi256_ps(low)), _mm256_mul_ps(a[1], _mm256_castsi256_ps(high))]
         }
     }
 

@@ -5,10 +5,7 @@
 //! the processor was found to have the instructions, which is what makes its methods safe.
 //!
 //! All `unsafe` code of the engine is in the files of this folder.
-#![allow(
-    unsafe_code,
-    reason = "the intrinsics of std::arch, guarded by the tokens"
-)]
+#![allow(unsafe_code, reason = "the intrinsics of std::arch, guarded by the tokens")]
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -94,9 +91,7 @@ impl InstructionSet {
 
     /// The best that this processor has.
     pub(super) fn best() -> Self {
-        Self::available()
-            .next()
-            .unwrap_or(Self::Portable(portable::Portable))
+        Self::available().next().unwrap_or(Self::Portable(portable::Portable))
     }
 
     /// Runs `kernel` with these instructions.

@@ -109,10 +109,7 @@ impl Simd for Neon {
         // SAFETY: `self` exists only where `detect` found NEON.
         QUARTERS.map(|quarter| unsafe {
             let exponent = vaddq_s32(vcvtq_s32_f32(n[quarter]), vdupq_n_s32(127));
-            vmulq_f32(
-                a[quarter],
-                vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent)),
-            )
+            vmulq_f32(a[quarter], vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent)))
         })
     }
 

@@ -79,9 +79,7 @@ impl Simd for Portable {
 
     #[inline(always)]
     fn scale(self, a: Self::Lanes, n: Self::Lanes) -> Self::Lanes {
-        each(a, n, |a, n| {
-            a * f32::from_bits(((n as i32).wrapping_add(127) << 23) as u32)
-        })
+        each(a, n, |a, n| a * f32::from_bits(((n as i32).wrapping_add(127) << 23) as u32))
     }
 
     #[inline(always)]

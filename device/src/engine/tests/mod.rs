@@ -14,17 +14,9 @@ mod random_model;
 use random_model::{Choices, HeadChoice, Kept, PoolingChoice, PositionChoice, build, noise};
 
 fn position() -> impl Strategy<Value = PositionChoice> {
-    let resampling = prop_oneof![
-        Just(PositionResampling::Bicubic),
-        Just(PositionResampling::BicubicAntialias)
-    ];
-    let learned = ((1_usize..4, 1_usize..4), resampling, any::<bool>()).prop_map(
-        |(grid, resampling, of_prefix)| PositionChoice::Learned {
-            grid,
-            resampling,
-            of_prefix,
-        },
-    );
+    let resampling = prop_oneof![Just(PositionResampling::Bicubic), Just(PositionResampling::BicubicAntialias)];
+    let learned = ((1_usize..4, 1_usize..4), resampling, any::<bool>())
+        .prop_map(|(grid, resampling, of_prefix)| PositionChoice::Learned { grid, resampling, of_prefix });
     prop_oneof![2 => learned, 1 => Just(PositionChoice::Rotary)]
 }
 
@@ -50,83 +42,49 @@ fn head() -> impl Strategy<Value = HeadChoice> {
 }
 
 fn activation() -> impl Strategy<Value = Activation> {
-    prop_oneof![
-        Just(Activation::Gelu),
-        Just(Activation::GeluTanh),
-        Just(Activation::QuickGelu),
-        Just(Activation::Silu),
-    ]
+    prop_oneof![Just(Activation::Gelu), Just(Activation::GeluTanh), Just(Activation::QuickGelu), Just(Activation::Silu),]
 }
 
 fn choices() -> impl Strategy<Value = Choices> {
-    let sizes = (
-        (1_usize..5, 1_usize..5),
-        1_usize..7,
-        1_usize..7,
-        0_usize..3,
-        1_usize..5,
-        1_usize..10,
-        1_usize..40,
-    );
+    let sizes = ((1_usize..5, 1_usize..5), 1_usize..7, 1_usize..7, 0_usize..3, 1_usize..5, 1_usize..10, 1_usize..40);
     let flags = proptest::array::uniform7(any::<bool>());
-    let parts = (
-        activation(),
-        0_usize..3,
-        position(),
-        pooling(),
-        head(),
-        1_usize..20,
-    );
-    (sizes, flags, parts).prop_map(
-        |(sizes, flags, (activation, registers, position, pooling, head, classes))| {
-            let (grid, patch, width, depth, heads, head_quarter, neurons) = sizes;
-            let [
-                gated,
-                layer_scale,
-                attention_bias,
-                mlp_bias,
-                fused_qkv,
-                pre_norm,
-                final_norm,
-            ] = flags;
-            Choices {
-                grid,
-                patch,
-                // Divisible by any number of pooling heads.
-                embed_dim: 6 * width,
-                depth,
-                heads,
-                head_dim: 4 * head_quarter,
-                neurons,
-                activation,
-                gated,
-                layer_scale,
-                attention_bias,
-                mlp_bias,
-                fused_qkv,
-                registers,
-                position,
-                pre_norm,
-                final_norm,
-                pooling,
-                head,
-                classes,
-            }
-        },
-    )
+    let parts = (activation(), 0_usize..3, position(), pooling(), head(), 1_usize..20);
+    (sizes, flags, parts).prop_map(|(sizes, flags, (activation, registers, position, pooling, head, classes))| {
+        let (grid, patch, width, depth, heads, head_quarter, neurons) = sizes;
+        let [gated, layer_scale, attention_bias, mlp_bias, fused_qkv, pre_norm, final_norm] = flags;
+        Choices {
+            grid,
+            patch,
+            // Divisible by any number of pooling heads.
+            embed_dim: 6 * width,
+            depth,
+            heads,
+            head_dim: 4 * head_quarter,
+            neurons,
+            activation,
+            gated,
+            layer_scale,
+            attention_bias,
+            mlp_bias,
+            fused_qkv,
+            registers,
+            position,
+            pre_norm,
+            final_norm,
+            pooling,
+            head,
+            classes,
+        }
+    })
 }
 
 /// Choices with any selection of their structures.
 fn choices_and_kept() -> impl Strategy<Value = (Choices, Kept)> {
     choices().prop_flat_map(|choices| {
         let all: Vec<usize> = (0..choices.heads).collect();
-        let heads = proptest::collection::vec(
-            proptest::sample::subsequence(all, 0..=choices.heads),
-            choices.depth,
-        );
+        let heads = proptest::collection::vec(proptest::sample::subsequence(all, 0..=choices.heads), choices.depth);
         let neurons = proptest::collection::vec(0..=choices.neurons, choices.depth);
-        (Just(choices), heads, neurons)
-            .prop_map(|(choices, heads, neurons)| (choices, Kept { heads, neurons }))
+        (Just(choices), heads, neurons).prop_map(|(choices, heads, neurons)| (choices, Kept { heads, neurons }))
     })
 }
 
@@ -134,29 +92,14 @@ fn choices_and_kept() -> impl Strategy<Value = (Choices, Kept)> {
 fn relative_difference(found: &[f32], expected: impl IntoIterator<Item = f64>) -> f64 {
     let expected: Vec<f64> = expected.into_iter().collect();
     assert_eq!(found.len(), expected.len());
-    let largest = expected
-        .iter()
-        .fold(f64::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
-    let differences = found
-        .iter()
-        .zip(&expected)
-        .map(|(&found, expected)| (f64::from(found) - expected).abs());
+    let largest = expected.iter().fold(f64::MIN_POSITIVE, |largest, value| largest.max(value.abs()));
+    let differences = found.iter().zip(&expected).map(|(&found, expected)| (f64::from(found) - expected).abs());
     // `f64::max` would drop a NaN.
-    differences.fold(0.0, |worst, difference| {
-        if difference <= worst {
-            worst
-        } else {
-            difference
-        }
-    }) / largest
+    differences.fold(0.0, |worst, difference| if difference <= worst { worst } else { difference }) / largest
 }
 
 fn owned(output: Output) -> [Vec<f32>; 3] {
-    [
-        output.tokens.to_vec(),
-        output.pooled.to_vec(),
-        output.logits.unwrap_or_default().to_vec(),
-    ]
+    [output.tokens.to_vec(), output.pooled.to_vec(), output.logits.unwrap_or_default().to_vec()]
 }
 
 proptest! {
@@ -253,17 +196,11 @@ fn cut(
 ) -> (crate::model::Description, crate::model::Weights) {
     use crate::model::weights::Tensor;
     let head_dim = description.head_dim;
-    let head_rows: Vec<usize> = heads
-        .iter()
-        .flat_map(|head| head * head_dim..(head + 1) * head_dim)
-        .collect();
+    let head_rows: Vec<usize> = heads.iter().flat_map(|head| head * head_dim..(head + 1) * head_dim).collect();
     let neuron_rows: Vec<usize> = (0..neurons).collect();
     let mut cut_weights = weights.clone();
     for (name, tensor) in weights.iter() {
-        let Some(part) = name
-            .strip_prefix("blocks.")
-            .and_then(|name| name.split('.').nth(1))
-        else {
+        let Some(part) = name.strip_prefix("blocks.").and_then(|name| name.split('.').nth(1)) else {
             continue;
         };
         let is_weight = name.ends_with(".weight");
@@ -281,31 +218,16 @@ fn cut(
         let (data, shape): (Vec<f32>, Vec<usize>) = if by_columns {
             let rows = 0..tensor.shape[0];
             (
-                rows.flat_map(|row| kept.iter().map(move |&column| pick(row, column)))
-                    .collect(),
+                rows.flat_map(|row| kept.iter().map(move |&column| pick(row, column))).collect(),
                 vec![tensor.shape[0], kept.len()],
             )
         } else {
-            let data = kept
-                .iter()
-                .flat_map(|&row| (0..columns).map(move |column| pick(row, column)))
-                .collect();
-            (
-                data,
-                if is_weight {
-                    vec![kept.len(), columns]
-                } else {
-                    vec![kept.len()]
-                },
-            )
+            let data = kept.iter().flat_map(|&row| (0..columns).map(move |column| pick(row, column))).collect();
+            (data, if is_weight { vec![kept.len(), columns] } else { vec![kept.len()] })
         };
         cut_weights.insert(name, Tensor { shape, data });
     }
-    let cut_description = crate::model::Description {
-        heads: heads.len(),
-        neurons,
-        ..description.clone()
-    };
+    let cut_description = crate::model::Description { heads: heads.len(), neurons, ..description.clone() };
     (cut_description, cut_weights)
 }
 

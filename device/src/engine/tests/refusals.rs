@@ -10,29 +10,15 @@ fn small() -> Choices {
 #[test]
 fn a_tensor_of_another_shape_is_named() {
     // A reference to rows of a fused tensor says nothing about the rows beyond.
-    let (description, weights) = build(
-        &Choices {
-            fused_qkv: false,
-            ..small()
-        },
-        1,
-    );
+    let (description, weights) = build(&Choices { fused_qkv: false, ..small() }, 1);
     for (name, tensor) in weights.iter() {
         let mut broken = weights.clone();
         let mut shape = tensor.shape.clone();
         *shape.last_mut().unwrap() += 1;
         let data = vec![0.0; shape.iter().product()];
-        broken.insert(
-            name,
-            Tensor {
-                shape: shape.clone(),
-                data,
-            },
-        );
+        broken.insert(name, Tensor { shape: shape.clone(), data });
         let error = ElasticVit::new(&description, &broken).expect_err(name);
-        let EngineError::Shape { name: named, .. } = &error else {
-            panic!("{name}: {error}")
-        };
+        let EngineError::Shape { name: named, .. } = &error else { panic!("{name}: {error}") };
         assert_eq!(named, name);
     }
 }
@@ -40,18 +26,9 @@ fn a_tensor_of_another_shape_is_named() {
 #[test]
 fn the_message_says_what_was_expected_and_found() {
     let (description, mut weights) = build(&small(), 1);
-    weights.insert(
-        "blocks.1.up.weight",
-        Tensor {
-            shape: vec![12, 20],
-            data: vec![0.0; 240],
-        },
-    );
+    weights.insert("blocks.1.up.weight", Tensor { shape: vec![12, 20], data: vec![0.0; 240] });
     let error = ElasticVit::new(&description, &weights).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "tensor `blocks.1.up.weight` has shape [12, 20], expected [20, 12]"
-    );
+    assert_eq!(error.to_string(), "tensor `blocks.1.up.weight` has shape [12, 20], expected [20, 12]");
 }
 
 #[test]
@@ -59,12 +36,7 @@ fn a_missing_tensor_is_named() {
     let (mut description, weights) = build(&small(), 1);
     description.blocks[1].norm2.bias.name = "nowhere".into();
     let error = ElasticVit::new(&description, &weights).unwrap_err();
-    assert_eq!(
-        error,
-        EngineError::Weights(WeightsError::Missing {
-            name: "nowhere".into()
-        })
-    );
+    assert_eq!(error, EngineError::Weights(WeightsError::Missing { name: "nowhere".into() }));
 }
 
 #[test]
@@ -92,70 +64,25 @@ fn bad_requests_are_refused() {
     let mut workspace = vit.workspace(2);
     let pixels = vec![0.0; 3 * vit.pixels()];
     let kept = Kept::all(&choices);
-    let mut run = |pixels: &[f32], batch, kept: &Kept| {
-        vit.forward(&mut workspace, pixels, batch, kept)
-            .unwrap_err()
-    };
+    let mut run = |pixels: &[f32], batch, kept: &Kept| vit.forward(&mut workspace, pixels, batch, kept).unwrap_err();
 
     assert_eq!(run(&[], 0, &kept), EngineError::Batch { most: 2, found: 0 });
-    assert_eq!(
-        run(&pixels, 3, &kept),
-        EngineError::Batch { most: 2, found: 3 }
-    );
+    assert_eq!(run(&pixels, 3, &kept), EngineError::Batch { most: 2, found: 3 });
     let expected = 2 * vit.pixels();
-    assert_eq!(
-        run(&pixels[..7], 2, &kept),
-        EngineError::Pixels {
-            batch: 2,
-            expected,
-            found: 7
-        }
-    );
+    assert_eq!(run(&pixels[..7], 2, &kept), EngineError::Pixels { batch: 2, expected, found: 7 });
 
     let two = &pixels[..expected];
-    let neurons = Kept {
-        neurons: vec![20, 21],
-        ..kept.clone()
-    };
-    assert_eq!(
-        run(two, 2, &neurons),
-        EngineError::TooMany {
-            block: 1,
-            structure: "neurons",
-            most: 20,
-            found: 21
-        }
-    );
-    let heads = |heads: &[usize]| Kept {
-        heads: vec![heads.to_vec(), vec![]],
-        ..kept.clone()
-    };
-    assert_eq!(
-        run(two, 2, &heads(&[0; 4])),
-        EngineError::TooMany {
-            block: 0,
-            structure: "heads",
-            most: 3,
-            found: 4
-        }
-    );
+    let neurons = Kept { neurons: vec![20, 21], ..kept.clone() };
+    assert_eq!(run(two, 2, &neurons), EngineError::TooMany { block: 1, structure: "neurons", most: 20, found: 21 });
+    let heads = |heads: &[usize]| Kept { heads: vec![heads.to_vec(), vec![]], ..kept.clone() };
+    assert_eq!(run(two, 2, &heads(&[0; 4])), EngineError::TooMany { block: 0, structure: "heads", most: 3, found: 4 });
     for (wrong, place, head) in [(vec![1, 0], 1, 0), (vec![2, 2], 1, 2), (vec![3], 0, 3)] {
-        assert_eq!(
-            run(two, 2, &heads(&wrong)),
-            EngineError::Head {
-                block: 0,
-                place,
-                head,
-                heads: 3
-            }
-        );
+        assert_eq!(run(two, 2, &heads(&wrong)), EngineError::Head { block: 0, place, head, heads: 3 });
     }
 
     let (other, weights) = build(&Choices::vit(3, 4, 12, 2, 3, 20), 1);
     let other = ElasticVit::new(&other, &weights).unwrap();
-    let error = other
-        .forward(&mut workspace, &pixels[..other.pixels()], 1, &kept)
-        .unwrap_err();
+    let error = other.forward(&mut workspace, &pixels[..other.pixels()], 1, &kept).unwrap_err();
     assert_eq!(error, EngineError::Workspace);
 }
 
