@@ -1,6 +1,15 @@
-//! The elastic runtime of Headroom.
+//! The elastic runtime of Headroom: what a device runs.
+//!
+//! The core needs neither an operating system nor a heap: choosing the rung
+//! for a [`budget`] and [`switch`]ing to it. Feature `std` adds the [`model`],
+//! its CPU [`engine`] and [`bundle`]s, feature `images` the decoding and
+//! preprocessing of image files, feature `cli` the program `device-run`. A
+//! build for a device links no importer of checkpoints and no optimiser, and
+//! without `images` no image decoder.
 #![cfg_attr(not(feature = "std"), no_std)]
+#![deny(unsafe_code)]
 
+pub mod budget;
 #[cfg(feature = "std")]
 pub mod bundle;
 #[cfg(feature = "std")]
@@ -9,3 +18,12 @@ pub mod engine;
 pub mod images;
 #[cfg(feature = "std")]
 pub mod model;
+#[cfg(feature = "cli")]
+pub mod program;
+#[cfg(feature = "cli")]
+pub mod run;
+pub mod switch;
+
+// The tests of the engine share their random models with the integration tests and benches.
+#[cfg(test)]
+extern crate self as headroom_device;

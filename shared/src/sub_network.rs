@@ -1,6 +1,9 @@
 //! What is left of a model after the first steps of its ranking.
 
-use crate::shape::{MAX_BLOCKS, ModelShape};
+use core::fmt;
+
+use crate::shape::{MAX_BLOCKS, ModelShape, NEURON_QUANTUM};
+use crate::step::{Step, StepKind, UnsupportedStepKind};
 
 /// Which structures of each block an executor runs.
 ///
@@ -18,6 +21,41 @@ pub trait KeptStructures {
     fn neurons(&self, block: usize) -> usize;
 }
 
+/// Why a step cannot be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    #[error("kind {kind} cannot be read by this version (0 = neurons, 1 = head)")]
+    UnsupportedKind { kind: u8 },
+    #[error("block {block} of a model with {blocks} blocks")]
+    BlockOutOfRange { block: u8, blocks: u8 },
+    #[error("block {block} would keep fewer heads than its floor of {floor}")]
+    HeadsBelowFloor { block: u8, floor: u8 },
+    #[error("block {block} would keep fewer neurons than its floor of {floor}")]
+    NeuronsBelowFloor { block: u8, floor: u16 },
+}
+
+/// A ranking that cannot be replayed: which step, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("step {at} of the ranking: {reason}")]
+pub struct ReplayError {
+    /// Index of the step, from 0.
+    pub at: u32,
+    pub reason: StepError,
+}
+
+/// Counts that a shape does not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CountsError {
+    #[error("counts of {found} blocks, expected {expected}")]
+    Blocks { expected: usize, found: usize },
+    #[error("block {block}: {found} heads, expected {fewest} to {most}")]
+    Heads { block: usize, fewest: usize, most: usize, found: usize },
+    #[error("block {block}: {found} neurons, expected {fewest} to {most}")]
+    Neurons { block: usize, fewest: usize, most: usize, found: usize },
+}
+
 /// Heads and neurons kept in each block; both are prefixes of the permuted weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubNetwork {
@@ -27,10 +65,89 @@ pub struct SubNetwork {
 }
 
 impl SubNetwork {
-    /// All heads and neurons of `shape`.
+    /// All heads and neurons of `shape`, which must be valid
+    /// ([`ModelShape::validate`]).
     #[must_use]
     pub fn dense(shape: &ModelShape) -> Self {
         Self { blocks: shape.blocks, heads: [shape.heads; MAX_BLOCKS], neurons: [shape.neurons; MAX_BLOCKS] }
+    }
+
+    /// What is left of `shape` after the first removals of a ranking, given as
+    /// the step bytes of a structure map. Time O(steps), no heap.
+    ///
+    /// # Errors
+    /// If a byte is not a step of this version, names a block that the shape
+    /// does not have, or would undercut a floor.
+    pub fn after(shape: &ModelShape, steps: &[u8]) -> Result<Self, ReplayError> {
+        let mut sub_network = Self::dense(shape);
+        for (at, &byte) in steps.iter().enumerate() {
+            let at = u32::try_from(at).unwrap_or(u32::MAX);
+            let step = Step::from_byte(byte).map_err(|UnsupportedStepKind { kind }| ReplayError {
+                at,
+                reason: StepError::UnsupportedKind { kind },
+            })?;
+            sub_network.remove(shape, step).map_err(|reason| ReplayError { at, reason })?;
+        }
+        Ok(sub_network)
+    }
+
+    /// A sub-network of the given `(heads, neurons)` of each block. Any counts
+    /// from the floors to the dense sizes are allowed, multiples of 8 or not.
+    ///
+    /// # Errors
+    /// If the number of blocks differs from the shape's or a count is out of range.
+    pub fn from_counts(shape: &ModelShape, counts: &[(usize, usize)]) -> Result<Self, CountsError> {
+        let mut sub_network = Self::dense(shape);
+        if counts.len() != sub_network.blocks() {
+            return Err(CountsError::Blocks { expected: sub_network.blocks(), found: counts.len() });
+        }
+        for (block, &(heads, neurons)) in counts.iter().enumerate() {
+            let (fewest, most) = (usize::from(shape.floor_heads), usize::from(shape.heads));
+            if !(fewest..=most).contains(&heads) {
+                return Err(CountsError::Heads { block, fewest, most, found: heads });
+            }
+            sub_network.heads[block] = heads as u8;
+            let (fewest, most) = (usize::from(shape.floor_neurons), usize::from(shape.neurons));
+            if !(fewest..=most).contains(&neurons) {
+                return Err(CountsError::Neurons { block, fewest, most, found: neurons });
+            }
+            sub_network.neurons[block] = neurons as u16;
+        }
+        Ok(sub_network)
+    }
+
+    /// Removes one more quantum.
+    ///
+    /// # Errors
+    /// If the shape has no such block or the count would fall below its floor;
+    /// the sub-network is then unchanged.
+    pub fn remove(&mut self, shape: &ModelShape, step: Step) -> Result<(), StepError> {
+        let block = step.block();
+        if block >= self.blocks() {
+            return Err(StepError::BlockOutOfRange { block: block as u8, blocks: self.blocks });
+        }
+        match step.kind() {
+            StepKind::Head => {
+                if self.heads[block] <= shape.floor_heads {
+                    return Err(StepError::HeadsBelowFloor { block: block as u8, floor: shape.floor_heads });
+                }
+                self.heads[block] -= 1;
+            }
+            StepKind::Neurons => {
+                let before = self.neurons[block];
+                let after = before.saturating_sub(1) / NEURON_QUANTUM * NEURON_QUANTUM;
+                if before == 0 || after < shape.floor_neurons {
+                    return Err(StepError::NeuronsBelowFloor { block: block as u8, floor: shape.floor_neurons });
+                }
+                self.neurons[block] = after;
+            }
+        }
+        Ok(())
+    }
+
+    /// `(heads, neurons)` of each block.
+    pub fn counts(&self) -> impl ExactSizeIterator<Item = (usize, usize)> + '_ {
+        (0..self.blocks()).map(|block| (self.heads(block), self.neurons(block)))
     }
 
     /// The number of blocks.
@@ -52,6 +169,17 @@ impl SubNetwork {
     }
 }
 
+/// `12x3072 11x3064 ...`: heads x neurons of each block.
+impl fmt::Display for SubNetwork {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (block, (heads, neurons)) in self.counts().enumerate() {
+            let separator = if block == 0 { "" } else { " " };
+            write!(formatter, "{separator}{heads}x{neurons}")?;
+        }
+        Ok(())
+    }
+}
+
 impl KeptStructures for SubNetwork {
     fn heads(&self, block: usize) -> usize {
         SubNetwork::heads(self, block)
@@ -63,5 +191,60 @@ impl KeptStructures for SubNetwork {
 
     fn neurons(&self, block: usize) -> usize {
         SubNetwork::neurons(self, block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::string::ToString;
+
+    use super::*;
+    use crate::fixtures::vit_b16;
+
+    fn tiny() -> ModelShape {
+        ModelShape { blocks: 2, heads: 3, neurons: 20, floor_heads: 1, floor_neurons: 8, ..vit_b16() }
+    }
+
+    fn byte(block: usize, kind: StepKind) -> u8 {
+        Step::new(block, kind).expect("a block below 64").to_byte()
+    }
+
+    #[test]
+    fn the_group_at_the_end_is_removed_first_and_may_be_smaller() {
+        let neurons = byte(0, StepKind::Neurons);
+        let kept = |steps: &[u8]| SubNetwork::after(&tiny(), steps).map(|left| left.neurons(0));
+        assert_eq!(kept(&[]), Ok(20));
+        assert_eq!(kept(&[neurons]), Ok(16));
+        assert_eq!(kept(&[neurons; 2]), Ok(8));
+        let reason = StepError::NeuronsBelowFloor { block: 0, floor: 8 };
+        assert_eq!(kept(&[neurons; 3]), Err(ReplayError { at: 2, reason }));
+    }
+
+    #[test]
+    fn a_step_changes_one_count_of_one_block() {
+        let left = SubNetwork::after(&tiny(), &[byte(1, StepKind::Head), byte(0, StepKind::Neurons)]).expect("valid");
+        assert_eq!(left.to_string(), "3x16 2x20");
+        assert_eq!(SubNetwork::from_counts(&tiny(), &[(3, 16), (2, 20)]), Ok(left));
+    }
+
+    #[test]
+    fn refuses_what_the_shape_does_not_have() {
+        let refused = |steps: &[u8]| SubNetwork::after(&tiny(), steps).map_err(|error| error.reason);
+        assert_eq!(refused(&[byte(2, StepKind::Head)]), Err(StepError::BlockOutOfRange { block: 2, blocks: 2 }));
+        assert_eq!(refused(&[0b10]), Err(StepError::UnsupportedKind { kind: 2 }));
+        assert_eq!(refused(&[0b11]), Err(StepError::UnsupportedKind { kind: 3 }));
+        assert_eq!(refused(&[byte(0, StepKind::Head); 3]), Err(StepError::HeadsBelowFloor { block: 0, floor: 1 }));
+    }
+
+    #[test]
+    fn refuses_counts_out_of_range() {
+        let refused = |counts: &[(usize, usize)]| SubNetwork::from_counts(&tiny(), counts);
+        assert_eq!(refused(&[(3, 20)]), Err(CountsError::Blocks { expected: 2, found: 1 }));
+        assert_eq!(refused(&[(3, 20), (0, 20)]), Err(CountsError::Heads { block: 1, fewest: 1, most: 3, found: 0 }));
+        assert_eq!(
+            refused(&[(3, 21), (3, 20)]),
+            Err(CountsError::Neurons { block: 0, fewest: 8, most: 20, found: 21 })
+        );
     }
 }

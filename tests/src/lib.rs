@@ -1,1 +1,152 @@
-//! x
+//! Whole-system tests: the real programs on real files.
+//!
+//! This library finds what the tests need; the tests are in `tests/`.
+//! References that are not part of the repository are found through
+//! `HEADROOM_FIXTURES`, `HEADROOM_MODELS` and `HEADROOM_DATA`; a test that
+//! needs one of them and does not find it prints a line with `SKIPPED`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// A folder of references outside the repository.
+#[derive(Clone, Copy, Debug)]
+pub enum Reference {
+    /// Golden model outputs: one folder a case.
+    Fixtures,
+    /// Really trained models.
+    Models,
+    /// Real images.
+    Data,
+}
+
+impl Reference {
+    fn variable(self) -> &'static str {
+        match self {
+            Self::Fixtures => "HEADROOM_FIXTURES",
+            Self::Models => "HEADROOM_MODELS",
+            Self::Data => "HEADROOM_DATA",
+        }
+    }
+
+    /// The folder; `None`, with a visible line, where it is absent.
+    #[must_use]
+    pub fn folder(self, test: &str) -> Option<PathBuf> {
+        let name = format!("{self:?}").to_lowercase();
+        let folder = std::env::var_os(self.variable())
+            .map_or_else(|| repository().join("../shared").join(name), |path| repository().join(path));
+        if folder.is_dir() {
+            return Some(folder);
+        }
+        println!("SKIPPED {test}: no folder {} (set {})", folder.display(), self.variable());
+        None
+    }
+}
+
+/// The root of the repository.
+#[must_use]
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The case folders of the fixtures, sorted; empty, with a visible line, where there are none.
+#[must_use]
+pub fn fixture_cases(test: &str) -> Vec<PathBuf> {
+    let Some(folder) = Reference::Fixtures.folder(test) else { return Vec::new() };
+    let mut cases: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("the fixtures folder can be listed")
+        .map(|entry| entry.expect("the fixtures folder can be listed").path())
+        .filter(|path| path.join("META.json").is_file())
+        .collect();
+    cases.sort();
+    cases
+}
+
+/// A command that runs the program `name` of this workspace, built as these tests were.
+#[must_use]
+pub fn program(name: &str) -> Command {
+    let path = program_folder().join(name);
+    assert!(path.is_file(), "{} was not built", path.display());
+    Command::new(path)
+}
+
+/// Builds the programs once, because `cargo test` alone does not build those of other packages.
+fn program_folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        // Tests run as TARGET/PROFILE/deps/NAME.
+        let test = std::env::current_exe().expect("the test knows its own path");
+        let folder = test.ancestors().nth(2).expect("tests run from deps/").to_path_buf();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(repository()).args(["build", "--quiet", "--bins", "--target-dir"]);
+        cargo.arg(folder.parent().expect("the profile's folder is in the target folder"));
+        match folder.file_name().and_then(|profile| profile.to_str()) {
+            Some("debug") => {}
+            Some(profile) => {
+                cargo.args(["--profile", profile]);
+            }
+            None => panic!("{} is no profile folder", folder.display()),
+        }
+        assert!(cargo.status().expect("cargo runs").success(), "the programs do not build");
+        folder
+    })
+}
+
+/// What a program did.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code; `None` where a signal ended it.
+    pub code: Option<i32>,
+    /// Its results.
+    pub stdout: String,
+    /// Its progress and errors.
+    pub stderr: String,
+}
+
+/// Runs a command to its end.
+///
+/// # Panics
+/// If it cannot be started or prints something else than UTF-8.
+#[must_use]
+pub fn ended(command: &mut Command) -> Ended {
+    let output = command.output().expect("the program starts");
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).expect("results are UTF-8"),
+        stderr: String::from_utf8(output.stderr).expect("messages are UTF-8"),
+    }
+}
+
+/// Runs a command that must succeed and returns its results.
+///
+/// # Panics
+/// If it fails.
+#[must_use]
+pub fn succeeds(command: &mut Command) -> String {
+    let ended = ended(command);
+    assert_eq!(ended.code, Some(0), "{command:?} failed:\n{}", ended.stderr);
+    ended.stdout
+}
+
+/// Runs a command that must be refused with exit code 1, without a panic, and
+/// with all of `expected` in its message.
+///
+/// # Panics
+/// If it is not.
+pub fn is_refused(command: &mut Command, expected: &[&str]) {
+    let ended = ended(command);
+    assert_eq!(ended.code, Some(1), "{command:?} was not refused:\n{}\n{}", ended.stdout, ended.stderr);
+    assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+    for text in expected {
+        assert!(ended.stderr.contains(text), "expected `{text}` in:\n{}", ended.stderr);
+    }
+}
+
+/// `host-prune` with a job small enough for a test, on the demo model.
+#[must_use]
+pub fn small_job(out: &Path) -> Command {
+    let mut command = program("host-prune");
+    command.args(["--target", "jetson-orin", "--images-limit", "6", "--evaluations", "3", "--rungs", "5", "--quiet"]);
+    command.arg("--out").arg(out);
+    command
+}

@@ -3,6 +3,7 @@
 
 pub mod description;
 pub mod position;
+pub mod safetensors;
 pub mod weights;
 
 pub use description::Description;

@@ -21,6 +21,8 @@ pub struct Weights {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WeightsError {
+    #[error("not a complete safetensors file: {reason}")]
+    Malformed { reason: String },
     #[error("tensor `{name}` is missing")]
     Missing { name: String },
     #[error("tensor `{name}` has {found} rows, expected at least {expected}")]

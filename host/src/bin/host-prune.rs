@@ -1,1 +1,40 @@
-fn main(){}
+//! Makes a pretrained Vision Transformer elastic.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use headroom_device::program::{self, EXIT_INTERRUPTED};
+use headroom_host::interrupt::{self, INTERRUPTED};
+use headroom_host::progress::{Drawn, Progress, Silent};
+use headroom_host::prune::{self, Ending, Options};
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    if let Err(error) = interrupt::handle() {
+        anstream::eprintln!("Ctrl-C will not write the best so far: {error}");
+    }
+    let progress: &dyn Progress = if options.quiet { &Silent } else { &Drawn::default() };
+    match prune::run(&options, progress, &INTERRUPTED) {
+        Ok(ending) => {
+            print(&options, &ending);
+            if ending.interrupted { ExitCode::from(EXIT_INTERRUPTED) } else { ExitCode::SUCCESS }
+        }
+        Err(error) if error.is_interruption() => {
+            program::report(&error, error.hint().as_deref());
+            ExitCode::from(EXIT_INTERRUPTED)
+        }
+        Err(error) => program::report(&error, error.hint().as_deref()),
+    }
+}
+
+fn print(options: &Options, ending: &Ending) {
+    if options.json {
+        match serde_json::to_string_pretty(&ending.report) {
+            Ok(json) => anstream::println!("{json}"),
+            Err(error) => anstream::eprintln!("the report cannot be printed as JSON: {error}"),
+        }
+    } else {
+        anstream::println!("{}", ending.report.text());
+    }
+}

@@ -61,6 +61,7 @@ pub struct Checkpoint {
     /// What the user should know: what was assumed, chosen or left aside.
     pub notes: Vec<String>,
     tensors: TensorStore,
+    config: Option<String>,
 }
 
 impl Checkpoint {
@@ -109,7 +110,14 @@ impl Checkpoint {
         check::check(&finding, &tensors)?;
 
         set_image_size(&mut finding, options.image_size)?;
-        Ok(Self { description: finding.description, notes: finding.notes, tensors })
+        let config = config.map(|document| document.text);
+        Ok(Self { description: finding.description, notes: finding.notes, tensors, config })
+    }
+
+    /// The text of the config beside the weights, where there is one.
+    #[must_use]
+    pub fn config(&self) -> Option<&str> {
+        self.config.as_deref()
     }
 
     /// The tensors of the files, named or not.

@@ -1,1 +1,27 @@
-//! To be written.
+//! The candle executor of a model description: gradients on the CPU, everything on CUDA.
+//!
+//! The CPU inference of the product is `headroom_device::engine`; both read the same
+//! [`Description`](headroom_device::model::Description). This one also runs backward, by hand and
+//! block by block, because the importance of structures needs the gradient at a few layers only,
+//! and a general autograd forms the gradients of all weights.
+
+mod block;
+pub mod device;
+mod embedding;
+pub mod error;
+mod gradient;
+mod linear;
+mod load;
+mod model;
+pub(crate) mod operation;
+mod pooling;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use block::{BlockGradient, LayerGradient};
+pub use device::{DeviceChoice, DeviceError};
+pub use error::ExecutorError;
+pub use gradient::Traced;
+pub use model::{CandleVit, Forward};

@@ -1,0 +1,229 @@
+//! The forward pass of any sub-network on weights that were packed once.
+
+use std::fmt;
+
+use headroom_shared::KeptStructures;
+
+use super::block::PackedBlock;
+use super::embedding::PackedEmbedding;
+use super::error::EngineError;
+use super::head::PackedHead;
+use super::norm::{NormTarget, Normalise, PackedNorm};
+use super::pack::Tensors;
+use super::pooling::PackedPooling;
+use super::rotary::Rotary;
+use super::simd::InstructionSet;
+use super::sizes::Sizes;
+use super::workspace::Workspace;
+use crate::model::{Description, Weights};
+
+/// A Vision Transformer that runs at any size.
+///
+/// It is immutable: threads share one by reference, each with its own [`Workspace`].
+#[derive(Clone)]
+pub struct ElasticVit {
+    instructions: InstructionSet,
+    sizes: Sizes,
+    embedding: PackedEmbedding,
+    rotary: Option<Rotary>,
+    blocks: Vec<PackedBlock>,
+    final_norm: Option<PackedNorm>,
+    pooling: PackedPooling,
+    head: Option<PackedHead>,
+}
+
+/// What a forward pass computed, in the workspace.
+#[derive(Clone, Copy, Debug)]
+pub struct Output<'a> {
+    /// The tokens after the final norm, `[batch, tokens, embed_dim]`; after the last block where
+    /// the model has no final norm of all tokens.
+    pub tokens: &'a [f32],
+    /// The image embeddings, `[batch, embed_dim]`.
+    pub pooled: &'a [f32],
+    /// `[batch, classes]`, where the model has a head. Of two classifiers, their mean.
+    pub logits: Option<&'a [f32]>,
+    /// `[batch, classes]` of each of two classifiers, where the head has two.
+    pub two_classifiers: Option<TwoClassifiers<'a>>,
+}
+
+/// The logits of a distilled model's two classifiers, `[batch, classes]` each.
+#[derive(Clone, Copy, Debug)]
+pub struct TwoClassifiers<'a> {
+    pub class: &'a [f32],
+    pub distillation: &'a [f32],
+}
+
+/// Sizes only: the weights are millions of numbers.
+impl fmt::Debug for ElasticVit {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        let mut debug = formatter.debug_struct("ElasticVit");
+        debug.field("instructions", &self.instructions()).field("sizes", &self.sizes).finish_non_exhaustive()
+    }
+}
+
+impl ElasticVit {
+    /// Packs the weights for the best instructions of this processor.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has the wrong shape, or if the description contradicts itself.
+    pub fn new(description: &Description, weights: &Weights) -> Result<Self, EngineError> {
+        Self::with_instructions(description, weights, InstructionSet::best())
+    }
+
+    pub(super) fn with_instructions(
+        description: &Description,
+        weights: &Weights,
+        instructions: InstructionSet,
+    ) -> Result<Self, EngineError> {
+        let tensors = Tensors { weights };
+        let sizes = Sizes::new(description, tensors)?;
+        let mut blocks = Vec::with_capacity(sizes.depth);
+        for block in &description.blocks {
+            blocks.push(PackedBlock::new(block, description.activation, tensors, &sizes)?);
+        }
+        let final_norm = description.final_norm.as_ref();
+        Ok(Self {
+            instructions,
+            sizes,
+            embedding: PackedEmbedding::new(description, tensors, &sizes)?,
+            rotary: Rotary::new(description),
+            blocks,
+            final_norm: final_norm.map(|norm| PackedNorm::new(tensors, norm, sizes.embed_dim)).transpose()?,
+            pooling: PackedPooling::new(&description.pooling, tensors, &sizes)?,
+            head: description.head.as_ref().map(|head| PackedHead::new(head, tensors, &sizes)).transpose()?,
+        })
+    }
+
+    /// Buffers for batches of up to `max_batch` images (at least 1) of the dense model.
+    #[must_use]
+    pub fn workspace(&self, max_batch: usize) -> Workspace {
+        let two_classifiers = matches!(self.head, Some(PackedHead::AverageOfTwo { .. }));
+        Workspace::new(self.sizes, max_batch.max(1), two_classifiers)
+    }
+
+    /// Runs the structures in `kept` on `batch` images; allocates nothing.
+    ///
+    /// `pixels` are normalised, `[batch, channels, height, width]`. An image gives the same bits
+    /// alone and in a batch, and kept structures the same as weights that were physically cut.
+    ///
+    /// # Errors
+    /// If the batch, the pixels, the selection or the workspace do not fit the model. Nothing was computed then.
+    pub fn forward<'a>(
+        &self,
+        workspace: &'a mut Workspace,
+        pixels: &[f32],
+        batch: usize,
+        kept: &impl KeptStructures,
+    ) -> Result<Output<'a>, EngineError> {
+        self.forward_observed(workspace, pixels, batch, kept, |_, _| {})
+    }
+
+    /// [`forward`](Self::forward), showing the hidden states `[batch, tokens, embed_dim]` to
+    /// `observer`: 0 is the input of block 0, `n` the output of block `n - 1`.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_observed<'a>(
+        &self,
+        workspace: &'a mut Workspace,
+        pixels: &[f32],
+        batch: usize,
+        kept: &impl KeptStructures,
+        mut observer: impl FnMut(usize, &[f32]),
+    ) -> Result<Output<'a>, EngineError> {
+        self.check(workspace, pixels, batch)?;
+        workspace.selection.read(kept)?;
+        let values = batch * self.sizes.image_values();
+        self.embedding.embed(self.instructions, workspace, pixels);
+        observer(0, &workspace.stream[..values]);
+        for (index, block) in self.blocks.iter().enumerate() {
+            let Workspace { selection, stream, scratch, .. } = workspace;
+            let stream = &mut stream[..values];
+            let rotary = self.rotary.as_ref();
+            block.attend(self.instructions, &self.sizes, rotary, selection.heads(index), stream, scratch);
+            block.transform(self.instructions, self.sizes.embed_dim, selection.neurons(index), stream, scratch);
+            observer(index + 1, stream);
+        }
+        Ok(self.finish(workspace, batch))
+    }
+
+    /// Final norm, pooling and head.
+    fn finish<'a>(&self, workspace: &'a mut Workspace, batch: usize) -> Output<'a> {
+        let Workspace { sizes, stream, tokens, pooled, logits, scratch, .. } = workspace;
+        let values = batch * sizes.image_values();
+        let tokens = if let Some(norm) = &self.final_norm {
+            self.instructions.run(Normalise {
+                norm,
+                input: &stream[..values],
+                width: sizes.embed_dim,
+                row: &mut scratch.row,
+                target: NormTarget::Rows(tokens),
+            });
+            &tokens[..values]
+        } else {
+            &stream[..values]
+        };
+        let pooled = &mut pooled[..batch * sizes.embed_dim];
+        self.pooling.pool(self.instructions, sizes, tokens, pooled, scratch);
+        let Some(head) = &self.head else {
+            return Output { tokens, pooled, logits: None, two_classifiers: None };
+        };
+        head.classify(self.instructions, sizes, tokens, pooled, logits, scratch);
+        let two = matches!(head, PackedHead::AverageOfTwo { .. });
+        let [logits, class, distillation] = logits;
+        let classes = batch * sizes.classes;
+        let two_classifiers =
+            two.then(|| TwoClassifiers { class: &class[..classes], distillation: &distillation[..classes] });
+        Output { tokens, pooled, logits: Some(&logits[..classes]), two_classifiers }
+    }
+
+    fn check(&self, workspace: &Workspace, pixels: &[f32], batch: usize) -> Result<(), EngineError> {
+        if workspace.sizes != self.sizes {
+            return Err(EngineError::Workspace);
+        }
+        if batch == 0 || batch > workspace.max_batch {
+            return Err(EngineError::Batch { most: workspace.max_batch, found: batch });
+        }
+        let expected = batch * self.sizes.pixels();
+        if pixels.len() != expected {
+            return Err(EngineError::Pixels { batch, expected, found: pixels.len() });
+        }
+        Ok(())
+    }
+
+    /// The instructions that the kernels use, such as `AVX-512`.
+    #[must_use]
+    pub fn instructions(&self) -> &'static str {
+        self.instructions.name()
+    }
+
+    /// Transformer blocks.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.sizes.depth
+    }
+
+    /// Width of a token and of an image embedding.
+    #[must_use]
+    pub fn embed_dim(&self) -> usize {
+        self.sizes.embed_dim
+    }
+
+    /// Tokens of an image.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.sizes.tokens
+    }
+
+    /// Pixel values of an image: channels x height x width.
+    #[must_use]
+    pub fn pixels(&self) -> usize {
+        self.sizes.pixels()
+    }
+
+    /// Outputs of the head, if the model has one.
+    #[must_use]
+    pub fn classes(&self) -> Option<usize> {
+        self.head.is_some().then_some(self.sizes.classes)
+    }
+}

@@ -1,0 +1,91 @@
+//! What follows a product, while its tile is still in the nearest cache.
+
+use super::super::activation::activate;
+use super::super::panel::{PANEL, PanelRow};
+use super::super::simd::Simd;
+use super::Tile;
+use crate::model::description::Activation;
+
+/// Where the result goes, and what becomes of it on the way. `y` is `a b + bias`.
+pub(in super::super) enum Target<'a> {
+    /// `out = y`, in panels of `rows` rows.
+    Panels { out: &'a mut [PanelRow], rows: usize },
+    /// `out = activation(y)`, in panels of `rows` rows.
+    Activated { out: &'a mut [PanelRow], rows: usize, activation: Activation },
+    /// Even panels of `y` are gates, odd ones what they gate: `out = activation(gate) * y`.
+    Gated { out: &'a mut [PanelRow], rows: usize, activation: Activation },
+    /// `stream += scale * y`, row-major of `width` columns.
+    Added { stream: &'a mut [f32], width: usize, scale: Option<&'a [PanelRow]> },
+}
+
+/// Finishes the `rows` rows from `first` of the panels from `panel`, as many as there are biases.
+#[inline(always)]
+pub(super) fn finish<S: Simd>(
+    simd: S,
+    target: &mut Target,
+    tile: &Tile,
+    first: usize,
+    rows: usize,
+    panel: usize,
+    bias: &[PanelRow],
+) {
+    match target {
+        Target::Panels { out, rows: out_rows } => {
+            for (side, bias) in bias.iter().enumerate() {
+                let out = &mut out[(panel + side) * *out_rows + first..][..rows];
+                let bias = simd.load(&bias.0);
+                for (out, sums) in out.iter_mut().zip(&tile.rows) {
+                    simd.store(simd.add(simd.load(&sums[side].0), bias), &mut out.0);
+                }
+            }
+        }
+        Target::Activated { out, rows: out_rows, activation } => {
+            for (side, bias) in bias.iter().enumerate() {
+                let out = &mut out[(panel + side) * *out_rows + first..][..rows];
+                let bias = simd.load(&bias.0);
+                for (out, sums) in out.iter_mut().zip(&tile.rows) {
+                    let value = simd.add(simd.load(&sums[side].0), bias);
+                    simd.store(activate(simd, *activation, value), &mut out.0);
+                }
+            }
+        }
+        Target::Gated { out, rows: out_rows, activation } => {
+            let out = &mut out[panel / 2 * *out_rows + first..][..rows];
+            let [gate_bias, bias] = [simd.load(&bias[0].0), simd.load(&bias[1].0)];
+            for (out, sums) in out.iter_mut().zip(&tile.rows) {
+                let gate = simd.add(simd.load(&sums[0].0), gate_bias);
+                let value = simd.add(simd.load(&sums[1].0), bias);
+                simd.store(simd.mul(activate(simd, *activation, gate), value), &mut out.0);
+            }
+        }
+        Target::Added { stream, width, scale } => {
+            for (side, bias) in bias.iter().enumerate() {
+                let column = (panel + side) * PANEL;
+                let columns = (*width - column).min(PANEL);
+                let bias = simd.load(&bias.0);
+                let scale = match scale {
+                    Some(scale) => simd.load(&scale[panel + side].0),
+                    None => simd.splat(1.0),
+                };
+                for (row, sums) in tile.rows[..rows].iter().enumerate() {
+                    let start = (first + row) * *width + column;
+                    let value = simd.add(simd.load(&sums[side].0), bias);
+                    add_to(simd, &mut stream[start..start + columns], value, scale);
+                }
+            }
+        }
+    }
+}
+
+/// `out += scale * value` for up to sixteen columns.
+#[inline(always)]
+fn add_to<S: Simd>(simd: S, out: &mut [f32], value: S::Lanes, scale: S::Lanes) {
+    if let Ok(out) = <&mut [f32; PANEL]>::try_from(&mut *out) {
+        simd.store(simd.mul_add(value, scale, simd.load(out)), out);
+    } else {
+        let mut padded = [0.0; PANEL];
+        padded[..out.len()].copy_from_slice(out);
+        simd.store(simd.mul_add(value, scale, simd.load(&padded)), &mut padded);
+        out.copy_from_slice(&padded[..out.len()]);
+    }
+}

@@ -1,0 +1,97 @@
+//! The structures that one inference runs: read once, checked, and then fixed.
+
+use headroom_shared::KeptStructures;
+
+use super::error::EngineError;
+use super::matmul::Segment;
+use super::panel::{PANEL, panels};
+use super::sizes::Sizes;
+
+/// A copy of the caller's selection: whatever happens to the original, an inference runs this.
+#[derive(Clone, Debug)]
+pub(super) struct Selection {
+    /// Room for all heads of each block, of which the first `head_counts` are set.
+    heads: Vec<usize>,
+    head_counts: Vec<usize>,
+    neurons: Vec<usize>,
+    most_heads: usize,
+    most_neurons: usize,
+}
+
+impl Selection {
+    pub(super) fn new(sizes: &Sizes) -> Self {
+        Self {
+            heads: vec![0; sizes.depth * sizes.heads],
+            head_counts: vec![0; sizes.depth],
+            neurons: vec![0; sizes.depth],
+            most_heads: sizes.heads,
+            most_neurons: sizes.neurons,
+        }
+    }
+
+    /// Takes over `kept`, if every block of the model has what it asks for.
+    pub(super) fn read(&mut self, kept: &impl KeptStructures) -> Result<(), EngineError> {
+        for block in 0..self.neurons.len() {
+            let (heads, neurons) = (kept.heads(block), kept.neurons(block));
+            let too_many = |structure, most, found| EngineError::TooMany { block, structure, most, found };
+            if heads > self.most_heads {
+                return Err(too_many("heads", self.most_heads, heads));
+            }
+            if neurons > self.most_neurons {
+                return Err(too_many("neurons", self.most_neurons, neurons));
+            }
+            let mut smallest = 0;
+            for place in 0..heads {
+                let head = kept.head(block, place);
+                if head < smallest || head >= self.most_heads {
+                    return Err(EngineError::Head { block, place, head, heads: self.most_heads });
+                }
+                self.heads[block * self.most_heads + place] = head;
+                smallest = head + 1;
+            }
+            self.head_counts[block] = heads;
+            self.neurons[block] = neurons;
+        }
+        Ok(())
+    }
+
+    /// The kept heads of `block`, ascending.
+    pub(super) fn heads(&self, block: usize) -> &[usize] {
+        &self.heads[block * self.most_heads..][..self.head_counts[block]]
+    }
+
+    /// The number of neurons kept in `block`.
+    pub(super) fn neurons(&self, block: usize) -> usize {
+        self.neurons[block]
+    }
+}
+
+/// The inner dimension of a projection: each head's panels of the input meet its rows of the weight.
+pub(super) fn head_segments(heads: &[usize], head_dim: usize, segments: &mut Vec<Segment>) {
+    segments.clear();
+    for (place, &head) in heads.iter().enumerate() {
+        let next = Segment { a_panel: place * panels(head_dim), b_row: head * head_dim, length: head_dim };
+        match segments.last_mut() {
+            Some(last) if head_dim.is_multiple_of(PANEL) && last.b_row + last.length == next.b_row => {
+                last.length += head_dim;
+            }
+            _ => segments.push(next),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_heads_of_whole_panels_are_one_segment() {
+        let mut segments = Vec::new();
+        head_segments(&[0, 1, 3], 32, &mut segments);
+        let joined = Segment { a_panel: 0, b_row: 0, length: 64 };
+        assert_eq!(segments, [joined, Segment { a_panel: 4, b_row: 96, length: 32 }]);
+        head_segments(&[0, 1], 24, &mut segments);
+        let apart = Segment { a_panel: 2, b_row: 24, length: 24 };
+        assert_eq!(segments, [Segment::prefix(24), apart]);
+    }
+}

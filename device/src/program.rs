@@ -1,0 +1,34 @@
+//! What all programs of Headroom say the same way: errors, hints, exit codes.
+//!
+//! Results go to stdout, everything else to stderr. Exit codes: 0 success,
+//! 1 failure, 2 wrong usage (clap's), 130 interrupted.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+/// The exit code after Ctrl-C, by convention 128 + SIGINT.
+pub const EXIT_INTERRUPTED: u8 = 130;
+
+/// Prints what failed, then the causes that each add a fact, then a hint that
+/// the reader can act on. Colour is left out where stderr is no terminal or
+/// `NO_COLOR` is set.
+pub fn report(error: &dyn Error, hint: Option<&str>) -> ExitCode {
+    let red = anstyle::AnsiColor::Red.on_default().bold();
+    let cyan = anstyle::AnsiColor::Cyan.on_default().bold();
+    anstream::eprintln!("{red}error:{red:#} {error}");
+    let mut said = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        // A layer that only repeats the one above adds no fact.
+        if !said.contains(&text) {
+            anstream::eprintln!("  cause: {text}");
+        }
+        said = text;
+        source = cause.source();
+    }
+    if let Some(hint) = hint {
+        anstream::eprintln!("{cyan}hint:{cyan:#} {hint}");
+    }
+    ExitCode::FAILURE
+}

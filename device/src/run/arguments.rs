@@ -1,0 +1,117 @@
+//! The command line of `device-run`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Parser;
+
+/// Runs an elastic Vision Transformer from a bundle, at any of its sizes.
+///
+/// Results go to stdout as JSON lines, everything else to stderr.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "device-run", version)]
+pub struct Arguments {
+    /// The bundle's folder, as host-prune wrote it.
+    #[arg(long, value_name = "DIR")]
+    pub bundle: PathBuf,
+
+    /// An image, or a folder whose images are run (JPEG, PNG, WebP; recursive).
+    #[arg(value_name = "IMAGE|DIR", required_unless_present_any = ["synthetic", "sweep"])]
+    pub input: Option<PathBuf>,
+
+    /// Run so many synthetic frames instead of images.
+    #[arg(long, value_name = "FRAMES", conflicts_with = "input")]
+    pub synthetic: Option<u64>,
+
+    /// Run this rung: 0 is the dense model.
+    #[arg(long, value_name = "N", conflicts_with = "macs")]
+    pub rung: Option<usize>,
+
+    /// Run the best rung within a budget of multiply-accumulates, such as `60%` of dense, or `1.5G`.
+    #[arg(long, value_name = "BUDGET")]
+    pub macs: Option<MacsBudget>,
+
+    /// Print this many classes with their probabilities (the default is 5, where the model has a classifier).
+    #[arg(long, value_name = "K", conflicts_with = "embedding")]
+    pub top_k: Option<usize>,
+
+    /// Print the embedding instead of classes.
+    #[arg(long)]
+    pub embedding: bool,
+
+    /// Time every rung on one synthetic frame at a time and print a table.
+    #[arg(long, conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
+    pub sweep: bool,
+
+    /// Timed inferences of each rung in a sweep.
+    #[arg(long, value_name = "N", default_value_t = 30, requires = "sweep", value_parser = clap::value_parser!(u32).range(1..))]
+    pub repetitions: u32,
+
+    /// Print the sweep as JSON lines instead of a table.
+    #[arg(long, requires = "sweep")]
+    pub json: bool,
+}
+
+/// A budget of multiply-accumulates.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MacsBudget {
+    /// A share of the dense model's, 0 to 1.
+    Share(f64),
+    /// Multiply-accumulates of one image.
+    Absolute(u64),
+}
+
+impl MacsBudget {
+    /// In multiply-accumulates of one image, rounded down.
+    #[must_use]
+    pub fn of(self, dense: u64) -> u64 {
+        match self {
+            Self::Share(share) => (dense as f64 * share) as u64,
+            Self::Absolute(macs) => macs,
+        }
+    }
+}
+
+impl FromStr for MacsBudget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refuse = || format!("`{text}` is no budget: expected a share such as 60%, or a count such as 800M or 1.5G");
+        let number = |text: &str| {
+            text.trim().parse::<f64>().ok().filter(|value| value.is_finite() && *value >= 0.0).ok_or_else(refuse)
+        };
+        if let Some(percent) = text.strip_suffix('%') {
+            return Ok(Self::Share(number(percent)? / 100.0));
+        }
+        let (digits, scale) = match text.as_bytes().last() {
+            Some(b'k') => (&text[..text.len() - 1], 1e3),
+            Some(b'M') => (&text[..text.len() - 1], 1e6),
+            Some(b'G') => (&text[..text.len() - 1], 1e9),
+            Some(b'T') => (&text[..text.len() - 1], 1e12),
+            _ => (text, 1.0),
+        };
+        Ok(Self::Absolute((number(digits)? * scale) as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn budgets_are_shares_or_counts() {
+        assert_eq!("60%".parse(), Ok(MacsBudget::Share(0.6)));
+        assert_eq!("1.5G".parse(), Ok(MacsBudget::Absolute(1_500_000_000)));
+        assert_eq!("12".parse(), Ok(MacsBudget::Absolute(12)));
+        assert_eq!(MacsBudget::Share(0.5).of(101), 50);
+        for wrong in ["", "%", "-5%", "NaN", "inf%", "sixty", "5X", "é"] {
+            assert!(wrong.parse::<MacsBudget>().is_err(), "{wrong}");
+        }
+    }
+}

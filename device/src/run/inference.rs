@@ -1,0 +1,114 @@
+//! Images or synthetic frames through one rung, one result line each.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Instant;
+
+use headroom_shared::{Rung, StructureMap, SubNetwork};
+
+use super::output::{Line, OUTPUT_VERSION, top_classes};
+use super::{Arguments, RunError};
+use crate::budget::Budget;
+use crate::bundle::Bundle;
+use crate::engine::Workspace;
+use crate::images::{Preprocessor, RgbImage, decode_file, find_images};
+
+/// Classes that are printed where nothing else was asked for.
+const DEFAULT_TOP_K: usize = 5;
+
+/// Runs what the command line asks for.
+pub(super) fn run(bundle: &Bundle, arguments: &Arguments) -> Result<(), RunError> {
+    let has_classes = bundle.description().head.is_some();
+    if arguments.top_k.is_some() && !has_classes {
+        return Err(RunError::NoClassifier);
+    }
+    let map = bundle.structure_map();
+    let index = chosen_rung(&map, arguments)?;
+    let sub_network = super::sub_networks(&map)[index];
+    let mut inference = Inference {
+        bundle,
+        workspace: bundle.vit().workspace(1),
+        index,
+        rung: map.rungs()[index],
+        sub_network,
+        preprocessor: Preprocessor::new(&bundle.description().image)?,
+        top_k: (has_classes && !arguments.embedding).then(|| arguments.top_k.unwrap_or(DEFAULT_TOP_K)),
+    };
+    match (&arguments.input, arguments.synthetic) {
+        (Some(path), _) => inference.run_images(path),
+        (None, frames) => inference.run_synthetic(frames.unwrap_or(0)),
+    }
+}
+
+/// The rung that `--rung` or `--macs` names; the dense one where neither is given.
+fn chosen_rung(map: &StructureMap<'_>, arguments: &Arguments) -> Result<usize, RunError> {
+    let rungs = map.rungs();
+    if let Some(found) = arguments.rung {
+        let last = rungs.len() - 1;
+        return if found <= last { Ok(found) } else { Err(RunError::NoSuchRung { found, last }) };
+    }
+    let Some(budget) = arguments.macs else { return Ok(0) };
+    Ok(Budget { macs: Some(budget.of(rungs[0].macs)), ..Budget::default() }.choose(map)?)
+}
+
+struct Inference<'a> {
+    bundle: &'a Bundle,
+    workspace: Workspace,
+    index: usize,
+    rung: Rung<'a>,
+    sub_network: SubNetwork,
+    preprocessor: Preprocessor,
+    /// `None` prints embeddings.
+    top_k: Option<usize>,
+}
+
+impl Inference<'_> {
+    /// Unreadable images are reported on stderr and skipped; none readable is an error.
+    fn run_images(&mut self, path: &Path) -> Result<(), RunError> {
+        let found = find_images(path)?;
+        for entry in &found.unreadable {
+            anstream::eprintln!("skipped: {entry}");
+        }
+        let mut readable = 0u64;
+        for file in &found.files {
+            match decode_file(file) {
+                Ok(image) => {
+                    readable += 1;
+                    self.run_one(&file.display().to_string(), &image)?;
+                }
+                Err(error) => anstream::eprintln!("skipped: {error}"),
+            }
+        }
+        if readable == 0 { Err(RunError::NoImages { path: path.to_path_buf() }) } else { Ok(()) }
+    }
+
+    fn run_synthetic(&mut self, count: u64) -> Result<(), RunError> {
+        let frames = super::synthetic_frames(self.bundle.description());
+        for (index, frame) in (0..count).zip(frames) {
+            self.run_one(&format!("synthetic:{index}"), &frame)?;
+        }
+        Ok(())
+    }
+
+    fn run_one(&mut self, input: &str, image: &RgbImage) -> Result<(), RunError> {
+        let pixels = self.preprocessor.evaluation(image)?;
+        let start = Instant::now();
+        let output = self.bundle.vit().forward(&mut self.workspace, &pixels, 1, &self.sub_network)?;
+        let milliseconds = start.elapsed().as_secs_f64() * 1e3;
+        let labels = self.bundle.description().labels.as_deref();
+        let line = Line {
+            version: OUTPUT_VERSION,
+            input,
+            rung: self.index,
+            macs: self.rung.macs,
+            fidelity: self.rung.fidelity,
+            milliseconds,
+            classes: self.top_k.and_then(|count| top_classes(&output, count, labels)),
+            embedding: self.top_k.is_none().then_some(output.pooled),
+        };
+        let mut out = std::io::stdout().lock();
+        serde_json::to_writer(&mut out, &line).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+        Ok(())
+    }
+}

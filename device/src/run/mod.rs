@@ -1,0 +1,95 @@
+//! The program `device-run`: inference from a bundle at any rung.
+
+mod arguments;
+mod inference;
+mod output;
+mod sweep;
+
+use std::path::PathBuf;
+
+pub use arguments::{Arguments, MacsBudget};
+
+use headroom_shared::{StructureMap, SubNetwork};
+
+use crate::budget::NothingFits;
+use crate::bundle::{Bundle, BundleError};
+use crate::engine::EngineError;
+use crate::images::{PreprocessError, SearchError, SyntheticFrames};
+use crate::model::Description;
+
+/// Why `device-run` failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The bundle is refused.
+    #[error("cannot open the bundle `{path}`")]
+    Bundle { path: PathBuf, source: BundleError },
+    /// There is no such rung.
+    #[error("there is no rung {found}: the ladder has rungs 0 to {last}")]
+    NoSuchRung { found: usize, last: usize },
+    /// No rung is small enough.
+    #[error(transparent)]
+    NothingFits(#[from] NothingFits),
+    /// The input holds no readable image.
+    #[error("`{path}` holds no readable image")]
+    NoImages { path: PathBuf },
+    /// The input cannot be searched for images.
+    #[error(transparent)]
+    Search(#[from] SearchError),
+    /// An image cannot be made the model's input.
+    #[error("cannot preprocess the images")]
+    Preprocess(#[from] PreprocessError),
+    /// Classes were asked for, and the model has no classifier.
+    #[error("the model has no classifier")]
+    NoClassifier,
+    /// The engine refuses the input.
+    #[error("inference failed")]
+    Engine(#[from] EngineError),
+    /// Results cannot be written.
+    #[error("cannot write the results")]
+    Write(#[from] std::io::Error),
+}
+
+impl RunError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Bundle { source: BundleError::NotABundle { .. }, .. } => {
+                Some("make a bundle with `host-prune --target BOARD --out DIR`".into())
+            }
+            Self::Bundle { source: BundleError::PartChanged { .. } | BundleError::ManifestChanged { .. }, .. } => {
+                Some("copy the bundle again; a bundle must not be edited".into())
+            }
+            Self::NoClassifier => Some("leave --top-k away to get embeddings".into()),
+            Self::NothingFits(_) => Some("`device-run --sweep` lists all rungs".into()),
+            _ => None,
+        }
+    }
+}
+
+/// Runs the program.
+///
+/// # Errors
+/// See [`RunError`].
+pub fn run(arguments: &Arguments) -> Result<(), RunError> {
+    let bundle = Bundle::open(&arguments.bundle)
+        .map_err(|source| RunError::Bundle { path: arguments.bundle.clone(), source })?;
+    if arguments.sweep {
+        sweep::run(&bundle, arguments.repetitions, arguments.json)
+    } else {
+        inference::run(&bundle, arguments)
+    }
+}
+
+/// The sub-network of every rung.
+fn sub_networks(map: &StructureMap<'_>) -> Vec<SubNetwork> {
+    map.rungs().iter().map(|rung| map.sub_network_after(rung.steps as usize)).collect()
+}
+
+/// A made-up video of the model's input size.
+fn synthetic_frames(description: &Description) -> SyntheticFrames {
+    // Sides beyond 32 bits are refused with the bundle's description.
+    let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
+    SyntheticFrames::new(0, side(description.image.height), side(description.image.width))
+}

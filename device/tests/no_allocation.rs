@@ -1,0 +1,84 @@
+//! The steady state allocates nothing: counted by the allocator of this test program.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use headroom_device::engine::ElasticVit;
+
+mod random_model;
+
+use random_model::{Choices, HeadChoice, Kept, PoolingChoice, build, noise};
+
+/// The system's allocator, counting the calls of each thread.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that is ending has no counter any more.
+    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
+}
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller keeps the contract of `alloc`, which is the system's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller passes what `alloc` returned, which is the system's.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller passes what `alloc` returned, which is the system's.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations() -> usize {
+    ALLOCATIONS.with(Cell::get)
+}
+
+#[test]
+fn the_counter_counts() {
+    let before = allocations();
+    std::hint::black_box(vec![1_u8; 100]);
+    assert_eq!(allocations(), before + 1);
+}
+
+#[test]
+fn forward_passes_and_switches_allocate_nothing() {
+    let plain = Choices::vit(3, 4, 36, 2, 3, 40);
+    let poolings = [
+        (PoolingChoice::Class, HeadChoice::Linear),
+        (PoolingChoice::ClassThenNorm, HeadChoice::None),
+        (PoolingChoice::ClassDenseTanh, HeadChoice::ClassAndPatchMean),
+        (PoolingChoice::MeanClassDistillation, HeadChoice::AverageOfTwo),
+        (PoolingChoice::MeanPatchesThenNorm, HeadChoice::Linear),
+        (PoolingChoice::Attention { heads: 2 }, HeadChoice::Linear),
+    ];
+    for (pooling, head) in poolings {
+        let choices = Choices { pooling, head, pre_norm: true, ..plain.clone() };
+        let (description, weights) = build(&choices, 1);
+        let vit = ElasticVit::new(&description, &weights).unwrap();
+        let mut workspace = vit.workspace(4);
+        let pixels: Vec<f32> = noise(2, 4 * vit.pixels()).collect();
+        let all = Kept::all(&choices);
+        let some = Kept { heads: vec![vec![0, 2], vec![]], neurons: vec![17, 0] };
+        let before = allocations();
+        // The first pass already counts: the workspace is complete when it is made.
+        for (batch, kept) in [(4, &all), (1, &some), (3, &some), (4, &all)] {
+            vit.forward(&mut workspace, &pixels[..batch * vit.pixels()], batch, kept).unwrap();
+        }
+        assert_eq!(allocations(), before, "{pooling:?} {head:?}");
+    }
+}

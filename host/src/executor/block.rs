@@ -1,0 +1,267 @@
+//! A transformer block: forward, backward, and cut down to what a sub-network keeps.
+
+use candle_core::{Result, Tensor};
+use headroom_device::model::Description;
+use headroom_device::model::description::{self, Activation};
+
+use super::error::Result as ExecutorResult;
+use super::linear::Linear;
+use super::load::Loader;
+use super::operation::activation::{activate, activate_backward};
+use super::operation::attention::Attention;
+use super::operation::layer_norm::LayerNorm;
+use super::operation::rotary::Rotary;
+
+/// A block with its weights. The layer scales are part of the branches' last layers.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    norm1: LayerNorm,
+    /// Queries, keys and values of all heads, in this order.
+    packed: Linear,
+    projection: Linear,
+    norm2: LayerNorm,
+    mlp: Mlp,
+    heads: usize,
+    head_dim: usize,
+    activation: Activation,
+}
+
+#[derive(Clone, Debug)]
+enum Mlp {
+    Plain { up: Linear, down: Linear },
+    Gated { gate: Linear, up: Linear, down: Linear },
+}
+
+/// What the backward pass of a block needs of its forward pass.
+pub(super) struct Trace {
+    input: Tensor,
+    packed: Tensor,
+    /// The rows that go on after the attention, where not all do.
+    rows: Option<Tensor>,
+    middle: Tensor,
+    hidden: Hidden,
+}
+
+/// The MLP before its activation.
+enum Hidden {
+    Plain(Tensor),
+    Gated { gate: Tensor, up: Tensor },
+}
+
+/// The gradient at a layer's outputs and the layer's inputs, both by token: the gradient of the
+/// layer's weight is `outputs^T inputs`.
+pub struct LayerGradient {
+    /// `[tokens, out]`.
+    pub outputs: Tensor,
+    /// `[tokens, in]`.
+    pub inputs: Tensor,
+}
+
+/// The gradients at the layers of a block whose rows are structures.
+pub struct BlockGradient {
+    /// `heads * head_dim` outputs.
+    pub value: LayerGradient,
+    /// The layer into the hidden neurons; gate and up in a gated MLP.
+    pub neurons: Vec<LayerGradient>,
+}
+
+/// The sizes of a batch of tokens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Batch {
+    pub images: usize,
+    pub tokens: usize,
+}
+
+impl Block {
+    pub fn load(loader: &Loader, description: &Description, block: &description::Block) -> ExecutorResult<Self> {
+        let width = description.embed_dim;
+        let attention_width = description.heads * description.head_dim;
+        let neurons = description.neurons;
+        let down = |down| loader.branch_end(down, block.layer_scale2.as_ref(), neurons, width);
+        let mlp = match &block.mlp {
+            description::Mlp::Plain { up, down: end } => {
+                Mlp::Plain { up: loader.linear(up, width, neurons)?, down: down(end)? }
+            }
+            description::Mlp::Gated { gate, up, down: end } => Mlp::Gated {
+                gate: loader.linear(gate, width, neurons)?,
+                up: loader.linear(up, width, neurons)?,
+                down: down(end)?,
+            },
+        };
+        let layer_scale = block.layer_scale1.as_ref();
+        Ok(Self {
+            norm1: loader.norm(&block.norm1, width)?,
+            packed: loader.joined(&[&block.query, &block.key, &block.value], width, attention_width)?,
+            projection: loader.branch_end(&block.projection, layer_scale, attention_width, width)?,
+            norm2: loader.norm(&block.norm2, width)?,
+            mlp,
+            heads: description.heads,
+            head_dim: description.head_dim,
+            activation: description.activation,
+        })
+    }
+
+    /// The block with only these heads and the first `neurons` neurons. Neurons are views; heads
+    /// are copied where not all are kept.
+    pub fn kept(&self, heads: &[usize], neurons: usize) -> Result<Self> {
+        let mut kept = self.clone();
+        if neurons > 0 {
+            kept.mlp = match &self.mlp {
+                Mlp::Plain { up, down } => {
+                    Mlp::Plain { up: up.first_outputs(neurons)?, down: down.first_inputs(neurons)? }
+                }
+                Mlp::Gated { gate, up, down } => Mlp::Gated {
+                    gate: gate.first_outputs(neurons)?,
+                    up: up.first_outputs(neurons)?,
+                    down: down.first_inputs(neurons)?,
+                },
+            };
+        }
+        if !heads.is_empty() && heads.len() < self.heads {
+            kept.heads = heads.len();
+            let index = |rows: Vec<u32>| Tensor::new(rows, self.packed.weight.device());
+            let rows = |part: usize| {
+                let starts = heads.iter().map(move |head| (part * self.heads + head) * self.head_dim);
+                starts.flat_map(|start| start..start + self.head_dim).map(|row| row as u32)
+            };
+            let packed_rows = index((0..3).flat_map(rows).collect())?;
+            kept.packed.weight = self.packed.weight.index_select(&packed_rows, 0)?;
+            kept.packed.bias = self.packed.bias.as_ref().map(|bias| bias.index_select(&packed_rows, 0)).transpose()?;
+            kept.projection.weight = self.projection.weight.index_select(&index(rows(0).collect())?, 0)?;
+        }
+        Ok(kept)
+    }
+
+    /// The tokens after the block.
+    pub fn forward(&self, x: &Tensor, batch: Batch, rotary: Option<&Rotary>) -> Result<Tensor> {
+        Ok(self.traced(x, batch, rotary, None)?.0)
+    }
+
+    /// The tokens after the attention branch when no head is kept.
+    pub fn without_heads(&self, x: &Tensor) -> Result<Tensor> {
+        self.projection.bias_onto(x)
+    }
+
+    /// The tokens after the MLP branch when no neuron is kept.
+    pub fn without_neurons(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.mlp {
+            Mlp::Plain { down, .. } | Mlp::Gated { down, .. } => down.bias_onto(x),
+        }
+    }
+
+    /// The tokens after the attention branch.
+    pub fn attend(&self, x: &Tensor, batch: Batch, rotary: Option<&Rotary>) -> Result<Tensor> {
+        let packed = self.pack(x, batch, rotary)?;
+        self.projection.forward_onto(x, &self.attention(batch).forward(&packed)?)
+    }
+
+    /// The tokens after the MLP branch.
+    pub fn transform(&self, middle: &Tensor) -> Result<Tensor> {
+        Ok(self.traced_mlp(middle)?.0)
+    }
+
+    /// The tokens after the block and what [`Self::backward`] needs. With `rows`, only those rows
+    /// go on after the attention.
+    pub fn traced(
+        &self,
+        x: &Tensor,
+        batch: Batch,
+        rotary: Option<&Rotary>,
+        rows: Option<&Tensor>,
+    ) -> Result<(Tensor, Trace)> {
+        let packed = self.pack(x, batch, rotary)?;
+        let mut context = self.attention(batch).forward(&packed)?;
+        let mut residual = x.clone();
+        if let Some(rows) = rows {
+            context = context.index_select(rows, 0)?;
+            residual = residual.index_select(rows, 0)?;
+        }
+        let middle = self.projection.forward_onto(&residual, &context)?;
+        let (out, hidden) = self.traced_mlp(&middle)?;
+        Ok((out, Trace { input: x.clone(), packed, rows: rows.cloned(), middle, hidden }))
+    }
+
+    /// The gradient at the block's input, from the one at its output, and the gradients at the
+    /// layers whose rows are structures. Of the first block the gradient at the input is not
+    /// wanted, and with it falls away what leads only there: queries, keys and the first norm.
+    pub fn backward(
+        &self,
+        trace: &Trace,
+        gradient: &Tensor,
+        batch: Batch,
+        rotary: Option<&Rotary>,
+        wants_input: bool,
+    ) -> Result<(BlockGradient, Option<Tensor>)> {
+        let (neurons, middle_gradient) = self.mlp_backward(trace, gradient)?;
+        let mut context_gradient = self.projection.backward(&middle_gradient, None)?;
+        let mut residual_gradient = middle_gradient;
+        if let Some(rows) = &trace.rows {
+            let spread = |gradient: &Tensor| {
+                let shape = (batch.images * batch.tokens, gradient.dim(1)?);
+                Tensor::zeros(shape, gradient.dtype(), gradient.device())?.index_add(rows, gradient, 0)
+            };
+            context_gradient = spread(&context_gradient)?;
+            residual_gradient = spread(&residual_gradient)?;
+        }
+        let attention = self.attention(batch);
+        let inputs = self.norm1.forward(&trace.input)?;
+        if !wants_input {
+            let outputs = attention.backward_to_values(&trace.packed, &context_gradient)?;
+            return Ok((BlockGradient { value: LayerGradient { outputs, inputs }, neurons }, None));
+        }
+        let rotated = attention.backward(&trace.packed, &context_gradient)?;
+        let packed = rotary.map_or_else(|| Ok(rotated.clone()), |rotary| rotary.backward(&attention, &rotated))?;
+        let width = self.heads * self.head_dim;
+        let value = LayerGradient { outputs: packed.narrow(1, 2 * width, width)?, inputs };
+        let normed_gradient = self.packed.backward(&packed, None)?;
+        let input_gradient = self.norm1.backward(&trace.input, &normed_gradient, Some(&residual_gradient))?;
+        Ok((BlockGradient { value, neurons }, Some(input_gradient)))
+    }
+
+    fn attention(&self, batch: Batch) -> Attention {
+        Attention { images: batch.images, tokens: batch.tokens, heads: self.heads, head_dim: self.head_dim }
+    }
+
+    fn pack(&self, x: &Tensor, batch: Batch, rotary: Option<&Rotary>) -> Result<Tensor> {
+        let packed = self.packed.forward(&self.norm1.forward(x)?)?;
+        rotary.map_or_else(|| Ok(packed.clone()), |rotary| rotary.forward(&self.attention(batch), &packed))
+    }
+
+    fn traced_mlp(&self, middle: &Tensor) -> Result<(Tensor, Hidden)> {
+        let normed = self.norm2.forward(middle)?;
+        match &self.mlp {
+            Mlp::Plain { up, down } => {
+                let hidden = up.forward(&normed)?;
+                let out = down.forward_onto(middle, &activate(self.activation, &hidden)?)?;
+                Ok((out, Hidden::Plain(hidden)))
+            }
+            Mlp::Gated { gate, up, down } => {
+                let (gate, up) = (gate.forward(&normed)?, up.forward(&normed)?);
+                let out = down.forward_onto(middle, &activate(self.activation, &gate)?.mul(&up)?)?;
+                Ok((out, Hidden::Gated { gate, up }))
+            }
+        }
+    }
+
+    /// The gradients at the layers into the hidden neurons, and the one at the MLP's input.
+    fn mlp_backward(&self, trace: &Trace, gradient: &Tensor) -> Result<(Vec<LayerGradient>, Tensor)> {
+        let inputs = self.norm2.forward(&trace.middle)?;
+        let (layers, normed_gradient) = match (&self.mlp, &trace.hidden) {
+            (Mlp::Plain { up, down }, Hidden::Plain(hidden)) => {
+                let outputs = activate_backward(self.activation, hidden, &down.backward(gradient, None)?)?;
+                let normed = up.backward(&outputs, None)?;
+                (vec![LayerGradient { outputs, inputs }], normed)
+            }
+            (Mlp::Gated { gate, up, down }, Hidden::Gated { gate: gate_hidden, up: up_hidden }) => {
+                let hidden = down.backward(gradient, None)?;
+                let at_gate = activate_backward(self.activation, gate_hidden, &hidden.mul(up_hidden)?)?;
+                let at_up = hidden.mul(&activate(self.activation, gate_hidden)?)?;
+                let normed = up.backward(&at_up, Some(&gate.backward(&at_gate, None)?))?;
+                let gate = LayerGradient { outputs: at_gate, inputs: inputs.clone() };
+                (vec![gate, LayerGradient { outputs: at_up, inputs }], normed)
+            }
+            _ => candle_core::bail!("a trace of another block"),
+        };
+        Ok((layers, self.norm2.backward(&trace.middle, &normed_gradient, Some(gradient))?))
+    }
+}

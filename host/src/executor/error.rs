@@ -1,0 +1,30 @@
+//! What can go wrong when a description is loaded and run with candle.
+
+use headroom_device::model::weights::WeightsError;
+
+/// An error of the candle executor.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecutorError {
+    /// The description names a tensor that the weights do not have.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A tensor does not have the number of values that the description's sizes ask for.
+    #[error("tensor `{name}` has {found} values, expected {expected}")]
+    Size { name: String, expected: usize, found: usize },
+    /// The prefix tokens and positions of a description contradict each other.
+    #[error("{positions} prefix positions for {tokens} prefix tokens")]
+    PrefixPositions { positions: usize, tokens: usize },
+    /// The input is not a batch of images of the model's size.
+    #[error("the model takes pixels [batch, {channels}, {height}, {width}], found {found:?}")]
+    Pixels { channels: usize, height: usize, width: usize, found: Vec<usize> },
+    /// A sub-network keeps more than the model has, or a head twice or out of order.
+    #[error("block {block} cannot keep heads {heads:?} of {dense_heads} and {neurons} of {dense_neurons} neurons")]
+    Kept { block: usize, heads: Vec<usize>, dense_heads: usize, neurons: usize, dense_neurons: usize },
+    /// Candle failed: out of memory, a driver error.
+    #[error("tensor operation failed")]
+    Tensor(#[from] candle_core::Error),
+}
+
+/// The result of the executor's operations.
+pub type Result<T> = std::result::Result<T, ExecutorError>;

@@ -1,0 +1,245 @@
+//! Multi-head self-attention on one packed tensor of queries, keys and values.
+//!
+//! Packed: `[images * tokens, 3 * heads * head_dim]`; a row holds the token's queries of all heads,
+//! then its keys, then its values. Scores are scaled by `head_dim^-0.5`. The backward pass
+//! recomputes the probabilities, so that a trace holds nothing quadratic in the tokens.
+
+use candle_core::{D, Device, Result, Tensor};
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+
+use super::vector::{self, vectorised};
+use super::{is_fused, values, widened};
+
+/// The sizes of one attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attention {
+    pub images: usize,
+    pub tokens: usize,
+    pub heads: usize,
+    pub head_dim: usize,
+}
+
+impl Attention {
+    /// `softmax(q k^T) v` of every head, `[images * tokens, heads * head_dim]`.
+    ///
+    /// # Errors
+    /// If `packed` has another shape.
+    pub fn forward(&self, packed: &Tensor) -> Result<Tensor> {
+        self.check(packed, 3)?;
+        if !is_fused(&[packed]) {
+            let [query, key, value] = self.unpacked(packed)?;
+            let probabilities = self.composite_probabilities(&query, &key)?;
+            return self.merged(&probabilities.matmul(&value)?);
+        }
+        let packed = values(packed)?;
+        let mut out = vec![0.0; self.rows() * self.width()];
+        let mut probabilities = vec![0.0; self.tokens * self.tokens];
+        for (image, head) in self.pairs() {
+            self.probabilities(&packed, image, head, &mut probabilities);
+            matmul(
+                self.part_mut(&mut out, 1, image, head, 0),
+                Accum::Replace,
+                MatRef::from_row_major_slice(&probabilities, self.tokens, self.tokens),
+                self.part(&packed, 3, image, head, 2),
+                1.0,
+                Par::Seq,
+            );
+        }
+        Tensor::from_vec(out, (self.rows(), self.width()), &Device::Cpu)
+    }
+
+    /// The gradient at `packed`, packed in the same way.
+    ///
+    /// # Errors
+    /// If `packed` or `gradient` has another shape.
+    pub fn backward(&self, packed: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+        self.check(packed, 3)?;
+        self.check(gradient, 1)?;
+        if !is_fused(&[packed, gradient]) {
+            return self.composite_backward(packed, gradient);
+        }
+        let (packed, gradient) = (values(packed)?, values(gradient)?);
+        let mut out = vec![0.0; packed.len()];
+        let mut probabilities = vec![0.0; self.tokens * self.tokens];
+        let mut scores = vec![0.0; self.tokens * self.tokens];
+        for (image, head) in self.pairs() {
+            let [query, key, value] = [0, 1, 2].map(|part| self.part(&packed, 3, image, head, part));
+            let gradient = self.part(&gradient, 1, image, head, 0);
+            self.probabilities(&packed, image, head, &mut probabilities);
+            matmul(
+                MatMut::from_row_major_slice_mut(&mut scores, self.tokens, self.tokens),
+                Accum::Replace,
+                gradient,
+                value.transpose(),
+                1.0,
+                Par::Seq,
+            );
+            self.softmax_backward(&probabilities, &mut scores);
+            let [scores, probabilities] = [&scores, &probabilities]
+                .map(|values| MatRef::from_row_major_slice(values.as_slice(), self.tokens, self.tokens));
+            let products = [(0, scores, key), (1, scores.transpose(), query), (2, probabilities.transpose(), gradient)];
+            for (part, left, right) in products {
+                let target = self.part_mut(&mut out, 3, image, head, part);
+                matmul(target, Accum::Replace, left, right, 1.0, Par::Seq);
+            }
+        }
+        Tensor::from_vec(out, (self.rows(), 3 * self.width()), &Device::Cpu)
+    }
+
+    /// The gradient at the values alone, `[images * tokens, heads * head_dim]`: where nothing
+    /// needs the gradient at the queries and keys, this is less than half the work of [`Self::backward`].
+    ///
+    /// # Errors
+    /// If `packed` or `gradient` has another shape.
+    pub fn backward_to_values(&self, packed: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+        self.check(packed, 3)?;
+        self.check(gradient, 1)?;
+        if !is_fused(&[packed, gradient]) {
+            let [query, key, _] = self.unpacked(packed)?;
+            let probabilities = self.composite_probabilities(&query, &key)?;
+            return self.merged(&probabilities.t()?.contiguous()?.matmul(&self.split(gradient)?)?);
+        }
+        let (packed, gradient) = (values(packed)?, values(gradient)?);
+        let mut out = vec![0.0; gradient.len()];
+        let mut probabilities = vec![0.0; self.tokens * self.tokens];
+        for (image, head) in self.pairs() {
+            self.probabilities(&packed, image, head, &mut probabilities);
+            matmul(
+                self.part_mut(&mut out, 1, image, head, 0),
+                Accum::Replace,
+                MatRef::from_row_major_slice(&probabilities, self.tokens, self.tokens).transpose(),
+                self.part(&gradient, 1, image, head, 0),
+                1.0,
+                Par::Seq,
+            );
+        }
+        Tensor::from_vec(out, (self.rows(), self.width()), &Device::Cpu)
+    }
+
+    fn rows(&self) -> usize {
+        self.images * self.tokens
+    }
+
+    fn width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    fn scale(&self) -> f64 {
+        1.0 / (self.head_dim as f64).sqrt()
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (usize, usize)> {
+        let heads = self.heads;
+        (0..self.images).flat_map(move |image| (0..heads).map(move |head| (image, head)))
+    }
+
+    fn check(&self, tensor: &Tensor, parts: usize) -> Result<()> {
+        let expected = (self.rows(), parts * self.width());
+        if tensor.dims2()? != expected {
+            candle_core::bail!("attention expects {expected:?}, found {:?}", tensor.shape());
+        }
+        Ok(())
+    }
+
+    /// The first value of a head of an image in a row of `parts` parts.
+    fn offset(&self, parts: usize, image: usize, head: usize, part: usize) -> usize {
+        (image * self.tokens * parts + part) * self.width() + head * self.head_dim
+    }
+
+    /// The `[tokens, head_dim]` of one part of a head of an image.
+    fn part<'a>(&self, all: &'a [f32], parts: usize, image: usize, head: usize, part: usize) -> MatRef<'a, f32> {
+        let values = &all[self.offset(parts, image, head, part)..];
+        MatRef::from_row_major_slice_with_stride(values, self.tokens, self.head_dim, parts * self.width())
+    }
+
+    fn part_mut<'a>(
+        &self,
+        all: &'a mut [f32],
+        parts: usize,
+        image: usize,
+        head: usize,
+        part: usize,
+    ) -> MatMut<'a, f32> {
+        let values = &mut all[self.offset(parts, image, head, part)..];
+        // By way of the transpose: in faer 0.24 the strided row-major constructor exchanges the strides.
+        let row_stride = parts * self.width();
+        MatMut::from_column_major_slice_with_stride_mut(values, self.head_dim, self.tokens, row_stride).transpose_mut()
+    }
+
+    /// `softmax(scale q k^T)` of one head of one image into `out`, `[tokens, tokens]`.
+    fn probabilities(&self, packed: &[f32], image: usize, head: usize, out: &mut [f32]) {
+        matmul(
+            MatMut::from_row_major_slice_mut(out, self.tokens, self.tokens),
+            Accum::Replace,
+            self.part(packed, 3, image, head, 0),
+            self.part(packed, 3, image, head, 1).transpose(),
+            self.scale() as f32,
+            Par::Seq,
+        );
+        vectorised(|| {
+            for row in out.chunks_exact_mut(self.tokens) {
+                let largest = vector::maximum(row);
+                for score in row.iter_mut() {
+                    *score = vector::exp(*score - largest);
+                }
+                let inverse = 1.0 / vector::sum(row);
+                for probability in row.iter_mut() {
+                    *probability *= inverse;
+                }
+            }
+        });
+    }
+
+    /// From the gradient at the probabilities, in `gradient`, to the one at `q k^T`, in its place.
+    fn softmax_backward(&self, probabilities: &[f32], gradient: &mut [f32]) {
+        let scale = self.scale() as f32;
+        let rows = probabilities.chunks_exact(self.tokens).zip(gradient.chunks_exact_mut(self.tokens));
+        vectorised(|| {
+            for (probabilities, gradient) in rows {
+                let mean = vector::dot(probabilities, gradient);
+                for (gradient, probability) in gradient.iter_mut().zip(probabilities) {
+                    *gradient = (*gradient - mean) * probability * scale;
+                }
+            }
+        });
+    }
+
+    /// `[images, heads, tokens, head_dim]` of a tensor `[rows, width]`.
+    fn split(&self, tensor: &Tensor) -> Result<Tensor> {
+        tensor.reshape((self.images, self.tokens, self.heads, self.head_dim))?.transpose(1, 2)?.contiguous()
+    }
+
+    /// The inverse of [`Self::split`].
+    fn merged(&self, tensor: &Tensor) -> Result<Tensor> {
+        tensor.transpose(1, 2)?.reshape((self.rows(), self.width()))
+    }
+
+    fn unpacked(&self, packed: &Tensor) -> Result<[Tensor; 3]> {
+        let part = |index: usize| self.split(&packed.narrow(1, index * self.width(), self.width())?.contiguous()?);
+        Ok([part(0)?, part(1)?, part(2)?])
+    }
+
+    fn composite_probabilities(&self, query: &Tensor, key: &Tensor) -> Result<Tensor> {
+        let scores = widened(&(query.matmul(&key.t()?)? * self.scale())?)?;
+        let powers = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
+        powers.broadcast_div(&powers.sum_keepdim(D::Minus1)?)?.to_dtype(query.dtype())
+    }
+
+    fn composite_backward(&self, packed: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+        let [query, key, value] = self.unpacked(packed)?;
+        let probabilities = self.composite_probabilities(&query, &key)?;
+        let gradient = self.split(gradient)?;
+        let at_probabilities = widened(&gradient.matmul(&value.t()?)?)?;
+        let wide = widened(&probabilities)?;
+        let mean = (&at_probabilities * &wide)?.sum_keepdim(D::Minus1)?;
+        let scores = (at_probabilities.broadcast_sub(&mean)?.mul(&wide)? * self.scale())?.to_dtype(packed.dtype())?;
+        let parts = [
+            scores.matmul(&key)?,
+            scores.t()?.contiguous()?.matmul(&query)?,
+            probabilities.t()?.contiguous()?.matmul(&gradient)?,
+        ];
+        let parts = parts.iter().map(|part| self.merged(part)).collect::<Result<Vec<_>>>()?;
+        Tensor::cat(&parts, 1)
+    }
+}

@@ -1,0 +1,176 @@
+//! The loop over images: workers in parallel, sums in the order of the images.
+//!
+//! Images are summed in groups of a fixed size and groups are added in order, so that the result
+//! does not depend on how many workers there are or which one is faster.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::sums::Sums;
+use super::{FisherForm, Importance, ImportanceError, Views};
+use crate::executor::CandleVit;
+
+/// Images whose gradients are summed before they meet those of other workers.
+const GROUP: usize = 4;
+/// Groups that may be finished before their turn, per worker: bounds the memory.
+const AHEAD: usize = 4;
+
+/// How [`estimate`] runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    pub form: FisherForm,
+    /// Images worked on at the same time. A GPU is best served by one.
+    pub workers: NonZeroUsize,
+    /// Set it, from anywhere, to stop after the images that are being worked on.
+    pub interrupt: &'a AtomicBool,
+}
+
+/// The importance of the structures of `model` on `images`.
+///
+/// `progress` is called with the number of images done, from any worker, not necessarily in order.
+/// An image in work holds its activations: about `(5 + hidden / width) * depth` times its tokens.
+///
+/// # Errors
+/// If there is no image, an image's views are unusable, the producer or the model fails, a
+/// gradient is not finite, or `options.interrupt` is set.
+pub fn estimate<E: Into<Box<dyn Error + Send + Sync>>>(
+    model: &CandleVit,
+    images: impl Iterator<Item = Result<Views, E>> + Send,
+    options: Options,
+    progress: &(dyn Fn(usize) + Sync),
+) -> Result<Importance, ImportanceError> {
+    let work = Work {
+        model,
+        options,
+        progress,
+        source: Mutex::new(images.enumerate()),
+        done: AtomicUsize::new(0),
+        merged: Mutex::new(Merged {
+            next: 0,
+            early: BTreeMap::new(),
+            sums: Sums::new(options.form, model.depth()),
+            failure: None,
+        }),
+        turn: Condvar::new(),
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..options.workers.get() {
+            scope.spawn(|| work.run());
+        }
+        work.run();
+    });
+    let merged = work.merged.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match merged.failure {
+        Some(error) => Err(error),
+        None if options.interrupt.load(Ordering::Relaxed) => {
+            Err(ImportanceError::Interrupted { images: merged.sums.images() })
+        }
+        None if merged.sums.images() == 0 => Err(ImportanceError::NoImages),
+        None => Ok(merged.sums.importance(model.heads())),
+    }
+}
+
+/// What the workers share.
+struct Work<'a, I> {
+    model: &'a CandleVit,
+    options: Options<'a>,
+    progress: &'a (dyn Fn(usize) + Sync),
+    source: Mutex<std::iter::Enumerate<I>>,
+    done: AtomicUsize,
+    merged: Mutex<Merged>,
+    turn: Condvar,
+}
+
+/// The groups summed so far, in order.
+struct Merged {
+    next: usize,
+    /// Groups that were finished before their turn.
+    early: BTreeMap<usize, Sums>,
+    sums: Sums,
+    failure: Option<ImportanceError>,
+}
+
+impl<E: Into<Box<dyn Error + Send + Sync>>, I: Iterator<Item = Result<Views, E>>> Work<'_, I> {
+    /// Takes groups of images until there are no more.
+    fn run(&self) {
+        loop {
+            if self.options.interrupt.load(Ordering::Relaxed) || self.lock_merged().failure.is_some() {
+                return;
+            }
+            match self.group() {
+                Ok(Some((group, sums))) => self.merge(group, sums),
+                Ok(None) => return,
+                Err(error) => {
+                    self.lock_merged().failure.get_or_insert(error);
+                    self.turn.notify_all();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Sums the next group; its index is that of its first image over [`GROUP`].
+    fn group(&self) -> Result<Option<(usize, Sums)>, ImportanceError> {
+        let images: Vec<_> = {
+            let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+            source.by_ref().take(GROUP).collect()
+        };
+        let Some(&(first, _)) = images.first() else { return Ok(None) };
+        let mut sums = Sums::new(self.options.form, self.model.depth());
+        for (image, views) in images {
+            if self.options.interrupt.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let views = views.map_err(|source| ImportanceError::Source { image, source: source.into() })?;
+            let shape = self.shape(image, &views)?;
+            let finite =
+                sums.add(self.model, &views, &shape).map_err(|source| ImportanceError::Executor { image, source })?;
+            if !finite {
+                return Err(ImportanceError::NotFinite { image });
+            }
+            (self.progress)(self.done.fetch_add(1, Ordering::Relaxed) + 1);
+        }
+        Ok(Some((first / GROUP, sums)))
+    }
+
+    /// The shape of the pixels of `views`.
+    fn shape(&self, image: usize, views: &Views) -> Result<[usize; 4], ImportanceError> {
+        let Views { pixels, views, global } = views;
+        if *global == 0 || *views < 2 || global > views {
+            return Err(ImportanceError::Views { image, views: *views, global: *global });
+        }
+        let [channels, height, width] = self.model.image_shape();
+        let expected = views * channels * height * width;
+        if pixels.len() != expected {
+            return Err(ImportanceError::Pixels { image, views: *views, expected, found: pixels.len() });
+        }
+        Ok([*views, channels, height, width])
+    }
+
+    /// Adds a group once all earlier ones are added; waits where too many are early.
+    fn merge(&self, group: usize, sums: Sums) {
+        let mut merged = self.lock_merged();
+        merged.early.insert(group, sums);
+        loop {
+            let next = merged.next;
+            let Some(sums) = merged.early.remove(&next) else { break };
+            merged.sums.merge(sums);
+            merged.next += 1;
+            self.turn.notify_all();
+        }
+        let stopped = |merged: &Merged| merged.failure.is_some() || self.options.interrupt.load(Ordering::Relaxed);
+        let limit = AHEAD * self.options.workers.get();
+        while merged.early.len() >= limit && !stopped(&merged) {
+            // An interrupted worker leaves its group unfinished without notice, hence the timeout.
+            let wait = self.turn.wait_timeout(merged, std::time::Duration::from_millis(100));
+            merged = wait.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn lock_merged(&self) -> MutexGuard<'_, Merged> {
+        self.merged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,160 @@
+//! Sums over images, and the importance that they amount to.
+
+use super::loss::loss;
+use super::rows::{add_gradient, square_sums};
+use super::{FisherForm, Importance, Views};
+use crate::executor::{CandleVit, ExecutorError, LayerGradient};
+
+use candle_core::{DType, Tensor};
+
+/// What has been summed for one layer: squares by row, or gradients by weight.
+#[derive(Clone, Debug, PartialEq)]
+struct LayerSum {
+    rows: usize,
+    inputs: usize,
+    /// Sums over images, in f64 from group to group.
+    total: Vec<f64>,
+    /// The gradients of the present group, as the matrix products leave them.
+    group: Vec<f32>,
+}
+
+/// What has been summed for the layers of one block: value first, then the MLP's.
+type BlockSum = Vec<LayerSum>;
+
+/// Sums over the images of one group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sums {
+    form: FisherForm,
+    images: usize,
+    blocks: Vec<BlockSum>,
+}
+
+impl Sums {
+    /// Nothing summed yet.
+    pub fn new(form: FisherForm, depth: usize) -> Self {
+        Self { form, images: 0, blocks: vec![Vec::new(); depth] }
+    }
+
+    /// The number of images summed.
+    pub fn images(&self) -> usize {
+        self.images
+    }
+
+    /// Adds the gradients of one image; says whether its loss and gradients are finite.
+    ///
+    /// # Errors
+    /// If the model fails.
+    pub fn add(&mut self, model: &CandleVit, views: &Views, shape: &[usize]) -> Result<bool, ExecutorError> {
+        let pixels = Tensor::from_slice(&views.pixels, shape, &candle_core::Device::Cpu)?;
+        let traced = model.traced(&pixels)?;
+        let pooled = traced.pooled();
+        let width = pooled.dim(1)?;
+        let embeddings = pooled.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let loss = loss(&embeddings, width, views.global);
+        let mut finite = loss.value.is_finite();
+        let gradient: Vec<f32> = loss.gradient.iter().map(|&value| value as f32).collect();
+        let gradient = Tensor::from_vec(gradient, (views.views, width), &candle_core::Device::Cpu)?;
+        let gradient = gradient.to_dtype(pooled.dtype())?.to_device(model.device())?;
+        traced.backward(&gradient, |index, block| {
+            let layers = std::iter::once(&block.value).chain(&block.neurons);
+            let sums = &mut self.blocks[index];
+            for (position, layer) in layers.enumerate() {
+                if position == sums.len() {
+                    sums.push(LayerSum::new(self.form, layer)?);
+                }
+                finite &= sums[position].add(self.form, layer)?;
+            }
+            Ok(())
+        })?;
+        self.images += 1;
+        Ok(finite)
+    }
+
+    /// Adds a later group.
+    pub fn merge(&mut self, later: Self) {
+        self.images += later.images;
+        for (block, later) in self.blocks.iter_mut().zip(later.blocks) {
+            if block.is_empty() {
+                *block = later;
+                block.iter_mut().for_each(LayerSum::close_group);
+                continue;
+            }
+            for (layer, later) in block.iter_mut().zip(later) {
+                layer.merge(&later);
+            }
+        }
+    }
+
+    /// The importance of `heads` heads per block and of all neurons.
+    pub fn importance(&self, heads: usize) -> Importance {
+        let rows = |layer: &LayerSum| layer.row_means(self.form, self.images);
+        let of_heads = |block: &BlockSum| {
+            let rows = rows(&block[0]);
+            let head_dim = rows.len() / heads;
+            rows.chunks_exact(head_dim).map(|head| head.iter().sum::<f64>() / head_dim as f64).collect()
+        };
+        let of_neurons = |block: &BlockSum| {
+            let layers: Vec<Vec<f64>> = block[1..].iter().map(rows).collect();
+            let count = layers.len() as f64;
+            (0..layers[0].len()).map(|row| layers.iter().map(|layer| layer[row]).sum::<f64>() / count).collect()
+        };
+        Importance {
+            heads: self.blocks.iter().map(of_heads).collect(),
+            neurons: self.blocks.iter().map(of_neurons).collect(),
+        }
+    }
+}
+
+impl LayerSum {
+    fn new(form: FisherForm, layer: &LayerGradient) -> Result<Self, ExecutorError> {
+        let (rows, inputs) = (layer.outputs.dim(1)?, layer.inputs.dim(1)?);
+        let (total, group) = match form {
+            FisherForm::PerImage => (vec![0.0; rows], Vec::new()),
+            FisherForm::Accumulated => (Vec::new(), vec![0.0; rows * inputs]),
+        };
+        Ok(Self { rows, inputs, total, group })
+    }
+
+    fn add(&mut self, form: FisherForm, layer: &LayerGradient) -> Result<bool, ExecutorError> {
+        match form {
+            FisherForm::PerImage => {
+                let sums = square_sums(layer)?;
+                self.total.iter_mut().zip(&sums).for_each(|(total, sum)| *total += sum);
+                Ok(sums.iter().all(|sum| sum.is_finite()))
+            }
+            FisherForm::Accumulated => {
+                add_gradient(layer, &mut self.group)?;
+                Ok(self.group.iter().all(|value| value.is_finite()))
+            }
+        }
+    }
+
+    /// Moves the group's gradients into the total.
+    fn close_group(&mut self) {
+        if !self.group.is_empty() {
+            self.total = std::mem::take(&mut self.group).into_iter().map(f64::from).collect();
+        }
+    }
+
+    fn merge(&mut self, later: &Self) {
+        if later.group.is_empty() {
+            self.total.iter_mut().zip(&later.total).for_each(|(total, later)| *total += later);
+        } else {
+            self.total.iter_mut().zip(&later.group).for_each(|(total, &later)| *total += f64::from(later));
+        }
+    }
+
+    /// The mean over a row's inputs of the squared gradient.
+    fn row_means(&self, form: FisherForm, images: usize) -> Vec<f64> {
+        let images = images as f64;
+        let inputs = self.inputs as f64;
+        match form {
+            FisherForm::PerImage => self.total.iter().map(|sum| sum / images / inputs).collect(),
+            FisherForm::Accumulated => {
+                let row_mean = |row: &[f64]| row.iter().map(|sum| (sum / images).powi(2)).sum::<f64>() / inputs;
+                debug_assert_eq!(self.total.len(), self.rows * self.inputs);
+                self.total.chunks_exact(self.inputs).map(row_mean).collect()
+            }
+        }
+    }
+}

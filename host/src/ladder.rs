@@ -1,0 +1,98 @@
+//! The ladder: which sub-networks become rungs.
+
+use headroom_shared::{ModelShape, ReplayError, Step, SubNetwork, cost};
+
+/// The steps of at most `count` rungs whose MACs fall evenly from the dense
+/// model to the end of the ranking. The first is always 0 and the last always
+/// the whole ranking; two targets that one sub-network meets give one rung.
+///
+/// # Errors
+/// If the ranking does not fit the shape.
+pub fn even_rungs(shape: &ModelShape, steps: &[u8], count: usize) -> Result<Vec<u32>, ReplayError> {
+    let macs = macs_after_each_step(shape, steps)?;
+    let (dense, smallest) = (macs[0], macs[steps.len()]);
+    let mut rungs: Vec<u32> = Vec::with_capacity(count);
+    for index in 0..count.max(1) {
+        let share = index as f64 / (count.max(2) - 1) as f64;
+        let target = dense - ((dense - smallest) as f64 * share).round() as u64;
+        // MACs never rise along the ranking: the first at or below the target.
+        let step = macs.partition_point(|&macs| macs > target);
+        let differs = rungs.last().is_none_or(|&last| macs[last as usize] > macs[step]);
+        if differs {
+            rungs.push(step as u32);
+        }
+    }
+    Ok(rungs)
+}
+
+/// The MACs after 0, 1, .. all steps.
+fn macs_after_each_step(shape: &ModelShape, steps: &[u8]) -> Result<Vec<u64>, ReplayError> {
+    // Checks every byte, so that the replay below cannot meet a bad one.
+    SubNetwork::after(shape, steps)?;
+    let mut sub_network = SubNetwork::dense(shape);
+    let mut macs = vec![cost::macs(shape, &sub_network)];
+    for &byte in steps {
+        if let Ok(step) = Step::from_byte(byte) {
+            let removed = sub_network.remove(shape, step);
+            debug_assert_eq!(removed, Ok(()));
+        }
+        macs.push(cost::macs(shape, &sub_network));
+    }
+    Ok(macs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use headroom_shared::{MlpKind, StepKind};
+
+    fn shape() -> ModelShape {
+        ModelShape {
+            blocks: 2,
+            heads: 4,
+            head_dim: 8,
+            neurons: 64,
+            embed_dim: 32,
+            tokens: 5,
+            mlp: MlpKind::Plain,
+            bytes_per_weight: 4,
+            outside_macs: 1000,
+            outside_weight_bytes: 100,
+            floor_heads: 1,
+            floor_neurons: 8,
+        }
+    }
+
+    fn ranking() -> Vec<u8> {
+        let mut steps = Vec::new();
+        for block in 0..2 {
+            steps.extend([Step::new(block, StepKind::Neurons).unwrap().to_byte(); 7]);
+            steps.extend([Step::new(block, StepKind::Head).unwrap().to_byte(); 3]);
+        }
+        steps
+    }
+
+    #[test]
+    fn rungs_go_evenly_from_dense_to_the_floor() {
+        let rungs = even_rungs(&shape(), &ranking(), 6).unwrap();
+        assert_eq!((rungs[0], *rungs.last().unwrap()), (0, 20));
+        let macs = macs_after_each_step(&shape(), &ranking()).unwrap();
+        let range = (macs[0] - macs[20]) as f64;
+        // The costliest step is the distance that a rung can miss its target by.
+        let coarse = macs.windows(2).map(|pair| pair[0] - pair[1]).max().unwrap() as f64;
+        for (index, &rung) in rungs.iter().enumerate() {
+            let target = macs[0] as f64 - range * index as f64 / 5.0;
+            let found = macs[rung as usize] as f64;
+            assert!(found <= target + 1.0 && found > target - coarse - 1.0, "rung {index}");
+        }
+    }
+
+    #[test]
+    fn more_rungs_than_steps_are_no_rungs_twice() {
+        let rungs = even_rungs(&shape(), &ranking(), 500).unwrap();
+        assert!(rungs.windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!(rungs.len(), 21);
+        assert_eq!(even_rungs(&shape(), &[], 24).unwrap(), [0]);
+        assert_eq!(even_rungs(&shape(), &ranking(), 1).unwrap(), [0]);
+    }
+}

@@ -1,0 +1,91 @@
+//! Why a prune job failed, and what the user can do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use headroom_device::engine::EngineError;
+use headroom_shared::{ReplayError, StructureMapError};
+
+use super::measure::MeasureError;
+use crate::boards::UnknownBoard;
+use crate::bundle::BundleWriteError;
+use crate::calibration::CalibrationError;
+use crate::checkpoint::{CheckpointError, PermutationError};
+use crate::executor::{DeviceError, ExecutorError};
+use crate::importance::ImportanceError;
+use crate::ranking::RankingError;
+use crate::search::{FitError, StrategyError};
+use crate::shape::ModelShapeError;
+
+/// Why a prune job failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PruneError {
+    #[error("there is no such board")]
+    Board(#[from] UnknownBoard),
+    #[error("the model cannot be used")]
+    Checkpoint(#[from] CheckpointError),
+    #[error("the model cannot be made elastic")]
+    Shape(#[from] ModelShapeError),
+    #[error("the calibration images cannot be used")]
+    Images(#[from] CalibrationError),
+    #[error("the device cannot be used")]
+    Device(#[from] DeviceError),
+    #[error("the model cannot be run for gradients")]
+    Executor(#[from] ExecutorError),
+    #[error("importance cannot be computed")]
+    Importance(#[from] ImportanceError),
+    #[error("the structures cannot be ranked")]
+    Ranking(#[from] RankingError),
+    #[error("the search cannot go on")]
+    Search(#[from] FitError<EngineError>),
+    #[error("the search cannot start")]
+    Strategy(#[from] StrategyError),
+    #[error("the weights cannot be permuted")]
+    Permutation(#[from] PermutationError),
+    #[error("the model cannot be run")]
+    Engine(#[from] EngineError),
+    #[error("the ladder cannot be measured")]
+    Measure(#[from] MeasureError),
+    #[error("the ranking does not fit the model")]
+    Replay(#[from] ReplayError),
+    #[error("the structure map cannot be made")]
+    StructureMap(#[from] StructureMapError),
+    #[error("the description of the model cannot be written")]
+    Description(#[source] serde_json::Error),
+    #[error("the chart cannot be drawn")]
+    Picture(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the bundle cannot be written")]
+    Bundle(#[from] BundleWriteError),
+    #[error("cannot use the folder `{}`", folder.display())]
+    State { folder: PathBuf, source: io::Error },
+    #[error("an unfinished job is kept in `{}`", folder.display())]
+    Unfinished { folder: PathBuf },
+    #[error("there is no unfinished job to resume in `{}`", folder.display())]
+    NothingToResume { folder: PathBuf },
+    #[error("interrupted before there was anything to write")]
+    Interrupted,
+}
+
+impl PruneError {
+    /// Whether the user stopped the job.
+    #[must_use]
+    pub fn is_interruption(&self) -> bool {
+        matches!(self, Self::Interrupted | Self::Importance(ImportanceError::Interrupted { .. }))
+    }
+
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Bundle(error) => error.hint(),
+            Self::Unfinished { .. } => Some("go on with --resume, or start anew with --force".into()),
+            Self::NothingToResume { .. } => Some("start the job without --resume".into()),
+            Self::Search(FitError::Checkpoint(_)) => {
+                Some("resume with the options of the interrupted job, or start anew with --force".into())
+            }
+            Self::Images(_) => Some("give a folder with JPEG, PNG or WebP images, or leave --images away".into()),
+            _ => None,
+        }
+    }
+}

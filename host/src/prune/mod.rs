@@ -1,0 +1,24 @@
+//! The job of `host-prune`: from a checkpoint and images to a bundle.
+//!
+//! ```text
+//! checkpoint ─> importance ─> search ─> ranking ─> ladder ─> bundle
+//!                   ^            ^                    ^
+//!              views of       images            other images
+//!              images
+//! ```
+//! The stages are elsewhere; this module puts them in order, tells what they
+//! do, keeps what an interrupted job needs to go on, and reports.
+
+mod error;
+mod images;
+mod importance_file;
+mod job;
+mod measure;
+mod options;
+mod picture;
+mod report;
+
+pub use error::PruneError;
+pub use job::{Ending, run};
+pub use options::Options;
+pub use report::{PruneReport, REPORT_VERSION, RungReport};

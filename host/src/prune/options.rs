@@ -1,0 +1,126 @@
+//! The command line of `host-prune`.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::executor::DeviceChoice;
+use crate::importance::FisherForm;
+use crate::ranking::Sparsities;
+
+/// Makes a pretrained Vision Transformer elastic, for a board.
+///
+/// Ranks every attention head and MLP neuron once, without labels and without
+/// retraining, and writes a bundle that device-run serves at any size. The
+/// result goes to stdout, progress to stderr.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "host-prune", version)]
+pub struct Options {
+    /// The board to prune for; an unknown name lists the known ones.
+    #[arg(long, value_name = "BOARD")]
+    pub target: String,
+
+    /// The checkpoint: a folder as the hubs ship it, or a .safetensors file [default: the built-in demo model].
+    #[arg(long, value_name = "PATH")]
+    pub model: Option<PathBuf>,
+
+    /// A folder of calibration images, without labels (JPEG, PNG, WebP; recursive) [default: procedural images].
+    #[arg(long, value_name = "DIR")]
+    pub images: Option<PathBuf>,
+
+    /// The folder to write the bundle to [default: bundles/MODEL-BOARD].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Replace the bundle that is in that folder.
+    #[arg(long)]
+    pub force: bool,
+
+    /// Go on with an interrupted job of the same inputs.
+    #[arg(long)]
+    pub resume: bool,
+
+    /// The seed of all random choices: the same seed gives the same bundle.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+
+    /// Where importance is computed: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+
+    /// Calibration images to use at most.
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    pub images_limit: u32,
+
+    /// Function evaluations of the evolutionary search; 0 ranks by local importance alone.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub evaluations: u32,
+
+    /// The (MLP, heads) sparsities that the search scores, rising, such as `0.25/0.1,0.45/0.3`.
+    #[arg(long, value_name = "LIST", default_value_t = Sparsities::default())]
+    pub sparsities: Sparsities,
+
+    /// Share of each block's neurons that is never removed.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    pub min_neurons: f64,
+
+    /// Share of each block's heads that is never removed.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2)]
+    pub min_heads: f64,
+
+    /// How gradients become importance: squared per image, or accumulated first as the published code does.
+    #[arg(long, value_enum, default_value_t = FisherForm::PerImage)]
+    pub fisher: FisherForm,
+
+    /// Rungs of the ladder.
+    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u8).range(1..=headroom_shared::MAX_RUNGS as i64))]
+    pub rungs: u8,
+
+    /// Attention heads of a block, where the checkpoint does not say.
+    #[arg(long, value_name = "N")]
+    pub heads: Option<usize>,
+
+    /// Input size in pixels, such as `224` or `224x288` [default: the checkpoint's].
+    #[arg(long, value_name = "SIZE", value_parser = parse_image_size)]
+    pub image_size: Option<(usize, usize)>,
+
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Say nothing on stderr but errors.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// Height and width.
+fn parse_image_size(text: &str) -> Result<(usize, usize), String> {
+    let side = |text: &str| {
+        let side = text.parse::<usize>().ok().filter(|side| (1..=65_536).contains(side));
+        side.ok_or_else(|| format!("`{text}` is no size: expected pixels, such as 224 or 224x288 (height x width)"))
+    };
+    match text.split_once('x') {
+        Some((height, width)) => Ok((side(height)?, side(width)?)),
+        None => side(text).map(|side| (side, side)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn image_sizes_are_one_or_two_sides() {
+        assert_eq!(parse_image_size("224"), Ok((224, 224)));
+        assert_eq!(parse_image_size("48x24"), Ok((48, 24)));
+        for wrong in ["", "0", "x", "224x", "-1", "1e3", "99999999999999999999"] {
+            assert!(parse_image_size(wrong).is_err(), "{wrong}");
+        }
+    }
+}

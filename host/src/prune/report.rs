@@ -1,0 +1,197 @@
+//! What a prune job tells at its end: a table and a chart for people, JSON for programs.
+
+use std::path::PathBuf;
+
+use comfy_table::presets::UTF8_BORDERS_ONLY;
+use comfy_table::{CellAlignment, Table};
+use serde::Serialize;
+
+/// The version of the JSON that `--json` prints. A field is only ever added
+/// within a version.
+pub const REPORT_VERSION: u32 = 1;
+
+/// The whole result of a prune job.
+#[derive(Clone, Debug, Serialize)]
+pub struct PruneReport {
+    /// [`REPORT_VERSION`].
+    pub version: u32,
+    /// The board that latency and energy are predicted for.
+    pub target: String,
+    /// What was pruned.
+    pub model: ModelReport,
+    /// What it was calibrated on.
+    pub images: ImagesReport,
+    /// Wall time by stage, in order.
+    pub stages: Vec<StageReport>,
+    /// What the search did.
+    pub search: SearchReport,
+    /// The rungs, from dense to smallest.
+    pub ladder: Vec<RungReport>,
+    /// The bundle's folder.
+    pub bundle: PathBuf,
+    /// The bundle's hash: the SHA-256 of its manifest.
+    pub bundle_sha256: String,
+    /// The size of the structure map, bytes.
+    pub structure_map_bytes: usize,
+}
+
+/// What was pruned.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelReport {
+    /// What the checkpoint was recognised as.
+    pub family: String,
+    /// Weights that the image path uses.
+    pub parameters: u64,
+    /// Transformer blocks.
+    pub blocks: usize,
+    /// Heads of a block.
+    pub heads: usize,
+    /// Neurons of a block.
+    pub neurons: usize,
+    /// Height and width of the input, pixels.
+    pub image_size: (usize, usize),
+}
+
+/// What the model was calibrated on.
+#[derive(Clone, Debug, Serialize)]
+pub struct ImagesReport {
+    /// The folder, or `procedural`.
+    pub source: String,
+    /// Images that importance and search saw.
+    pub calibration: usize,
+    /// Images that fidelity was measured on.
+    pub fidelity: usize,
+    /// Whether the fidelity images were not among the calibration images.
+    pub held_out: bool,
+    /// Files that could not be read.
+    pub unreadable: usize,
+}
+
+/// The wall time of a stage.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageReport {
+    /// The stage.
+    pub name: &'static str,
+    /// Wall time.
+    pub seconds: f64,
+    /// Images that went through the model, forward, in this stage.
+    pub image_forwards: u64,
+}
+
+/// What the search did.
+#[derive(Clone, Debug, Serialize)]
+pub struct SearchReport {
+    /// Why it stopped.
+    pub stopped: String,
+    /// Function evaluations.
+    pub evaluations: usize,
+    /// Sub-networks that were scored, and how many of them the memo knew.
+    pub sub_networks: usize,
+    /// Sub-networks that were equal to an earlier one and not run again.
+    pub saved_by_memo: usize,
+    /// Fitness of the starting point.
+    pub first_fitness: Option<f64>,
+    /// Fitness of the best.
+    pub best_fitness: Option<f64>,
+}
+
+/// One rung.
+#[derive(Clone, Debug, Serialize)]
+pub struct RungReport {
+    /// The number that `device-run --rung` takes.
+    pub rung: usize,
+    /// Steps of the ranking.
+    pub steps: u32,
+    /// Multiply-accumulates of one image.
+    pub macs: u64,
+    /// Share of the dense model's, 0 to 1.
+    pub macs_share: f64,
+    /// Bytes of the weights that are read.
+    pub weight_bytes: u64,
+    /// Heads kept in all blocks.
+    pub heads: usize,
+    /// Neurons kept in all blocks.
+    pub neurons: usize,
+    /// Mean cosine similarity to the dense embedding.
+    pub fidelity: f32,
+    /// Estimated from the board's roofline, milliseconds.
+    pub predicted_ms: f64,
+    /// Estimated from the board's roofline, millijoules.
+    pub predicted_mj: f64,
+}
+
+impl PruneReport {
+    /// The ladder as a table and a small chart.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("{}\n\n{}\n", self.table(), self.chart())
+    }
+
+    fn table(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(UTF8_BORDERS_ONLY);
+        table.set_header(["rung", "MACs", "share", "weights", "heads", "neurons", "fidelity", "ms *", "mJ *"]);
+        for rung in &self.ladder {
+            table.add_row([
+                rung.rung.to_string(),
+                with_prefix(rung.macs as f64, ""),
+                format!("{:.0} %", rung.macs_share * 100.0),
+                with_prefix(rung.weight_bytes as f64, "B"),
+                rung.heads.to_string(),
+                rung.neurons.to_string(),
+                format!("{:.4}", rung.fidelity),
+                significant(rung.predicted_ms),
+                significant(rung.predicted_mj),
+            ]);
+        }
+        for column in table.column_iter_mut() {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        format!("{table}\n* estimated from the roofline of {}, one image at a time", self.target)
+    }
+
+    fn chart(&self) -> String {
+        let smallest_first: Vec<f64> = self.ladder.iter().rev().map(|rung| f64::from(rung.fidelity)).collect();
+        let (Some(small), Some(dense)) = (self.ladder.last(), self.ladder.first()) else { return String::new() };
+        let plot = rasciigraph::plot(
+            smallest_first,
+            rasciigraph::Config::default().with_height(8).with_width(60).with_offset(2),
+        );
+        format!(
+            "fidelity\n{}\n          {:<28}MACs{:>28}",
+            plot.trim_end(),
+            format!("{:.0} %", small.macs_share * 100.0),
+            format!("{:.0} %", dense.macs_share * 100.0)
+        )
+    }
+}
+
+/// Three significant digits.
+fn significant(value: f64) -> String {
+    let digits = if value >= 100.0 { 0 } else if value >= 10.0 { 1 } else if value >= 1.0 { 2 } else { 3 };
+    format!("{value:.digits$}")
+}
+
+/// Three significant digits with a decimal prefix.
+fn with_prefix(value: f64, unit: &str) -> String {
+    let (scale, prefix) = match value {
+        v if v >= 1e9 => (1e9, "G"),
+        v if v >= 1e6 => (1e6, "M"),
+        v if v >= 1e3 => (1e3, "k"),
+        _ => (1.0, ""),
+    };
+    format!("{} {prefix}{unit}", significant(value / scale)).trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!(with_prefix(17_563_000_000.0, ""), "17.6 G");
+        assert_eq!(with_prefix(4_830_656.0, "B"), "4.83 MB");
+        assert_eq!(with_prefix(12.0, "B"), "12.0 B");
+        assert_eq!(significant(0.1234), "0.123");
+    }
+}

@@ -1,0 +1,34 @@
+//! One total order of removal over the quanta of all blocks.
+//!
+//! Terms: a *quantum* is what one step removes: a head, or a group of 8 neurons
+//! (the group at the end of a block may be smaller and goes first). Its score is
+//! its *importance*: the mean local score of its structures times a *factor*, one
+//! for each MLP block and one for each head.
+//!
+//! Heads and neurons are unlike units and their raw scores are never compared: a
+//! global cut over both would remove almost all attention (Isomorphic Pruning,
+//! arXiv 2407.04616). Each kind has its own order over all blocks
+//! ([`RemovalOrder`]); a [`SparsityPath`] says how far each kind has got at the
+//! same time, and merging along it gives the one order of the [`Ranking`]. The
+//! path passes through the sparsities of the search, so the sub-networks that the
+//! search scored are exactly prefixes of the ranking.
+//!
+//! Nothing here knows a model: the input is numbers.
+
+mod error;
+mod factors;
+mod floors;
+mod order;
+mod path;
+pub(crate) mod quanta;
+mod selection;
+mod sparsity;
+
+pub use error::RankingError;
+pub use factors::Factors;
+pub use floors::Floors;
+pub use order::{Ranking, RemovalOrder};
+pub use path::SparsityPath;
+pub use quanta::Quanta;
+pub use selection::Selection;
+pub use sparsity::{Sparsities, Sparsity, SparsityError};

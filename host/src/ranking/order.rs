@@ -1,0 +1,303 @@
+//! The order of removal under given factors, and the one ranking made of it.
+
+use headroom_shared::{ModelShape, Step, StepKind};
+
+use crate::ranking::path::Moment;
+use crate::ranking::quanta::{by_falling_score, neurons_after};
+use crate::ranking::{Factors, Quanta, Selection, Sparsity, SparsityPath};
+
+/// For each kind of structure the order in which its quanta go, over all blocks.
+///
+/// Lowest score first; equal scores go by block, then by index: the higher index
+/// first, because a block always loses the end of its sorted structures.
+#[derive(Clone, Debug)]
+pub struct RemovalOrder<'a> {
+    quanta: &'a Quanta,
+    /// The block of each neuron group, in order of removal.
+    neurons: Vec<u8>,
+    /// The share of all neurons that is gone when half of the group is.
+    neuron_centres: Vec<f64>,
+    /// The block and the head of each removable head, in order of removal.
+    heads: Vec<(u8, u16)>,
+    /// For each block its heads by falling score.
+    head_orders: Vec<Vec<u16>>,
+}
+
+/// How a model is permuted and in which order its structures then go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ranking {
+    /// For each block the order of its neurons, new position to old index.
+    pub neurons: Vec<Vec<u16>>,
+    /// For each block the order of its heads, new position to old index.
+    pub heads: Vec<Vec<u16>>,
+    /// The steps down to the floors, least important first, each as the byte of
+    /// a structure map ([`Step::to_byte`]).
+    pub steps: Vec<u8>,
+}
+
+impl<'a> RemovalOrder<'a> {
+    /// Orders `quanta` under `factors`.
+    ///
+    /// # Panics
+    /// If the factors are of another shape.
+    #[must_use]
+    pub fn new(quanta: &'a Quanta, factors: &Factors) -> Self {
+        let shape = quanta.shape();
+        assert_eq!(
+            factors.values().len(),
+            quanta.blocks().len() * (1 + usize::from(shape.heads)),
+            "factors of another shape"
+        );
+        let removable_heads = usize::from(shape.heads - shape.floor_heads);
+        let mut groups = Vec::new();
+        let mut heads = Vec::new();
+        let mut head_orders = Vec::new();
+        for (block, block_quanta) in (0u8..).zip(quanta.blocks()) {
+            let at = usize::from(block);
+            groups.extend(block_quanta.groups.iter().map(|local| (local * factors.mlp(at), block)));
+            let scores: Vec<f64> =
+                block_quanta.heads.iter().enumerate().map(|(head, local)| local * factors.head(at, head)).collect();
+            let order = by_falling_score(&scores);
+            let removable = order.iter().rev().take(removable_heads);
+            heads.extend(removable.map(|&head| (scores[usize::from(head)], (block, head))));
+            head_orders.push(order);
+        }
+        // Stable sorts: the lists are in the order in which equal scores go.
+        groups.sort_by(|a, b| a.0.total_cmp(&b.0));
+        heads.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let neurons: Vec<u8> = groups.into_iter().map(|(_, block)| block).collect();
+        Self {
+            quanta,
+            neuron_centres: neuron_centres(shape, &neurons),
+            neurons,
+            heads: heads.into_iter().map(|(_, head)| head).collect(),
+            head_orders,
+        }
+    }
+
+    /// What is left at `sparsity`: of each kind, the nearest whole number of
+    /// quanta is removed, but never below a floor.
+    #[must_use]
+    pub fn selection(&self, sparsity: Sparsity) -> Selection {
+        let shape = self.quanta.shape();
+        let mut groups = vec![0; self.head_orders.len()];
+        let gone = self.neuron_centres.partition_point(|centre| *centre <= sparsity.neurons);
+        for &block in &self.neurons[..gone] {
+            groups[usize::from(block)] += 1;
+        }
+        let mut kept_heads = self.head_orders.clone();
+        let gone = (0..self.heads.len()).take_while(|&head| self.head_centre(head) <= sparsity.heads).count();
+        for &(block, _) in &self.heads[..gone] {
+            // A block loses the end of its sorted heads.
+            kept_heads[usize::from(block)].pop();
+        }
+        kept_heads.iter_mut().for_each(|kept| kept.sort_unstable());
+        Selection::new(kept_heads, groups.into_iter().map(|gone| neurons_after(shape, gone)).collect())
+    }
+
+    /// The one order of removal: both orders merged along `path`.
+    ///
+    /// A quantum is due when the path reaches the middle of it, so the prefix at
+    /// a corner of the path keeps exactly what [`RemovalOrder::selection`] keeps
+    /// at that sparsity. Of a group and a head due at the same moment the group
+    /// goes first.
+    #[must_use]
+    pub fn rank(&self, path: &SparsityPath) -> Ranking {
+        let neurons = self.neurons.iter().zip(&self.neuron_centres).map(|(&block, &centre)| {
+            (path.moment_of(centre, |sparsity| sparsity.neurons), step(block, StepKind::Neurons))
+        });
+        let heads = self.heads.iter().enumerate().map(|(head, &(block, _))| {
+            let centre = self.head_centre(head);
+            (path.moment_of(centre, |sparsity| sparsity.heads), step(block, StepKind::Head))
+        });
+        let mut due: Vec<(Moment, Step)> = neurons.chain(heads).collect();
+        due.sort_by(|a, b| a.0.total_cmp(&b.0));
+        Ranking {
+            neurons: self.quanta.neuron_orders().map(<[u16]>::to_vec).collect(),
+            heads: self.head_orders.clone(),
+            steps: due.into_iter().map(|(_, step)| step.to_byte()).collect(),
+        }
+    }
+
+    /// The share of all heads that is gone when half of the `head`-th one is.
+    fn head_centre(&self, head: usize) -> f64 {
+        let shape = self.quanta.shape();
+        (head as f64 + 0.5) / (f64::from(shape.heads) * f64::from(shape.blocks))
+    }
+}
+
+fn step(block: u8, kind: StepKind) -> Step {
+    Step::new(block.into(), kind).expect("Quanta::new has refused shapes of more blocks than a step can name")
+}
+
+fn neuron_centres(shape: &ModelShape, order: &[u8]) -> Vec<f64> {
+    let all = f64::from(shape.neurons) * f64::from(shape.blocks);
+    let mut gone_groups = vec![0; usize::from(shape.blocks)];
+    let mut gone = 0.0;
+    let centre_of = |&block: &u8| {
+        let groups = &mut gone_groups[usize::from(block)];
+        let size = f64::from(neurons_after(shape, *groups) - neurons_after(shape, *groups + 1));
+        *groups += 1;
+        let centre = (gone + size / 2.0) / all;
+        gone += size;
+        centre
+    };
+    order.iter().map(centre_of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use headroom_shared::{KeptStructures, SubNetwork};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ranking::quanta::tests::shape;
+    use crate::ranking::{Floors, Sparsities};
+
+    /// A model, its local scores, its factors and the sparsities of a search.
+    #[derive(Clone, Debug)]
+    struct Case {
+        quanta: Quanta,
+        factors: Factors,
+        path: SparsityPath,
+        sparsities: Sparsities,
+    }
+
+    /// Scores from a small set, so that there are many ties.
+    fn scores(blocks: usize, each: usize) -> impl Strategy<Value = Vec<Vec<f64>>> {
+        let score = prop_oneof![Just(0.0), Just(1.0), 0.0..3.0];
+        prop::collection::vec(prop::collection::vec(score, each), blocks)
+    }
+
+    fn cases() -> impl Strategy<Value = Case> {
+        let sizes = (1u8..6, 1u8..7, 1u16..70);
+        let shapes = (sizes, 0.0..1.0, 0.0..1.0).prop_map(|((blocks, heads, neurons), floor_neurons, floor_heads)| {
+            let mut shape = shape(blocks, heads, neurons);
+            Floors { neurons: floor_neurons, heads: floor_heads }.apply(&mut shape).expect("shares");
+            shape
+        });
+        shapes.prop_flat_map(|shape| {
+            let (blocks, heads) = (usize::from(shape.blocks), usize::from(shape.heads));
+            let points = prop::collection::vec(-2.0..2.0, blocks * (1 + heads));
+            let parts = (prop::collection::vec(0.0..1.0, 4), prop::collection::vec(0.0..1.0, 4));
+            let numbers = (scores(blocks, shape.neurons.into()), scores(blocks, heads), points, parts);
+            numbers.prop_filter_map("sparsities must rise", move |(neurons, heads, point, mut parts)| {
+                let quanta = Quanta::new(&shape, &neurons, &heads).expect("scores of the shape");
+                let limit = quanta.limit();
+                parts.0.sort_by(f64::total_cmp);
+                parts.1.sort_by(f64::total_cmp);
+                let sparsities = parts
+                    .0
+                    .iter()
+                    .zip(&parts.1)
+                    .map(|(neurons, heads)| Sparsity { neurons: neurons * limit.neurons, heads: heads * limit.heads });
+                let sparsities = Sparsities::new(sparsities.collect()).ok()?;
+                let path = SparsityPath::new(&sparsities, limit).expect("within the limit");
+                Some(Case { factors: Factors::from_point(&shape, &point).expect("finite"), quanta, path, sparsities })
+            })
+        })
+    }
+
+    /// The sub-network after `steps`, with heads named as before the permutation.
+    fn selected(ranking: &Ranking, shape: &ModelShape, steps: usize) -> Selection {
+        let left = SubNetwork::after(shape, &ranking.steps[..steps]).expect("never below a floor");
+        let heads = ranking.heads.iter().enumerate().map(|(block, order)| {
+            let mut kept = order[..left.heads(block)].to_vec();
+            kept.sort_unstable();
+            kept
+        });
+        Selection::new(heads.collect(), left.counts().map(|(_, neurons)| neurons as u16).collect())
+    }
+
+    fn is_permutation(order: &[u16], of: usize) -> bool {
+        let mut sorted = order.to_vec();
+        sorted.sort_unstable();
+        sorted.iter().map(|&index| usize::from(index)).eq(0..of)
+    }
+
+    proptest! {
+        #[test]
+        fn every_removable_quantum_goes_once_and_the_floors_stand(case in cases()) {
+            let shape = case.quanta.shape();
+            let ranking = RemovalOrder::new(&case.quanta, &case.factors).rank(&case.path);
+            prop_assert_eq!(ranking.steps.len(), shape.removable_steps());
+            let last = SubNetwork::after(shape, &ranking.steps);
+            prop_assert!(last.is_ok(), "{last:?}");
+            for block in 0..usize::from(shape.blocks) {
+                prop_assert!(is_permutation(&ranking.neurons[block], shape.neurons.into()));
+                prop_assert!(is_permutation(&ranking.heads[block], shape.heads.into()));
+            }
+        }
+
+        #[test]
+        fn each_scored_sub_network_is_a_prefix_of_the_ranking(case in cases()) {
+            let order = RemovalOrder::new(&case.quanta, &case.factors);
+            let ranking = order.rank(&case.path);
+            let prefixes: Vec<Selection> =
+                (0..=ranking.steps.len()).map(|steps| selected(&ranking, case.quanta.shape(), steps)).collect();
+            for &sparsity in case.sparsities.as_slice() {
+                prop_assert!(prefixes.contains(&order.selection(sparsity)), "{sparsity}");
+            }
+        }
+
+        #[test]
+        fn a_selection_removes_what_was_asked_to_half_a_quantum(case in cases()) {
+            let shape = case.quanta.shape();
+            let order = RemovalOrder::new(&case.quanta, &case.factors);
+            for &sparsity in case.sparsities.as_slice() {
+                let kept = order.selection(sparsity);
+                let blocks = 0..kept.blocks();
+                let neurons: usize = blocks.clone().map(|block| kept.neurons(block)).sum();
+                let heads: usize = blocks.map(|block| kept.heads(block)).sum();
+                let all = |each: f64| each * f64::from(shape.blocks);
+                let neurons_asked = all(shape.neurons.into()) * (1.0 - sparsity.neurons);
+                let heads_asked = all(shape.heads.into()) * (1.0 - sparsity.heads);
+                prop_assert!((neurons as f64 - neurons_asked).abs() <= 4.0 + 1e-9);
+                prop_assert!((heads as f64 - heads_asked).abs() <= 0.5 + 1e-9);
+            }
+        }
+
+        #[test]
+        fn scaling_the_scores_of_one_kind_changes_nothing(case in cases(), exponent in -9..9i32) {
+            // A power of two, so that no product is rounded.
+            let scale = 2f64.powi(exponent);
+            let factors = case.factors.values();
+            let mlps = usize::from(case.quanta.shape().blocks);
+            let scaled: Vec<f64> =
+                factors.iter().enumerate().map(|(index, f)| if index < mlps { f * scale } else { *f }).collect();
+            let scaled = Factors::from_point(case.quanta.shape(), &scaled).expect("finite");
+            let rank = |factors| RemovalOrder::new(&case.quanta, factors).rank(&case.path);
+            prop_assert_eq!(rank(&scaled), rank(&case.factors));
+        }
+    }
+
+    #[test]
+    fn equal_scores_go_by_block_and_from_the_end() {
+        let shape = shape(2, 2, 16);
+        let quanta =
+            Quanta::new(&shape, &[vec![1.0; 16], vec![1.0; 16]], &[vec![1.0; 2], vec![1.0; 2]]).expect("valid");
+        let path = SparsityPath::new(&"0.5".parse().expect("a sparsity"), quanta.limit()).expect("within");
+        let ranking = RemovalOrder::new(&quanta, &Factors::ones(&shape)).rank(&path);
+        // Groups and heads are due in turn, the group of each pair first.
+        assert_eq!(ranking.steps, [0b000, 0b001, 0b000, 0b001, 0b100, 0b101, 0b100, 0b101]);
+        assert_eq!(ranking.heads, [[0, 1], [0, 1]]);
+        assert_eq!(ranking.neurons[0], (0..16).collect::<Vec<u16>>());
+    }
+
+    #[test]
+    fn a_factor_moves_a_whole_block_and_a_head_alone() {
+        let shape = shape(2, 2, 8);
+        let quanta =
+            Quanta::new(&shape, &[vec![1.0; 8], vec![2.0; 8]], &[vec![1.0, 2.0], vec![3.0, 4.0]]).expect("valid");
+        let kept = |point: &[f64], sparsity: &str| {
+            let factors = Factors::from_point(&shape, point).expect("finite");
+            RemovalOrder::new(&quanta, &factors).selection(sparsity.parse().expect("a sparsity"))
+        };
+        let by_local_scores = kept(&[1.0; 6], "0.5/0.25");
+        assert_eq!([by_local_scores.neurons(0), by_local_scores.neurons(1)], [0, 8]);
+        assert_eq!([by_local_scores.kept_heads(0), by_local_scores.kept_heads(1)], [&[1][..], &[0, 1]]);
+        let by_factors = kept(&[-3.0, 1.0, 9.0, 9.0, 9.0, 0.1], "0.5/0.25");
+        assert_eq!([by_factors.neurons(0), by_factors.neurons(1)], [8, 0]);
+        assert_eq!([by_factors.kept_heads(0), by_factors.kept_heads(1)], [&[0, 1][..], &[0]]);
+    }
+}

@@ -1,0 +1,23 @@
+//! The seam to the model.
+
+use crate::ranking::Selection;
+
+/// A model that embeds the calibration images while it keeps only a part of itself.
+///
+/// The weights have their neurons sorted by falling local importance
+/// ([`crate::ranking::Quanta::neuron_orders`]) and their heads as they were.
+pub trait Embedder {
+    /// Why the model cannot run.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// Numbers in one embedding.
+    fn dimensions(&self) -> usize;
+
+    /// The embeddings of all calibration images, always in the same order:
+    /// `[images, dimensions]`, row by row. `None` if the embedder was interrupted
+    /// on the way; an embedder that takes long should look.
+    ///
+    /// # Errors
+    /// If the model cannot run.
+    fn embed(&mut self, kept: &Selection) -> Result<Option<Vec<f32>>, Self::Error>;
+}

@@ -1,0 +1,166 @@
+//! Checks of a board profile beyond its form: each is small and has a name.
+
+use super::{BoardProfile, Capability, TotalPower};
+
+/// Why a profile cannot be right. `key` is the one in the file.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BoardError {
+    #[error("`{key}` is {found}, expected {expected}")]
+    Number { key: &'static str, expected: &'static str, found: f64 },
+    #[error("`{lower}` is {lower_found}, expected less than the {upper_found} of `{upper}`")]
+    Order { lower: &'static str, lower_found: f64, upper: &'static str, upper_found: f64 },
+    #[error("`{key}`: expected {expected}")]
+    Text { key: &'static str, expected: &'static str },
+    #[error("`{key}`: none found, expected at least one")]
+    None { key: &'static str },
+    #[error("`{key}`: entry {index} repeats an earlier one")]
+    Repeated { key: &'static str, index: usize },
+    #[error("`{key}` names no `{of}` of this file")]
+    Unknown { key: &'static str, of: &'static str },
+}
+
+impl BoardProfile {
+    /// Runs every check.
+    ///
+    /// # Errors
+    /// The first check that fails.
+    pub fn validate(&self) -> Result<(), BoardError> {
+        self.name_is_a_folder_name()?;
+        self.ceilings_are_positive()?;
+        self.fractions_are_fractions()?;
+        self.energies_are_finite()?;
+        self.limits_are_in_order()?;
+        self.power_modes_are_distinct()?;
+        self.default_power_mode_exists()?;
+        self.temperature_and_power_can_be_measured()?;
+        self.rails_are_distinct()?;
+        self.total_power_has_rails()?;
+        self.remote_paths_are_absolute()
+    }
+
+    fn name_is_a_folder_name(&self) -> Result<(), BoardError> {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if self.name.is_empty() || !self.name.bytes().all(allowed) {
+            return Err(BoardError::Text { key: "name", expected: "lower-case letters, digits and hyphens" });
+        }
+        Ok(())
+    }
+
+    fn ceilings_are_positive(&self) -> Result<(), BoardError> {
+        let ceilings = [
+            ("memory.capacity_bytes", self.memory.capacity_bytes.value),
+            ("memory.bandwidth_bytes_per_second", self.memory.bandwidth_bytes_per_second.value),
+            ("compute.f32_operations_per_second", self.compute.f32_operations_per_second.value),
+            ("compute.f16_operations_per_second", self.compute.f16_operations_per_second.value),
+            ("compute.int8_operations_per_second", self.compute.int8_operations_per_second.value),
+        ];
+        match ceilings.iter().find(|(_, value)| *value == 0) {
+            Some((key, _)) => Err(BoardError::Number { key, expected: "more than 0", found: 0.0 }),
+            None => Ok(()),
+        }
+    }
+
+    fn fractions_are_fractions(&self) -> Result<(), BoardError> {
+        let fractions = [
+            ("memory.effective_fraction", self.memory.effective_fraction.value),
+            ("compute.effective_fraction", self.compute.effective_fraction.value),
+        ];
+        // NaN fails both comparisons.
+        match fractions.iter().find(|(_, value)| !(*value > 0.0 && *value <= 1.0)) {
+            Some(&(key, found)) => Err(BoardError::Number { key, expected: "above 0, to 1", found }),
+            None => Ok(()),
+        }
+    }
+
+    fn energies_are_finite(&self) -> Result<(), BoardError> {
+        let energies = [
+            ("power.picojoules_per_mac", self.power.picojoules_per_mac.value),
+            ("power.picojoules_per_byte", self.power.picojoules_per_byte.value),
+        ];
+        match energies.iter().find(|(_, value)| !(*value >= 0.0 && value.is_finite())) {
+            Some(&(key, found)) => Err(BoardError::Number { key, expected: "finite, 0 or more", found }),
+            None => Ok(()),
+        }
+    }
+
+    fn limits_are_in_order(&self) -> Result<(), BoardError> {
+        let degrees = |limit: crate::Temperature| f64::from(limit.as_millidegrees());
+        let target = ("thermal.target_millidegrees", degrees(self.thermal.target.value));
+        let passive = ("thermal.passive_millidegrees", degrees(self.thermal.passive.value));
+        let critical = ("thermal.critical_millidegrees", degrees(self.thermal.critical.value));
+        let idle = ("power.idle_milliwatts", f64::from(self.power.idle.value.as_milliwatts()));
+        let maximum = ("power.maximum_milliwatts", f64::from(self.power.maximum.value.as_milliwatts()));
+        for ((lower, lower_found), (upper, upper_found)) in [(target, passive), (passive, critical), (idle, maximum)] {
+            if lower_found >= upper_found {
+                return Err(BoardError::Order { lower, lower_found, upper, upper_found });
+            }
+        }
+        Ok(())
+    }
+
+    fn power_modes_are_distinct(&self) -> Result<(), BoardError> {
+        let key = "power_mode";
+        if self.power_modes.is_empty() {
+            return Err(BoardError::None { key });
+        }
+        for (index, mode) in self.power_modes.iter().enumerate() {
+            if self.power_modes[..index].iter().any(|other| other.name == mode.name || other.id == mode.id) {
+                return Err(BoardError::Repeated { key, index });
+            }
+        }
+        Ok(())
+    }
+
+    fn default_power_mode_exists(&self) -> Result<(), BoardError> {
+        if self.power_modes.iter().any(|mode| mode.name == self.default_power_mode) {
+            return Ok(());
+        }
+        Err(BoardError::Unknown { key: "default_power_mode", of: "power_mode" })
+    }
+
+    fn temperature_and_power_can_be_measured(&self) -> Result<(), BoardError> {
+        let measures = |capability| self.sensors.iter().any(|sensor| sensor.capability == capability);
+        if !measures(Capability::Temperature) {
+            return Err(BoardError::None { key: "sensor with capability = \"temperature\"" });
+        }
+        if !measures(Capability::Power) {
+            return Err(BoardError::None { key: "sensor with capability = \"power\"" });
+        }
+        Ok(())
+    }
+
+    fn rails_are_distinct(&self) -> Result<(), BoardError> {
+        if self.rails.is_empty() {
+            return Err(BoardError::None { key: "rail" });
+        }
+        for (index, rail) in self.rails.iter().enumerate() {
+            if self.rails[..index].iter().any(|other| other.label == rail.label) {
+                return Err(BoardError::Repeated { key: "rail", index });
+            }
+        }
+        Ok(())
+    }
+
+    fn total_power_has_rails(&self) -> Result<(), BoardError> {
+        let key = "rail with in_total = true";
+        let rails = self.rails.iter().filter(|rail| rail.in_total).count();
+        match self.total_power {
+            _ if rails == 0 => Err(BoardError::None { key }),
+            TotalPower::Input if rails > 1 => {
+                let expected = "1, because total_power = \"input\"";
+                Err(BoardError::Number { key, expected, found: rails as f64 })
+            }
+            TotalPower::Input | TotalPower::LowerBound => Ok(()),
+        }
+    }
+
+    fn remote_paths_are_absolute(&self) -> Result<(), BoardError> {
+        let paths =
+            [("deployment.programs", &self.deployment.programs), ("deployment.bundles", &self.deployment.bundles)];
+        match paths.iter().find(|(_, path)| !path.starts_with('/')) {
+            Some((key, _)) => Err(BoardError::Text { key, expected: "an absolute path" }),
+            None => Ok(()),
+        }
+    }
+}

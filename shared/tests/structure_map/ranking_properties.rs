@@ -1,0 +1,149 @@
+//! Any ranking of any shape round-trips, and replaying its first steps gives
+//! the counts of a naive model.
+
+use headroom_shared::structure_map::{self, StructureMap};
+use headroom_shared::{Energy, Ladder, MlpKind, ModelShape, Rung, Step, StepKind, SubNetwork, TimeSpan, cost};
+use proptest::prelude::*;
+
+/// A block as the set of its groups of neurons and of its heads.
+struct NaiveBlock {
+    groups: Vec<Vec<usize>>,
+    heads: Vec<usize>,
+}
+
+fn naive_blocks(shape: &ModelShape) -> Vec<NaiveBlock> {
+    let neurons: Vec<usize> = (0..usize::from(shape.neurons)).collect();
+    (0..shape.blocks)
+        .map(|_| NaiveBlock {
+            groups: neurons.chunks(8).map(<[usize]>::to_vec).collect(),
+            heads: (0..usize::from(shape.heads)).collect(),
+        })
+        .collect()
+}
+
+prop_compose! {
+    fn shapes()(
+        blocks in 1_u8..=64,
+        heads in 1_u8..=16,
+        neurons in 1_u16..=200,
+        gated: bool,
+        floors in (0.0_f64..=1.0, 0.0_f64..=1.0),
+    ) -> ModelShape {
+        ModelShape {
+            blocks,
+            heads,
+            head_dim: 16,
+            neurons,
+            embed_dim: 48,
+            tokens: 17,
+            mlp: if gated { MlpKind::Gated } else { MlpKind::Plain },
+            bytes_per_weight: 2,
+            outside_macs: 1000,
+            outside_weight_bytes: 2000,
+            floor_heads: (f64::from(heads) * floors.0) as u8,
+            floor_neurons: (f64::from(neurons) * floors.1) as u16,
+        }
+    }
+}
+
+/// Every removable quantum of a shape in any order, found without the code under test.
+fn shapes_and_rankings() -> impl Strategy<Value = (ModelShape, Vec<u8>)> {
+    shapes().prop_flat_map(|shape| {
+        let mut steps = Vec::new();
+        for block in 0..shape.blocks {
+            let groups = (0..shape.neurons).step_by(8).filter(|first| *first >= shape.floor_neurons).count();
+            steps.extend(std::iter::repeat_n(block << 2, groups));
+            let heads = usize::from(shape.heads - shape.floor_heads);
+            steps.extend(std::iter::repeat_n((block << 2) | 1, heads));
+        }
+        (Just(shape), Just(steps).prop_shuffle())
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn replaying_equals_the_naive_model((shape, steps) in shapes_and_rankings()) {
+        prop_assert_eq!(steps.len(), shape.removable_steps());
+        let mut naive = naive_blocks(&shape);
+        for taken in 0..=steps.len() {
+            let left = SubNetwork::after(&shape, &steps[..taken]).expect("a ranking of this shape");
+            let expected: Vec<(usize, usize)> = naive
+                .iter()
+                .map(|block| (block.heads.len(), block.groups.iter().map(Vec::len).sum()))
+                .collect();
+            prop_assert_eq!(left.counts().collect::<Vec<_>>(), expected.clone());
+            prop_assert_eq!(SubNetwork::from_counts(&shape, &expected), Ok(left));
+            if let Some(&byte) = steps.get(taken) {
+                let step = Step::from_byte(byte).expect("a readable step");
+                let block = &mut naive[step.block()];
+                match step.kind() {
+                    StepKind::Neurons => drop(block.groups.pop()),
+                    StepKind::Head => drop(block.heads.pop()),
+                }
+            }
+        }
+        // Nothing is left that could be removed.
+        for block in 0..usize::from(shape.blocks) {
+            for kind in [StepKind::Neurons, StepKind::Head] {
+                let more = [&steps[..], &[Step::new(block, kind).expect("in range").to_byte()]].concat();
+                prop_assert!(SubNetwork::after(&shape, &more).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn every_ranking_round_trips((shape, steps) in shapes_and_rankings(), hash: [u8; 32], fidelity in -1.0_f32..=1.0) {
+        let schedule = vec![0; usize::from(shape.blocks)];
+        let mut ladder = Ladder::new();
+        let half = steps.len() / 2;
+        for taken in if half == 0 { vec![0] } else { vec![0, half] } {
+            let sub_network = SubNetwork::after(&shape, &steps[..taken]).expect("a ranking of this shape");
+            ladder.push(Rung {
+                steps: taken as u32,
+                macs: cost::macs(&shape, &sub_network),
+                weight_bytes: cost::weight_bytes(&shape, &sub_network),
+                fidelity,
+                predicted_latency: TimeSpan::from_nanoseconds(u64::MAX),
+                predicted_energy: Energy::from_microjoules(1),
+                measured_latency: (taken > 0).then(|| TimeSpan::from_nanoseconds(5)),
+                measured_energy: None,
+                token_schedule: &schedule,
+            }).expect("two rungs fit");
+        }
+        let map = StructureMap::new(shape, hash, &steps, ladder).expect("valid");
+        let mut bytes = vec![0; structure_map::encoded_bound(steps.len())];
+        let length = map.write(&mut bytes).expect("the bound is enough");
+        let read = StructureMap::read(&bytes[..length]).expect("what was written");
+        prop_assert_eq!(&read, &map);
+        let mut again = vec![0; length];
+        prop_assert_eq!(read.write(&mut again), Ok(length));
+        prop_assert_eq!(&again[..], &bytes[..length]);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let framed = [&b"HEADRMAP\x01\0\0\0"[..], &bytes].concat();
+        prop_assert!(StructureMap::read(&bytes).is_err());
+        prop_assert!(StructureMap::read(&framed).is_err());
+        let _ = SubNetwork::after(&ModelShape { blocks: 3, ..any_shape() }, &bytes);
+    }
+}
+
+fn any_shape() -> ModelShape {
+    ModelShape {
+        blocks: 1,
+        heads: 2,
+        head_dim: 4,
+        neurons: 30,
+        embed_dim: 8,
+        tokens: 5,
+        mlp: MlpKind::Plain,
+        bytes_per_weight: 4,
+        outside_macs: 0,
+        outside_weight_bytes: 0,
+        floor_heads: 0,
+        floor_neurons: 0,
+    }
+}
