@@ -5,7 +5,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, PI};
 use candle_core::{Device, Result, Tensor};
 use headroom_device::model::description::Activation;
 
-use super::vector::{normal, sigmoid, vectorised};
+use super::vector::{NullaryFnOnce, normal, sigmoid, vectorised};
 use super::{is_fused, values};
 
 /// `sqrt(2 / pi)` and the cubic's coefficient in the tanh form of GELU.
@@ -76,19 +76,29 @@ fn tanh_gate(x: f32) -> (f32, f32) {
 }
 
 fn map(x: &[f32], out: &mut [f32], function: impl Fn(f32) -> f32) {
-    vectorised(|| {
-        for (out, &x) in out.iter_mut().zip(x) {
-            *out = function(x);
-        }
-    });
+    vectorised(Combine { x, out, combine: |_, x| function(x) });
 }
 
 fn scale(x: &[f32], out: &mut [f32], factor: impl Fn(f32) -> f32) {
-    vectorised(|| {
-        for (out, &x) in out.iter_mut().zip(x) {
-            *out *= factor(x);
+    vectorised(Combine { x, out, combine: |out, x| out * factor(x) });
+}
+
+/// `out = combine(out, x)`, element by element.
+struct Combine<'a, F> {
+    x: &'a [f32],
+    out: &'a mut [f32],
+    combine: F,
+}
+
+impl<F: Fn(f32, f32) -> f32> NullaryFnOnce for Combine<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for (out, &x) in self.out.iter_mut().zip(self.x) {
+            *out = (self.combine)(*out, x);
         }
-    });
+    }
 }
 
 fn composite_sigmoid(x: &Tensor) -> Result<Tensor> {

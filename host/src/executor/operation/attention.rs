@@ -8,7 +8,7 @@ use candle_core::{D, Device, Result, Tensor};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
-use super::vector::{self, vectorised};
+use super::vector::{self, NullaryFnOnce, vectorised};
 use super::{is_fused, values, widened};
 
 /// The sizes of one attention.
@@ -75,7 +75,8 @@ impl Attention {
                 1.0,
                 Par::Seq,
             );
-            self.softmax_backward(&probabilities, &mut scores);
+            let (width, scale) = (self.tokens, self.scale() as f32);
+            vectorised(SoftmaxBackward { probabilities: &probabilities, gradient: &mut scores, width, scale });
             let [scores, probabilities] = [&scores, &probabilities]
                 .map(|values| MatRef::from_row_major_slice(values.as_slice(), self.tokens, self.tokens));
             let products = [(0, scores, key), (1, scores.transpose(), query), (2, probabilities.transpose(), gradient)];
@@ -177,32 +178,7 @@ impl Attention {
             self.scale() as f32,
             Par::Seq,
         );
-        vectorised(|| {
-            for row in out.chunks_exact_mut(self.tokens) {
-                let largest = vector::maximum(row);
-                for score in row.iter_mut() {
-                    *score = vector::exp(*score - largest);
-                }
-                let inverse = 1.0 / vector::sum(row);
-                for probability in row.iter_mut() {
-                    *probability *= inverse;
-                }
-            }
-        });
-    }
-
-    /// From the gradient at the probabilities, in `gradient`, to the one at `q k^T`, in its place.
-    fn softmax_backward(&self, probabilities: &[f32], gradient: &mut [f32]) {
-        let scale = self.scale() as f32;
-        let rows = probabilities.chunks_exact(self.tokens).zip(gradient.chunks_exact_mut(self.tokens));
-        vectorised(|| {
-            for (probabilities, gradient) in rows {
-                let mean = vector::dot(probabilities, gradient);
-                for (gradient, probability) in gradient.iter_mut().zip(probabilities) {
-                    *gradient = (*gradient - mean) * probability * scale;
-                }
-            }
-        });
+        vectorised(Softmax { scores: out, width: self.tokens });
     }
 
     /// `[images, heads, tokens, head_dim]` of a tensor `[rows, width]`.
@@ -241,5 +217,52 @@ impl Attention {
         ];
         let parts = parts.iter().map(|part| self.merged(part)).collect::<Result<Vec<_>>>()?;
         Tensor::cat(&parts, 1)
+    }
+}
+
+/// The softmax of every row, in place.
+struct Softmax<'a> {
+    scores: &'a mut [f32],
+    width: usize,
+}
+
+impl NullaryFnOnce for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for row in self.scores.chunks_exact_mut(self.width) {
+            let largest = vector::maximum(row);
+            for score in row.iter_mut() {
+                *score = vector::exp(*score - largest);
+            }
+            let inverse = 1.0 / vector::sum(row);
+            for probability in row.iter_mut() {
+                *probability *= inverse;
+            }
+        }
+    }
+}
+
+/// From the gradient at the probabilities to the one at the scores before they were scaled, in its place.
+struct SoftmaxBackward<'a> {
+    probabilities: &'a [f32],
+    gradient: &'a mut [f32],
+    width: usize,
+    scale: f32,
+}
+
+impl NullaryFnOnce for SoftmaxBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let rows = self.probabilities.chunks_exact(self.width).zip(self.gradient.chunks_exact_mut(self.width));
+        for (probabilities, gradient) in rows {
+            let mean = vector::dot(probabilities, gradient);
+            for (gradient, probability) in gradient.iter_mut().zip(probabilities) {
+                *gradient = (*gradient - mean) * probability * self.scale;
+            }
+        }
     }
 }

@@ -2,7 +2,8 @@
 
 use candle_core::{D, Device, Result, Tensor};
 
-use super::{is_fused, values, vector, widened};
+use super::vector::{self, NullaryFnOnce, vectorised};
+use super::{is_fused, values, widened};
 
 /// Weight and bias `[width]`, and what is added to the variance.
 #[derive(Clone, Debug)]
@@ -25,14 +26,7 @@ impl LayerNorm {
         let (x_values, weight, bias) = (values(x)?, values(&self.weight)?, values(&self.bias)?);
         self.check_width(x)?;
         let mut out = vec![0.0; x_values.len()];
-        vector::vectorised(|| {
-            for (x, out) in x_values.chunks_exact(weight.len()).zip(out.chunks_exact_mut(weight.len())) {
-                let (mean, scale) = statistics(x, self.eps);
-                for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(&*weight).zip(&*bias) {
-                    *out = (x - mean) * scale * weight + bias;
-                }
-            }
-        });
+        vectorised(Normalise { x: &x_values, weight: &weight, bias: &bias, eps: self.eps as f32, out: &mut out });
         Tensor::from_vec(out, x.shape(), &Device::Cpu)
     }
 
@@ -54,23 +48,8 @@ impl LayerNorm {
             Some(beside) => values(beside)?.to_vec(),
             None => vec![0.0; x_values.len()],
         };
-        let width = weight.len();
-        let mut scaled = vec![0.0; width];
-        vector::vectorised(|| {
-            let rows = x_values.chunks_exact(width).zip(gradient.chunks_exact(width));
-            for ((x, gradient), out) in rows.zip(out.chunks_exact_mut(width)) {
-                let (mean, scale) = statistics(x, self.eps);
-                for ((scaled, gradient), weight) in scaled.iter_mut().zip(gradient).zip(&*weight) {
-                    *scaled = gradient * weight;
-                }
-                let total = vector::sum(&scaled);
-                let along = (vector::dot(&scaled, x) - mean * total) * scale / width as f32;
-                let constant = total / width as f32;
-                for ((out, scaled), x) in out.iter_mut().zip(&scaled).zip(x) {
-                    *out += scale * (scaled - constant - (x - mean) * scale * along);
-                }
-            }
-        });
+        let eps = self.eps as f32;
+        vectorised(NormaliseBackward { x: &x_values, gradient: &gradient, weight: &weight, eps, out: &mut out });
         Tensor::from_vec(out, x.shape(), &Device::Cpu)
     }
 
@@ -103,10 +82,66 @@ impl LayerNorm {
     }
 }
 
+/// The LayerNorm of every row.
+struct Normalise<'a> {
+    x: &'a [f32],
+    weight: &'a [f32],
+    bias: &'a [f32],
+    eps: f32,
+    out: &'a mut [f32],
+}
+
+impl NullaryFnOnce for Normalise<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let width = self.weight.len();
+        for (x, out) in self.x.chunks_exact(width).zip(self.out.chunks_exact_mut(width)) {
+            let (mean, scale) = statistics(x, self.eps);
+            for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(self.weight).zip(self.bias) {
+                *out = (x - mean) * scale * weight + bias;
+            }
+        }
+    }
+}
+
+/// Adds the gradient at the input of every row to `out`.
+struct NormaliseBackward<'a> {
+    x: &'a [f32],
+    gradient: &'a [f32],
+    weight: &'a [f32],
+    eps: f32,
+    out: &'a mut [f32],
+}
+
+impl NullaryFnOnce for NormaliseBackward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let width = self.weight.len();
+        let mut scaled = vec![0.0; width];
+        let rows = self.x.chunks_exact(width).zip(self.gradient.chunks_exact(width));
+        for ((x, gradient), out) in rows.zip(self.out.chunks_exact_mut(width)) {
+            let (mean, scale) = statistics(x, self.eps);
+            for ((scaled, gradient), weight) in scaled.iter_mut().zip(gradient).zip(self.weight) {
+                *scaled = gradient * weight;
+            }
+            let total = vector::sum(&scaled);
+            let along = (vector::dot(&scaled, x) - mean * total) * scale / width as f32;
+            let constant = total / width as f32;
+            for ((out, scaled), x) in out.iter_mut().zip(&scaled).zip(x) {
+                *out += scale * (scaled - constant - (x - mean) * scale * along);
+            }
+        }
+    }
+}
+
 /// The mean of a row and `1 / sqrt(variance + eps)`.
 #[inline(always)]
-fn statistics(x: &[f32], eps: f64) -> (f32, f32) {
+fn statistics(x: &[f32], eps: f32) -> (f32, f32) {
     let mean = vector::sum(x) / x.len() as f32;
     let variance = vector::squared_deviation(x, mean) / x.len() as f32;
-    (mean, 1.0 / (variance + eps as f32).sqrt())
+    (mean, 1.0 / (variance + eps).sqrt())
 }

@@ -1,13 +1,18 @@
 //! Elementary functions and reductions that the compiler turns into SIMD code.
 //!
-//! Everything here is branch-free and inlined into a closure that [`pulp`] compiles for the
+//! Everything here is branch-free and inlined into an operation that [`pulp`] compiles for the
 //! instruction set of the machine.
+
+pub use pulp::NullaryFnOnce;
 
 /// Independent partial results of a reduction: one AVX-512 register of f32.
 const LANES: usize = 16;
 
 /// Runs `operation` compiled for the widest instruction set of this machine.
-pub fn vectorised<R>(operation: impl FnOnce() -> R) -> R {
+///
+/// It is a struct whose `call` is `#[inline(always)]`: the body of a closure may stay outside the
+/// function that has the instruction set, and is then compiled for the oldest one.
+pub fn vectorised<O: NullaryFnOnce>(operation: O) -> O::Output {
     pulp::Arch::new().dispatch(operation)
 }
 
