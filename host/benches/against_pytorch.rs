@@ -51,7 +51,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let vit = ElasticVit::new(description, &weights)?;
     let pixels_per_image = 3 * description.image.height * description.image.width;
     // Values that repeat no pattern of the model's.
-    let pixels: Vec<f32> = (0..IMAGES * pixels_per_image).map(|i| ((i as f32) * 0.618_034).fract() * 2.0 - 1.0).collect();
+    let pixels: Vec<f32> =
+        (0..IMAGES * pixels_per_image).map(|i| ((i as f32) * 0.618_034).fract() * 2.0 - 1.0).collect();
     let embedder = CpuEmbedder::new(&vit, &pixels, pixels_per_image, description.embed_dim);
     let dense = SubNetwork::dense(&shape);
     embedder.embed(&dense)?;

@@ -93,10 +93,8 @@ impl BundleWriter {
         let not_writable = |source| BundleWriteError::NotWritable { path: parent.clone(), source };
         std::fs::create_dir_all(&parent).map_err(not_writable)?;
         let name = destination.file_name().unwrap_or_default().to_string_lossy();
-        let folder = tempfile::Builder::new()
-            .prefix(&format!(".{name}.partial-"))
-            .tempdir_in(&parent)
-            .map_err(not_writable)?;
+        let folder =
+            tempfile::Builder::new().prefix(&format!(".{name}.partial-")).tempdir_in(&parent).map_err(not_writable)?;
         Ok(Self { destination: path, folder, parts: Vec::new() })
     }
 

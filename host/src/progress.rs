@@ -100,9 +100,8 @@ impl Progress for Drawn {
 }
 
 fn bar(stage: &str, total: u64, unit: &str) -> ProgressBar {
-    let template = format!(
-        "{{prefix:<12}} {{bar:30}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{elapsed}} elapsed, {{eta}} left"
-    );
+    let template =
+        format!("{{prefix:<12}} {{bar:30}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{elapsed}} elapsed, {{eta}} left");
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
     if let Ok(style) = ProgressStyle::with_template(&template) {
         bar.set_style(style);

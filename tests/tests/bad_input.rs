@@ -145,7 +145,10 @@ fn a_full_disk_leaves_nothing_behind() {
     let job = small_job(&out);
     // A limit on file sizes fails writes half-way, as a full disk does.
     let mut limited = Command::new("bash");
-    limited.args(["-c", "trap '' XFSZ; ulimit -f 1000; exec \"$@\"", "bash"]).arg(job.get_program()).args(job.get_args());
+    limited
+        .args(["-c", "trap '' XFSZ; ulimit -f 1000; exec \"$@\"", "bash"])
+        .arg(job.get_program())
+        .args(job.get_args());
     is_refused(&mut limited, &["model.safetensors"]);
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "something was left behind");
 }

@@ -37,8 +37,8 @@ impl Bundle {
 
         let structure_map = take(STRUCTURE_MAP_FILE)?;
         let weights_file = take(WEIGHTS_FILE)?;
-        let description: Description = serde_json::from_slice(&take(DESCRIPTION_FILE)?)
-            .map_err(|source| BundleError::Description { source })?;
+        let description: Description =
+            serde_json::from_slice(&take(DESCRIPTION_FILE)?).map_err(|source| BundleError::Description { source })?;
         let board = String::from_utf8(take(BOARD_FILE)?).map_err(|error| BundleError::Board(error.into()))?;
         headroom_shared::board_file::parse(&board).map_err(|error| BundleError::Board(error.into()))?;
 

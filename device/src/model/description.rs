@@ -156,6 +156,7 @@ pub struct Embedding {
 /// From the last block's tokens to the image embedding.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(clippy::large_enum_variant, reason = "a model has one; a box would only make it harder to build")]
 pub enum Pooling {
     /// Token 0.
     Class,

@@ -12,7 +12,8 @@ impl Weights {
     /// # Errors
     /// If `bytes` is not a complete safetensors file.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self, WeightsError> {
-        let file = SafeTensors::deserialize(bytes).map_err(|error| WeightsError::Malformed { reason: error.to_string() })?;
+        let file =
+            SafeTensors::deserialize(bytes).map_err(|error| WeightsError::Malformed { reason: error.to_string() })?;
         let mut weights = Self::default();
         for (name, view) in file.tensors() {
             if let Some(data) = widen(view.dtype(), view.data()) {

@@ -51,10 +51,8 @@ impl Weights {
     /// # Errors
     /// If the name is missing or the tensor has fewer rows.
     pub fn values(&self, tensor: &TensorRef) -> Result<&[f32], WeightsError> {
-        let found = self
-            .tensors
-            .get(&tensor.name)
-            .ok_or_else(|| WeightsError::Missing { name: tensor.name.clone() })?;
+        let found =
+            self.tensors.get(&tensor.name).ok_or_else(|| WeightsError::Missing { name: tensor.name.clone() })?;
         let Some((first, count)) = tensor.rows else { return Ok(&found.data) };
         let rows = found.shape.first().copied().unwrap_or(1);
         if first + count > rows {

@@ -50,7 +50,9 @@ impl JobImages {
             progress.note(&format!("skipped {}: {reason}", path.display()));
         };
         let (name, all) = match &options.images {
-            Some(path) => (path.display().to_string(), ImageSource::folder(path, Some(wanted), options.seed, &mut tell)?),
+            Some(path) => {
+                (path.display().to_string(), ImageSource::folder(path, Some(wanted), options.seed, &mut tell)?)
+            }
             None => ("procedural".to_owned(), ImageSource::procedural(wanted, options.seed, input)?),
         };
         let (source, others) = all.split(limit);
@@ -60,16 +62,29 @@ impl JobImages {
         let calibration = evaluation(&source, input, &mut tell, |done| progress.done(done), interrupt)?;
         let first = source.count() as u64;
         let held_out = others
-            .map(|others| evaluation(&Arc::new(others), input, &mut tell, |done| progress.done(first + done), interrupt))
+            .map(|others| {
+                evaluation(&Arc::new(others), input, &mut tell, |done| progress.done(first + done), interrupt)
+            })
             .transpose()?
             .filter(|pixels| !pixels.is_empty());
         let pixels_per_image = input.channels * input.height * input.width;
         let counts = (calibration.len() / pixels_per_image, held_out.as_ref().map(|p| p.len() / pixels_per_image));
         progress.end(&match counts {
-            (calibration, Some(others)) => format!("{calibration} to calibrate on, {others} others to measure fidelity"),
+            (calibration, Some(others)) => {
+                format!("{calibration} to calibrate on, {others} others to measure fidelity")
+            }
             (calibration, None) => format!("{calibration}, also used to measure fidelity"),
         });
-        Ok(Self { source, input: input.clone(), seed: options.seed, name, calibration, held_out, pixels_per_image, unreadable })
+        Ok(Self {
+            source,
+            input: input.clone(),
+            seed: options.seed,
+            name,
+            calibration,
+            held_out,
+            pixels_per_image,
+            unreadable,
+        })
     }
 
     /// The folder, or `procedural`.

@@ -54,7 +54,8 @@ pub fn load(path: &Path, blocks: usize, fingerprint: &str) -> Option<Importance>
     let values = |kind: &str, block: usize| -> Option<Vec<f64>> {
         let tensor = file.tensor(&format!("{kind}.{block}")).ok()?;
         let (chunks, rest) = tensor.data().as_chunks::<8>();
-        (tensor.dtype() == Dtype::F64 && rest.is_empty()).then(|| chunks.iter().map(|b| f64::from_le_bytes(*b)).collect())
+        (tensor.dtype() == Dtype::F64 && rest.is_empty())
+            .then(|| chunks.iter().map(|b| f64::from_le_bytes(*b)).collect())
     };
     let all = |kind: &str| (0..blocks).map(|block| values(kind, block)).collect::<Option<Vec<_>>>();
     Some(Importance { heads: all("heads")?, neurons: all("neurons")? })

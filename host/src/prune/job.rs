@@ -28,7 +28,9 @@ use crate::executor::CandleVit;
 use crate::importance::{self, Importance};
 use crate::progress::Progress;
 use crate::ranking::{Factors, Floors, Quanta, Ranking, RemovalOrder, Selection, SparsityPath};
-use crate::search::{self, CheckpointFile, Embedder, FitEvent, FitOptions, Fitted, Problem, StopReason, Xnes, XnesOptions};
+use crate::search::{
+    self, CheckpointFile, Embedder, FitEvent, FitOptions, Fitted, Problem, StopReason, Xnes, XnesOptions,
+};
 use crate::shape::model_shape;
 use crate::{demo, interrupt, ladder};
 
@@ -143,7 +145,8 @@ impl Job<'_> {
         let path = SparsityPath::new(&self.options.sparsities, quanta.limit())?;
         let ranking = RemovalOrder::new(&quanta, &fitted.factors).rank(&path);
         let permutation = permutation(&ranking);
-        let rungs = self.ladder(&permutation.apply(&self.checkpoint.description, &weights)?, &shape, &ranking, &images)?;
+        let rungs =
+            self.ladder(&permutation.apply(&self.checkpoint.description, &weights)?, &shape, &ranking, &images)?;
         drop(weights);
 
         let report = self.write(bundle, &shape, &ranking, &permutation, &rungs, &fitted, &images)?;
@@ -175,9 +178,11 @@ impl Job<'_> {
     }
 
     fn images(&mut self) -> Result<JobImages, PruneError> {
-        self.stage("images", |_| 0, |job| {
-            JobImages::prepare(job.options, &job.checkpoint.description.image, job.progress, job.interrupt)
-        })
+        self.stage(
+            "images",
+            |_| 0,
+            |job| JobImages::prepare(job.options, &job.checkpoint.description.image, job.progress, job.interrupt),
+        )
     }
 
     /// The importance of every structure: from an interrupted job where it fits, or else computed.
@@ -190,24 +195,28 @@ impl Job<'_> {
             return Ok(importance);
         }
         let forwards = (images.calibration_count() * images.views_per_image()) as u64;
-        let importance = self.stage("importance", |_| forwards, |job| {
-            let device = job.options.device.resolve()?;
-            job.progress.begin("importance", images.calibration_count() as u64, "images");
-            let workers = if device.is_cpu() { std::thread::available_parallelism().ok() } else { None };
-            let model = CandleVit::load(&job.checkpoint.description, weights, &device, DType::F32)?;
-            let importance = importance::estimate(
-                &model,
-                images.views()?.map(Ok::<_, Infallible>),
-                importance::Options {
-                    form: job.options.fisher,
-                    workers: workers.unwrap_or(NonZeroUsize::MIN),
-                    interrupt: job.interrupt,
-                },
-                &|done| job.progress.done(done as u64),
-            )?;
-            job.progress.end(&format!("{} images, {forwards} views", images.calibration_count()));
-            Ok(importance)
-        })?;
+        let importance = self.stage(
+            "importance",
+            |_| forwards,
+            |job| {
+                let device = job.options.device.resolve()?;
+                job.progress.begin("importance", images.calibration_count() as u64, "images");
+                let workers = if device.is_cpu() { std::thread::available_parallelism().ok() } else { None };
+                let model = CandleVit::load(&job.checkpoint.description, weights, &device, DType::F32)?;
+                let importance = importance::estimate(
+                    &model,
+                    images.views()?.map(Ok::<_, Infallible>),
+                    importance::Options {
+                        form: job.options.fisher,
+                        workers: workers.unwrap_or(NonZeroUsize::MIN),
+                        interrupt: job.interrupt,
+                    },
+                    &|done| job.progress.done(done as u64),
+                )?;
+                job.progress.end(&format!("{} images, {forwards} views", images.calibration_count()));
+                Ok(importance)
+            },
+        )?;
         self.kept_state.create()?;
         importance_file::save(&file, &importance, &fingerprint)
             .map_err(|source| PruneError::State { folder: self.kept_state.folder.clone(), source })?;
@@ -232,7 +241,8 @@ impl Job<'_> {
             let description = &job.checkpoint.description;
             let sorted = sorted_neurons(quanta, description.heads).apply(description, weights)?;
             let vit = ElasticVit::new(description, &sorted)?;
-            let embedder = CpuEmbedder::new(&vit, images.calibration(), images.pixels_per_image(), description.embed_dim);
+            let embedder =
+                CpuEmbedder::new(&vit, images.calibration(), images.pixels_per_image(), description.embed_dim);
             let start = Factors::start(quanta.shape());
             let problem = Problem { quanta, sparsities: &job.options.sparsities, start: &start };
             let options = FitOptions {
@@ -295,10 +305,8 @@ impl Job<'_> {
     ) -> Result<PruneReport, PruneError> {
         let weights_path = bundle.folder().join(WEIGHTS_FILE);
         let weights_sha256 = self.checkpoint.write_permuted(permutation, &weights_path)?;
-        let size = std::fs::metadata(&weights_path).map_err(|source| PruneError::State {
-            folder: bundle.folder().to_path_buf(),
-            source,
-        })?;
+        let size = std::fs::metadata(&weights_path)
+            .map_err(|source| PruneError::State { folder: bundle.folder().to_path_buf(), source })?;
         bundle.record(WEIGHTS_FILE, size.len(), hex(&weights_sha256));
 
         let map = structure_map(shape, weights_sha256, &ranking.steps, rungs)?;
