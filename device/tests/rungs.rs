@@ -86,7 +86,8 @@ fn nothing_fits_names_what_the_smallest_needs() {
         assert_eq!(error.smallest, 2);
         (error.exceeded, error.to_string())
     };
-    let (exceeded, message) = refused(Budget { latency: Some(TimeSpan::from_nanoseconds(500_000)), ..Budget::default() });
+    let (exceeded, message) =
+        refused(Budget { latency: Some(TimeSpan::from_nanoseconds(500_000)), ..Budget::default() });
     let allowed = TimeSpan::from_nanoseconds(500_000);
     assert_eq!(exceeded, Exceeded::Latency { allowed, needed: milliseconds_of(1) });
     assert_eq!(message, "no rung fits the budget: the smallest, rung 2, needs 1.000 ms, allowed 0.500 ms");
