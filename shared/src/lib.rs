@@ -33,7 +33,7 @@ pub use ladder::{Ladder, LadderError, MAX_RUNGS};
 pub use origin::{Origin, Sourced};
 pub use roofline::{Prediction, Roofline, Work};
 pub use rung::Rung;
-pub use shape::{MlpKind, ModelShape, ShapeError};
+pub use shape::{MAX_BLOCKS, MlpKind, ModelShape, NEURON_QUANTUM, ShapeError};
 pub use step::{Step, StepKind};
 pub use structure_map::{StructureMap, StructureMapError};
 pub use sub_network::{CountsError, KeptStructures, ReplayError, StepError, SubNetwork};
