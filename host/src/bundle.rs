@@ -44,8 +44,8 @@ impl BundleWriteError {
             Self::Exists { .. } => Some("choose another folder with --out, or replace the bundle with --force".into()),
             Self::Occupied { .. } => Some("choose another folder with --out; --force replaces only bundles".into()),
             Self::NotWritable { .. } => Some("choose a folder that you may write to with --out".into()),
-            Self::Write { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                Some("free some space, or choose a folder on another disk with --out; nothing was left behind".into())
+            Self::Write { .. } | Self::Publish { .. } => {
+                Some("make room for the bundle and go on with --resume: what was computed is kept".into())
             }
             _ => None,
         }

@@ -139,18 +139,21 @@ fn another_bundle_is_replaced_only_by_force() {
 }
 
 #[test]
-fn a_full_disk_leaves_nothing_behind() {
+fn a_full_disk_leaves_nothing_half_written_and_loses_no_work() {
     let home = tempdir().unwrap();
     let out = home.path().join("bundle");
     let job = small_job(&out);
     // A limit on file sizes fails writes half-way, as a full disk does.
     let mut limited = Command::new("bash");
-    limited
-        .args(["-c", "trap '' XFSZ; ulimit -f 1000; exec \"$@\"", "bash"])
-        .arg(job.get_program())
-        .args(job.get_args());
-    is_refused(&mut limited, &["model.safetensors"]);
-    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "something was left behind");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 1000; exec \"$@\"", "bash"]);
+    limited.arg(job.get_program()).args(job.get_args());
+    is_refused(&mut limited, &["model.safetensors", "--resume"]);
+    let left: Vec<_> = fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["bundle.checkpoint"], "only whole results of the job may be left");
+    // With room again, the job goes on from there.
+    let _ = succeeds(small_job(&out).arg("--resume"));
+    let _ = succeeds(program("device-run").args(["--synthetic", "1", "--bundle"]).arg(&out));
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
 }
 
 #[test]

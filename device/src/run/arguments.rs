@@ -9,7 +9,7 @@ use clap::Parser;
 ///
 /// Results go to stdout as JSON lines, everything else to stderr.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "device-run", version)]
+#[command(name = "device-run", version, args_override_self = true)]
 pub struct Arguments {
     /// The bundle's folder, as host-prune wrote it.
     #[arg(long, value_name = "DIR")]

@@ -12,6 +12,7 @@ use crate::budget::Budget;
 use crate::bundle::Bundle;
 use crate::engine::Workspace;
 use crate::images::{Preprocessor, RgbImage, decode_file, find_images};
+use crate::switch::RungTable;
 
 /// Classes that are printed where nothing else was asked for.
 const DEFAULT_TOP_K: usize = 5;
@@ -24,13 +25,12 @@ pub(super) fn run(bundle: &Bundle, arguments: &Arguments) -> Result<(), RunError
     }
     let map = bundle.structure_map();
     let index = chosen_rung(&map, arguments)?;
-    let sub_network = super::sub_networks(&map)[index];
     let mut inference = Inference {
         bundle,
         workspace: bundle.vit().workspace(1),
         index,
         rung: map.rungs()[index],
-        sub_network,
+        sub_network: RungTable::new(&map).sub_networks()[index],
         preprocessor: Preprocessor::new(&bundle.description().image)?,
         top_k: (has_classes && !arguments.embedding).then(|| arguments.top_k.unwrap_or(DEFAULT_TOP_K)),
     };

@@ -9,8 +9,6 @@ use std::path::PathBuf;
 
 pub use arguments::{Arguments, MacsBudget};
 
-use headroom_shared::{StructureMap, SubNetwork};
-
 use crate::budget::NothingFits;
 use crate::bundle::{Bundle, BundleError};
 use crate::engine::EngineError;
@@ -80,11 +78,6 @@ pub fn run(arguments: &Arguments) -> Result<(), RunError> {
     } else {
         inference::run(&bundle, arguments)
     }
-}
-
-/// The sub-network of every rung.
-fn sub_networks(map: &StructureMap<'_>) -> Vec<SubNetwork> {
-    map.rungs().iter().map(|rung| map.sub_network_after(rung.steps as usize)).collect()
 }
 
 /// A made-up video of the model's input size.

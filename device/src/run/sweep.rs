@@ -3,13 +3,14 @@
 use std::io::Write;
 use std::time::Instant;
 
-use headroom_shared::{Rung, SubNetwork};
+use headroom_shared::Rung;
 use serde::Serialize;
 
 use super::RunError;
 use super::output::OUTPUT_VERSION;
 use crate::bundle::Bundle;
 use crate::images::Preprocessor;
+use crate::switch::RungTable;
 
 /// One rung of the sweep.
 #[derive(Clone, Debug, Serialize)]
@@ -30,7 +31,8 @@ struct Line {
 /// that a busy machine slows all of them and not one.
 pub(super) fn run(bundle: &Bundle, repetitions: u32, json: bool) -> Result<(), RunError> {
     let map = bundle.structure_map();
-    let sub_networks: Vec<SubNetwork> = super::sub_networks(&map);
+    let table = RungTable::new(&map);
+    let sub_networks = table.sub_networks();
     let frame = super::synthetic_frames(bundle.description()).frame(0);
     let frame = Preprocessor::new(&bundle.description().image)?.evaluation(&frame)?;
     let mut workspace = bundle.vit().workspace(1);

@@ -79,6 +79,7 @@ impl PruneError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Bundle(error) => error.hint(),
+            Self::Checkpoint(error) => error.hint(),
             Self::Unfinished { .. } => Some("go on with --resume, or start anew with --force".into()),
             Self::NothingToResume { .. } => Some("start the job without --resume".into()),
             Self::Search(FitError::Checkpoint(_)) => {

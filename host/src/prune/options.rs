@@ -14,7 +14,7 @@ use crate::ranking::Sparsities;
 /// retraining, and writes a bundle that device-run serves at any size. The
 /// result goes to stdout, progress to stderr.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "host-prune", version)]
+#[command(name = "host-prune", version, args_override_self = true)]
 pub struct Options {
     /// The board to prune for; an unknown name lists the known ones.
     #[arg(long, value_name = "BOARD")]
