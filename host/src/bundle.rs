@@ -47,7 +47,6 @@ impl BundleWriteError {
             Self::Write { .. } | Self::Publish { .. } => {
                 Some("make room for the bundle and go on with --resume: what was computed is kept".into())
             }
-            _ => None,
         }
     }
 }

@@ -25,6 +25,8 @@ pub enum PruneError {
     Board(#[from] UnknownBoard),
     #[error("the model cannot be used")]
     Checkpoint(#[from] CheckpointError),
+    #[error("the permuted weights cannot be written")]
+    Weights(#[source] CheckpointError),
     #[error("the model cannot be made elastic")]
     Shape(#[from] ModelShapeError),
     #[error("the calibration images cannot be used")]
@@ -80,6 +82,9 @@ impl PruneError {
         match self {
             Self::Bundle(error) => error.hint(),
             Self::Checkpoint(error) => error.hint(),
+            Self::Weights(_) => {
+                Some("make room for the bundle and go on with --resume: what was computed is kept".into())
+            }
             Self::Unfinished { .. } => Some("go on with --resume, or start anew with --force".into()),
             Self::NothingToResume { .. } => Some("start the job without --resume".into()),
             Self::Search(FitError::Checkpoint(_)) => {

@@ -304,7 +304,7 @@ impl Job<'_> {
         images: &JobImages,
     ) -> Result<PruneReport, PruneError> {
         let weights_path = bundle.folder().join(WEIGHTS_FILE);
-        let weights_sha256 = self.checkpoint.write_permuted(permutation, &weights_path)?;
+        let weights_sha256 = self.checkpoint.write_permuted(permutation, &weights_path).map_err(PruneError::Weights)?;
         let size = std::fs::metadata(&weights_path)
             .map_err(|source| PruneError::State { folder: bundle.folder().to_path_buf(), source })?;
         bundle.record(WEIGHTS_FILE, size.len(), hex(&weights_sha256));
