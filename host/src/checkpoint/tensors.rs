@@ -9,7 +9,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use half::{bf16, f16};
+use headroom_device::model::safetensors::widen;
 use headroom_device::model::weights::Tensor;
 use safetensors::Dtype;
 
@@ -154,14 +154,8 @@ impl TensorStore {
             .info(name)
             .ok_or_else(|| CheckpointError::MissingTensor { family: family.to_owned(), name: name.to_owned() })?;
         let bytes = self.bytes(info)?;
-        let data: Vec<f32> = match info.dtype {
-            Dtype::F32 => bytes.as_chunks().0.iter().map(|&chunk| f32::from_le_bytes(chunk)).collect(),
-            Dtype::F16 => bytes.as_chunks().0.iter().map(|&chunk| f16::from_le_bytes(chunk).to_f32()).collect(),
-            Dtype::BF16 => bytes.as_chunks().0.iter().map(|&chunk| bf16::from_le_bytes(chunk).to_f32()).collect(),
-            found => {
-                return Err(CheckpointError::UnsupportedDtype { name: name.to_owned(), found });
-            }
-        };
+        let data = widen(info.dtype, &bytes)
+            .ok_or_else(|| CheckpointError::UnsupportedDtype { name: name.to_owned(), found: info.dtype })?;
         if let Some((index, &value)) = data.iter().enumerate().find(|(_, value)| !value.is_finite()) {
             return Err(CheckpointError::NonFinite { name: name.to_owned(), index, value });
         }

@@ -16,7 +16,7 @@ pub fn vectorised<O: NullaryFnOnce>(operation: O) -> O::Output {
     pulp::Arch::new().dispatch(operation)
 }
 
-/// `e^x`, 2 units in the last place; saturates where f32 does.
+/// `e^x` to 3e-7 relative, for `x` from -87 to 88; beyond, the value at the end.
 ///
 /// `x = n ln 2 + r`, and a polynomial of degree 6 (the Cephes coefficients of `expf`) for `e^r`.
 #[inline(always)]
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn the_normal_distribution_has_its_known_values() {
         // Tables: Phi(1) = 0.8413447461, Phi(-2) = 0.0227501319, density(0) = 0.3989422804.
-        assert!((normal(1.0).0 - 0.841_344_75).abs() < 2e-7);
+        assert!((normal(1.0).0 - 0.841_344_7).abs() < 2e-7);
         assert!((normal(-2.0).0 - 0.022_750_132).abs() < 2e-7);
         assert!((normal(0.0).0 - 0.5).abs() < 2e-7);
         assert!((normal(0.0).1 - 0.398_942_3).abs() < 1e-7);
