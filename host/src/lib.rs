@@ -1,4 +1,25 @@
-//! Headroom's host side.
+//! Makes a pretrained Vision Transformer elastic, once, on a workstation.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`checkpoint`] | opens what the hubs ship; writes permuted checkpoints; one file per family |
+//! | [`calibration`] | images from a folder or made procedurally; random views of them |
+//! | [`executor`] | the model in candle, for gradients |
+//! | [`importance`] | the local importance of heads and neurons: a self-supervised Fisher term |
+//! | [`search`] | factors that make blocks comparable: an evolution strategy |
+//! | [`ranking`] | one order of removal over all quanta, and the sub-networks along it |
+//! | [`ladder`], [`embedder`] | which sub-networks become rungs, and how faithful they are |
+//! | [`bundle`] | writes what a device needs, all of it or nothing |
+//! | [`prune`] | the job of `host-prune`: these stages in order |
+//! | [`boards`], [`demo`], [`shape`], [`progress`], [`interrupt`] | what the job needs around them |
+//!
+//! Terms: a *structure* is an attention head or an MLP neuron; a *quantum* is
+//! what one *step* of the *ranking* removes, a head or eight neurons; a
+//! *sub-network* is what is left after some steps; a *rung* is one that was
+//! measured; *fidelity* is the mean cosine similarity to the dense embedding.
+//!
+//! Limits: nothing repairs what pruning breaks yet; search and ladder run on
+//! the CPU, with the engine that the device runs; only importance uses a GPU.
 #![forbid(unsafe_code)]
 
 pub mod boards;

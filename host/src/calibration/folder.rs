@@ -165,6 +165,22 @@ mod tests {
     }
 
     #[test]
+    fn a_division_leaves_nothing_out_and_takes_from_every_part() {
+        let home = tempfile::tempdir().unwrap();
+        for index in 0..30 {
+            shade(home.path(), &format!("{index:02}.png"), index);
+        }
+        let (first, others) = open(home.path(), 0, 1).unwrap().split(20);
+        assert_eq!((first.count(), others.count()), (20, 10));
+        let mut all = [greys(&first), greys(&others)].concat();
+        all.sort();
+        assert_eq!(all, (0..30).map(Some).collect::<Vec<_>>());
+        for (part, grey) in greys(&others).into_iter().enumerate() {
+            assert_eq!(usize::from(grey.unwrap()) / 3, part);
+        }
+    }
+
+    #[test]
     fn an_unreadable_image_is_replaced_by_another_of_its_run() {
         let home = tempfile::tempdir().unwrap();
         for index in 0..4 {

@@ -22,6 +22,16 @@ fn seed_number_and_size_give_the_bytes() {
 }
 
 #[test]
+fn a_division_goes_on_where_the_first_part_ends() {
+    let whole = ProceduralImages::new(1, NonZeroUsize::new(5).unwrap(), 16, 16);
+    let (first, others) = whole.clone().split(3);
+    let others = others.unwrap();
+    assert_eq!((first.count(), others.count()), (3, 2));
+    assert_eq!(others.image(1), whole.image(4));
+    assert!(whole.split(5).1.is_none());
+}
+
+#[test]
 fn tiny_images_are_possible() {
     for side in 1..4 {
         assert_eq!(images(0, side).image(0).width(), side);
