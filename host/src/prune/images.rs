@@ -15,6 +15,10 @@ use crate::progress::Progress;
 /// Images that fidelity is measured on at most.
 const FIDELITY_IMAGES: usize = 256;
 
+/// Images below which a mean cosine says little: as many are held out where
+/// the source has four times as many to calibrate on.
+const FEWEST_FIDELITY_IMAGES: usize = 64;
+
 /// The images of a job, preprocessed.
 pub struct JobImages {
     source: Arc<ImageSource>,
@@ -30,8 +34,8 @@ pub struct JobImages {
 
 impl JobImages {
     /// Opens `--images`, or the procedural generator, and preprocesses what
-    /// search and ladder need. Where the folder has more images than
-    /// `--images-limit`, as many others, up to 256, are held out for fidelity.
+    /// search and ladder need. Fidelity is measured on other images than those
+    /// of the calibration wherever there are enough ([`held_out`]).
     ///
     /// # Errors
     /// If no image is readable, or `interrupt` is set.
@@ -55,7 +59,8 @@ impl JobImages {
             }
             None => ("procedural".to_owned(), ImageSource::procedural(wanted, options.seed, input)?),
         };
-        let (source, others) = all.split(limit);
+        let calibration = all.count() - held_out(all.count(), limit);
+        let (source, others) = all.split(calibration);
         let source = Arc::new(source);
         let begun = others.as_ref().map_or(0, ImageSource::count) + source.count();
         progress.begin("images", begun as u64, "images");
@@ -150,6 +155,20 @@ impl JobImages {
     }
 }
 
+/// How many of `count` images are held out for fidelity: what is left beyond
+/// `limit`, but not fewer than 64 of a source that can spare them, and none of
+/// a small one.
+fn held_out(count: usize, limit: usize) -> usize {
+    let left = count.saturating_sub(limit);
+    if left >= FEWEST_FIDELITY_IMAGES || left >= limit {
+        left
+    } else if count >= 5 * FEWEST_FIDELITY_IMAGES {
+        FEWEST_FIDELITY_IMAGES
+    } else {
+        0
+    }
+}
+
 fn evaluation(
     source: &Arc<ImageSource>,
     input: &ImageInput,
@@ -167,4 +186,18 @@ fn evaluation(
         }
     }
     Ok(pixels)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::held_out;
+
+    #[test]
+    fn fidelity_gets_other_images_where_there_are_enough() {
+        assert_eq!(held_out(256, 128), 128);
+        assert_eq!(held_out(768, 512), 256);
+        assert_eq!(held_out(520, 512), 64);
+        assert_eq!(held_out(100, 512), 0);
+        assert_eq!(held_out(12, 6), 6);
+    }
 }
