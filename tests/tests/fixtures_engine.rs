@@ -8,7 +8,7 @@ use headroom_device::engine::ElasticVit;
 use headroom_device::model::{Description, Weights};
 use headroom_host::checkpoint::{BlockOrder, Checkpoint, CheckpointError, OpenOptions, Permutation};
 use headroom_shared::KeptStructures;
-use headroom_tests::fixture_cases;
+use headroom_tests::{fixture_cases, say_skipped};
 use serde_json::Value;
 
 /// Largest difference over largest value, as the fixtures' README defines it.
@@ -26,7 +26,7 @@ fn open(case: &Path, options: &OpenOptions) -> Option<Checkpoint> {
     match Checkpoint::open_with(case, options) {
         Ok(checkpoint) => Some(checkpoint),
         Err(CheckpointError::Unsupported { seen, .. }) => {
-            println!("SKIPPED {}: not a supported family ({seen})", case_name(case));
+            say_skipped(&format!("{}: not a supported family ({seen})", case_name(case)));
             None
         }
         Err(error) => panic!("{}: {error}", case_name(case)),

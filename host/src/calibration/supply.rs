@@ -197,6 +197,7 @@ impl<T> Drop for Supply<'_, T> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write;
     use std::path::Path;
 
     use headroom_device::model::description::Interpolation;
@@ -324,7 +325,8 @@ mod tests {
             .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data").into());
         let photos = Path::new(&data).join("photos");
         if !photos.is_dir() {
-            eprintln!("skipped: no photographs in `{}`", photos.display());
+            // Straight to stderr: the test runner hides what print macros say.
+            writeln!(std::io::stderr(), "SKIPPED: no photographs in `{}`", photos.display()).unwrap();
             return;
         }
         let source = Arc::new(ImageSource::folder(&photos, None, 0, &mut |_| {}).unwrap());

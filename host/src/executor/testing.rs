@@ -1,6 +1,7 @@
 //! Golden cases and a tiny model for the tests of the executor and of importance.
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
@@ -21,7 +22,8 @@ pub fn cases_with(file: &str) -> Vec<Case> {
     let folder = std::env::var_os("HEADROOM_FIXTURES")
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/fixtures")), PathBuf::from);
     let Ok(entries) = std::fs::read_dir(&folder) else {
-        eprintln!("skipped: no fixtures in {}", folder.display());
+        // Straight to stderr: the test runner hides what print macros say.
+        writeln!(std::io::stderr(), "SKIPPED: no fixtures in {}", folder.display()).unwrap();
         return Vec::new();
     };
     let mut folders: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -38,7 +40,8 @@ pub fn open(folder: &Path, image_size: Option<(usize, usize)>) -> Option<(Descri
     match Checkpoint::open_with(folder, &options) {
         Ok(checkpoint) => Some((checkpoint.description.clone(), checkpoint.weights().unwrap())),
         Err(error @ CheckpointError::Unsupported { .. }) => {
-            eprintln!("skipped {}: {error}", folder.display());
+            // Straight to stderr: the test runner hides what print macros say.
+            writeln!(std::io::stderr(), "SKIPPED {}: {error}", folder.display()).unwrap();
             None
         }
         Err(error) => panic!("{}: {error}", folder.display()),

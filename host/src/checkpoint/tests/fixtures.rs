@@ -1,6 +1,7 @@
 //! Every golden case against the facts in its META.json.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use headroom_device::model::Description;
@@ -17,7 +18,8 @@ fn cases(test: &str) -> Vec<PathBuf> {
         |path| Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(path),
     );
     let Ok(entries) = folder.read_dir() else {
-        eprintln!("SKIPPED {test}: no folder {} (set HEADROOM_FIXTURES)", folder.display());
+        // Straight to stderr: the test runner hides what print macros say.
+        writeln!(std::io::stderr(), "SKIPPED {test}: no folder {} (set HEADROOM_FIXTURES)", folder.display()).unwrap();
         return Vec::new();
     };
     entries.map(|entry| entry.unwrap().path()).filter(|path| path.join("META.json").is_file()).collect()
