@@ -10,11 +10,12 @@ use std::io;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use headroom_device::bundle::manifest::sha256_hex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::search::Difference;
-use crate::search::fingerprint::{Fingerprint, sha256};
+use crate::search::fingerprint::Fingerprint;
 
 const FORMAT: &str = "headroom-fit";
 
@@ -87,7 +88,7 @@ impl CheckpointFile {
         if header.version != VERSION {
             return Err(CheckpointError::Version { path, found: header.version, readable: VERSION });
         }
-        if sha256(content) != header.sha256 {
+        if sha256_hex(content) != header.sha256 {
             return Err(CheckpointError::Damaged { path });
         }
         let Ok(content) = serde_json::from_slice::<Content<S>>(content) else {
@@ -110,7 +111,7 @@ impl CheckpointFile {
             };
             let mut content = vec![b'\n'];
             serde_json::to_writer(&mut content, &Content { fingerprint: run.clone(), state })?;
-            let header = Header { format: FORMAT.to_owned(), version: VERSION, sha256: sha256(&content) };
+            let header = Header { format: FORMAT.to_owned(), version: VERSION, sha256: sha256_hex(&content) };
             let mut beside = tempfile::NamedTempFile::new_in(folder)?;
             beside.write_all(&serde_json::to_vec(&header)?)?;
             beside.write_all(&content)?;

@@ -1,7 +1,7 @@
 //! What a checkpoint belongs to.
 
+use headroom_device::bundle::manifest::sha256_hex;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::search::Problem;
 
@@ -64,10 +64,5 @@ impl Fingerprint {
 }
 
 fn hash(bytes: impl Iterator<Item = u8>) -> String {
-    sha256(&bytes.collect::<Vec<u8>>())
-}
-
-/// SHA-256, hexadecimal.
-pub(super) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256_hex(&bytes.collect::<Vec<u8>>())
 }
