@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let checkpoint = Checkpoint::open(&model)?;
     let description = &checkpoint.description;
     let weights = checkpoint.weights()?;
-    let shape = model_shape(description, &weights, 4)?;
+    let shape = model_shape(&checkpoint)?;
     let vit = ElasticVit::new(description, &weights)?;
     let pixels_per_image = 3 * description.image.height * description.image.width;
     // Values that repeat no pattern of the model's.

@@ -6,6 +6,7 @@
 //! | [`calibration`] | images from a folder or made procedurally; random views of them |
 //! | [`executor`] | the model in candle, for gradients |
 //! | [`importance`] | the local importance of heads and neurons: a self-supervised Fisher term |
+//! | [`scores`] | published SnapViT scores, in place of importance and search |
 //! | [`search`] | factors that make blocks comparable: an evolution strategy |
 //! | [`ranking`] | one order of removal over all quanta, and the sub-networks along it |
 //! | [`ladder`], [`embedder`] | which sub-networks become rungs, and how faithful they are |
@@ -35,5 +36,6 @@ pub mod ladder;
 pub mod progress;
 pub mod prune;
 pub mod ranking;
+pub mod scores;
 pub mod search;
 pub mod shape;

@@ -1,17 +1,14 @@
 //! From a model's description to the shape that costs and rankings are computed from.
 
 use headroom_device::model::description::{Head, LayerNorm, Linear, Mlp, Pooling, Position};
-use headroom_device::model::weights::WeightsError;
-use headroom_device::model::{Description, Weights};
 use headroom_shared::{MlpKind, ModelShape, ShapeError};
+
+use crate::checkpoint::{Checkpoint, TensorStore};
 
 /// Why a model has no shape that a structure map can hold.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelShapeError {
-    /// A tensor of the description is not there.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
     /// A size is larger than the structure map's format can hold.
     #[error("the model has {found} {what}, a structure map holds at most {most}")]
     TooLarge { what: &'static str, most: u64, found: u64 },
@@ -20,17 +17,15 @@ pub enum ModelShapeError {
     Shape(#[from] ShapeError),
 }
 
-/// The shape of the model, with the costs of everything outside its blocks and
-/// without floors. `bytes_per_weight` is that of the stored checkpoint.
+/// The shape of the model as it is stored, with the costs of everything outside
+/// its blocks and without floors. No weight is read.
 ///
 /// # Errors
-/// If a tensor is missing or a size does not fit.
-pub fn model_shape(
-    description: &Description,
-    weights: &Weights,
-    bytes_per_weight: u8,
-) -> Result<ModelShape, ModelShapeError> {
-    let outside = Outside::of(description, weights)?;
+/// If a size does not fit.
+pub fn model_shape(checkpoint: &Checkpoint) -> Result<ModelShape, ModelShapeError> {
+    let description = &checkpoint.description;
+    let bytes_per_weight = checkpoint.bytes_per_weight();
+    let outside = Outside::of(checkpoint);
     let shape = ModelShape {
         blocks: narrow("blocks", description.blocks.len())?,
         heads: narrow("heads in a block", description.heads)?,
@@ -65,59 +60,55 @@ struct Outside {
 }
 
 impl Outside {
-    fn of(description: &Description, weights: &Weights) -> Result<Self, WeightsError> {
+    fn of(checkpoint: &Checkpoint) -> Self {
+        let (description, tensors) = (&checkpoint.description, checkpoint.tensors());
         let mut outside = Self::default();
         let (rows, columns) = description.grid();
         let (patches, tokens) = ((rows * columns) as u64, description.tokens() as u64);
         let embedding = &description.embedding;
-        outside.linear(&embedding.patch, patches, weights)?;
+        outside.linear(&embedding.patch, patches, tensors);
         for prefix in &embedding.prefix {
-            outside.weights += weights.values(&prefix.tensor)?.len() as u64;
+            outside.weights += tensors.values(&prefix.tensor);
         }
         if let Position::Learned { tensor, .. } = &embedding.position {
-            outside.weights += weights.values(tensor)?.len() as u64;
+            outside.weights += tensors.values(tensor);
         }
         for norm in embedding.norm.iter().chain(&description.final_norm) {
-            outside.norm(norm, weights)?;
+            outside.norm(norm, tensors);
         }
         match &description.pooling {
             Pooling::Class | Pooling::MeanClassDistillation | Pooling::MeanPatches => {}
-            Pooling::ClassThenNorm { norm } | Pooling::MeanPatchesThenNorm { norm } => outside.norm(norm, weights)?,
-            Pooling::ClassDenseTanh { dense } => outside.linear(dense, 1, weights)?,
+            Pooling::ClassThenNorm { norm } | Pooling::MeanPatchesThenNorm { norm } => outside.norm(norm, tensors),
+            Pooling::ClassDenseTanh { dense } => outside.linear(dense, 1, tensors),
             Pooling::Attention { probe, query, key, value, out, norm, up, down, .. } => {
-                outside.weights += weights.values(probe)?.len() as u64;
+                outside.weights += tensors.values(probe);
                 for (linear, rows) in [(query, 1), (key, tokens), (value, tokens), (out, 1), (up, 1), (down, 1)] {
-                    outside.linear(linear, rows, weights)?;
+                    outside.linear(linear, rows, tensors);
                 }
                 outside.macs += 2 * tokens * description.embed_dim as u64;
-                outside.norm(norm, weights)?;
+                outside.norm(norm, tensors);
             }
         }
         match &description.head {
             None => {}
-            Some(Head::Linear { linear } | Head::ClassAndPatchMean { linear }) => outside.linear(linear, 1, weights)?,
+            Some(Head::Linear { linear } | Head::ClassAndPatchMean { linear }) => outside.linear(linear, 1, tensors),
             Some(Head::AverageOfTwo { class, distillation }) => {
-                outside.linear(class, 1, weights)?;
-                outside.linear(distillation, 1, weights)?;
+                outside.linear(class, 1, tensors);
+                outside.linear(distillation, 1, tensors);
             }
         }
-        Ok(outside)
+        outside
     }
 
     /// A linear layer that runs on so many rows.
-    fn linear(&mut self, linear: &Linear, rows: u64, weights: &Weights) -> Result<(), WeightsError> {
-        let entries = weights.values(&linear.weight)?.len() as u64;
+    fn linear(&mut self, linear: &Linear, rows: u64, tensors: &TensorStore) {
+        let entries = tensors.values(&linear.weight);
         self.macs += rows * entries;
-        self.weights += entries;
-        if let Some(bias) = &linear.bias {
-            self.weights += weights.values(bias)?.len() as u64;
-        }
-        Ok(())
+        self.weights += entries + linear.bias.as_ref().map_or(0, |bias| tensors.values(bias));
     }
 
-    fn norm(&mut self, norm: &LayerNorm, weights: &Weights) -> Result<(), WeightsError> {
-        self.weights += (weights.values(&norm.weight)?.len() + weights.values(&norm.bias)?.len()) as u64;
-        Ok(())
+    fn norm(&mut self, norm: &LayerNorm, tensors: &TensorStore) {
+        self.weights += tensors.values(&norm.weight) + tensors.values(&norm.bias);
     }
 }
 

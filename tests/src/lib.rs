@@ -70,6 +70,25 @@ pub fn fixture_cases(test: &str) -> Vec<PathBuf> {
     cases
 }
 
+/// The name of a case folder.
+#[must_use]
+pub fn case_name(case: &Path) -> String {
+    case.file_name().expect("a case folder has a name").to_string_lossy().into_owned()
+}
+
+/// Largest difference over largest value, as the fixtures' README defines it.
+///
+/// # Panics
+/// If the lengths differ or a value is not finite.
+#[must_use]
+pub fn relative_difference(found: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    assert!(found.iter().all(|value| value.is_finite()));
+    let largest = expected.iter().fold(0f64, |largest, value| largest.max(f64::from(value.abs())));
+    let difference = found.iter().zip(expected).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+    difference / largest
+}
+
 /// A command that runs the program `name` of this workspace, built as these tests were.
 #[must_use]
 pub fn program(name: &str) -> Command {
@@ -148,6 +167,12 @@ pub fn is_refused(command: &mut Command, expected: &[&str]) {
     for text in expected {
         assert!(ended.stderr.contains(text), "expected `{text}` in:\n{}", ended.stderr);
     }
+}
+
+/// Whether a program refused a model because it is of no supported family.
+#[must_use]
+pub fn is_unsupported(ended: &Ended) -> bool {
+    ended.code == Some(1) && ended.stderr.contains("unsupported model: ")
 }
 
 /// `host-prune` with a job small enough for a test, on the demo model.

@@ -8,15 +8,11 @@ use headroom_device::engine::ElasticVit;
 use headroom_device::model::{Description, Weights};
 use headroom_host::checkpoint::{BlockOrder, Checkpoint, CheckpointError, OpenOptions, Permutation};
 use headroom_shared::KeptStructures;
-use headroom_tests::{fixture_cases, say_skipped};
+use headroom_tests::{case_name, fixture_cases, relative_difference, say_skipped};
 use serde_json::Value;
 
 /// Largest difference over largest value, as the fixtures' README defines it.
 const TOLERANCE: f64 = 1e-4;
-
-fn case_name(case: &Path) -> String {
-    case.file_name().unwrap().to_string_lossy().into_owned()
-}
 
 fn tensors(path: &Path) -> Weights {
     Weights::from_safetensors(&std::fs::read(path).unwrap()).unwrap()
@@ -31,14 +27,6 @@ fn open(case: &Path, options: &OpenOptions) -> Option<Checkpoint> {
         }
         Err(error) => panic!("{}: {error}", case_name(case)),
     }
-}
-
-fn relative_difference(found: &[f32], expected: &[f32]) -> f64 {
-    assert_eq!(found.len(), expected.len());
-    assert!(found.iter().all(|value| value.is_finite()));
-    let largest = expected.iter().fold(0f64, |largest, value| largest.max(f64::from(value.abs())));
-    let difference = found.iter().zip(expected).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
-    difference / largest
 }
 
 /// Runs the inputs of `reference` and compares everything that it holds.

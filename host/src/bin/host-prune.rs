@@ -7,17 +7,27 @@ use clap::Parser;
 use headroom_device::program::{self, EXIT_INTERRUPTED};
 use headroom_host::interrupt::{self, INTERRUPTED};
 use headroom_host::progress::{Drawn, Progress, Silent};
-use headroom_host::prune::{self, Ending, Options};
+use headroom_host::prune::{self, Options};
+use serde::Serialize;
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if options.describe.is_some() {
+        return match prune::describe(&options) {
+            Ok(report) => {
+                print(&options, &report, || report.text());
+                ExitCode::SUCCESS
+            }
+            Err(error) => program::report(&error, error.hint().as_deref()),
+        };
+    }
     if let Err(error) = interrupt::handle() {
         anstream::eprintln!("Ctrl-C will not write the best so far: {error}");
     }
     let progress: &dyn Progress = if options.quiet { &Silent } else { &Drawn::default() };
     match prune::run(&options, progress, &INTERRUPTED) {
         Ok(ending) => {
-            print(&options, &ending);
+            print(&options, &ending.report, || ending.report.text());
             if ending.interrupted { ExitCode::from(EXIT_INTERRUPTED) } else { ExitCode::SUCCESS }
         }
         Err(error) if error.is_interruption() => {
@@ -28,13 +38,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn print(options: &Options, ending: &Ending) {
+fn print(options: &Options, report: &impl Serialize, text: impl Fn() -> String) {
     if options.json {
-        match serde_json::to_string_pretty(&ending.report) {
+        match serde_json::to_string_pretty(report) {
             Ok(json) => anstream::println!("{json}"),
             Err(error) => anstream::eprintln!("the report cannot be printed as JSON: {error}"),
         }
     } else {
-        anstream::println!("{}", ending.report.text());
+        anstream::println!("{}", text());
     }
 }

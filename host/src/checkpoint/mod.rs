@@ -16,7 +16,6 @@ mod config;
 mod error;
 mod families;
 mod permute;
-mod pickle;
 mod recognise;
 mod safetensors_file;
 mod source;
@@ -35,6 +34,7 @@ use safetensors::Dtype;
 pub use error::CheckpointError;
 pub use permute::{BlockOrder, Permutation, PermutationError};
 pub use tensors::{TensorInfo, TensorStore};
+pub(crate) use torch_file::read_root as read_torch_root;
 
 use check::Named;
 use families::{Evidence, Finding};
@@ -126,16 +126,32 @@ impl Checkpoint {
         &self.tensors
     }
 
-    /// Bytes of one stored weight, as the first block's MLP has them.
+    /// How weights are stored, as the first block's MLP has them: F32, F16 or BF16.
     #[must_use]
-    pub fn bytes_per_weight(&self) -> u8 {
+    pub fn dtype(&self) -> Dtype {
         let down = self.description.blocks.first().map(|block| match &block.mlp {
             Mlp::Plain { down, .. } | Mlp::Gated { down, .. } => &down.weight.name,
         });
-        match down.and_then(|name| self.tensors.info(name)).map(|info| info.dtype) {
-            Some(Dtype::F16 | Dtype::BF16) => 2,
-            _ => 4,
-        }
+        down.and_then(|name| self.tensors.info(name)).map_or(Dtype::F32, |info| info.dtype)
+    }
+
+    /// Bytes of one stored weight.
+    #[must_use]
+    pub fn bytes_per_weight(&self) -> u8 {
+        if self.dtype() == Dtype::F32 { 4 } else { 2 }
+    }
+
+    /// The names of the tensors that the description names: those of the image path.
+    fn named(&self) -> BTreeSet<&str> {
+        let named = Named::of(&self.description, &self.tensors, None);
+        named.into_iter().map(|named| named.tensor.name.as_str()).collect()
+    }
+
+    /// Weights of the image path. A text tower beside it is not counted.
+    #[must_use]
+    pub fn parameters(&self) -> u64 {
+        let values = |name: &str| self.tensors.info(name).map_or(0, |info| info.shape.iter().product::<usize>() as u64);
+        self.named().into_iter().map(values).sum()
     }
 
     /// Reads the tensors that the description names, widened to f32.
@@ -143,12 +159,8 @@ impl Checkpoint {
     /// # Errors
     /// If a file cannot be read, or a weight is not finite or of another type than F32, F16 or BF16.
     pub fn weights(&self) -> Result<Weights, CheckpointError> {
-        let named: BTreeSet<&str> = Named::of(&self.description, &self.tensors, None)
-            .into_iter()
-            .map(|named| named.tensor.name.as_str())
-            .collect();
         let mut weights = Weights::default();
-        for name in named {
+        for name in self.named() {
             weights.insert(name, self.tensors.widened(&self.description.family, name)?);
         }
         Ok(weights)

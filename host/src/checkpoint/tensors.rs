@@ -9,6 +9,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use headroom_device::model::description::TensorRef;
 use headroom_device::model::safetensors::widen;
 use headroom_device::model::weights::Tensor;
 use safetensors::Dtype;
@@ -126,6 +127,18 @@ impl TensorStore {
         self.tensors.get(name)
     }
 
+    /// How many values `tensor` (its rows, where it names some) has: 0 where it is absent, which no tensor that the
+    /// description of a [`Checkpoint`](super::Checkpoint) names is.
+    #[must_use]
+    pub fn values(&self, tensor: &TensorRef) -> u64 {
+        let Some(info) = self.info(&tensor.name) else { return 0 };
+        let sizes = info.shape.iter().map(|&size| size as u64);
+        match tensor.rows {
+            Some((_, rows)) => rows as u64 * sizes.skip(1).product::<u64>(),
+            None => sizes.product(),
+        }
+    }
+
     /// All tensors, ordered by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
         self.tensors.iter().map(|(name, info)| (name.as_str(), info))
@@ -149,7 +162,7 @@ impl TensorStore {
     ///
     /// # Errors
     /// If it is missing (`family` says who needs it), is not stored as F32, F16 or BF16, or holds NaN or infinity.
-    pub(super) fn widened(&self, family: &str, name: &str) -> Result<Tensor, CheckpointError> {
+    pub(crate) fn widened(&self, family: &str, name: &str) -> Result<Tensor, CheckpointError> {
         let info = self
             .info(name)
             .ok_or_else(|| CheckpointError::MissingTensor { family: family.to_owned(), name: name.to_owned() })?;

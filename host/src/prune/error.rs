@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use headroom_device::engine::EngineError;
+use headroom_shared::sub_network::CountsError;
 use headroom_shared::{ReplayError, StructureMapError};
 
 use super::measure::MeasureError;
@@ -14,6 +15,7 @@ use crate::checkpoint::{CheckpointError, PermutationError};
 use crate::executor::{DeviceError, ExecutorError};
 use crate::importance::ImportanceError;
 use crate::ranking::RankingError;
+use crate::scores::ScoresError;
 use crate::search::{FitError, StrategyError};
 use crate::shape::ModelShapeError;
 
@@ -25,6 +27,8 @@ pub enum PruneError {
     Board(#[from] UnknownBoard),
     #[error("the model cannot be used")]
     Checkpoint(#[from] CheckpointError),
+    #[error("the published scores cannot be used")]
+    Scores(#[from] ScoresError),
     #[error("the permuted weights cannot be written")]
     Weights(#[source] CheckpointError),
     #[error("the model cannot be made elastic")]
@@ -51,6 +55,8 @@ pub enum PruneError {
     Measure(#[from] MeasureError),
     #[error("the ranking does not fit the model")]
     Replay(#[from] ReplayError),
+    #[error("the smallest sub-network does not fit the model")]
+    Counts(#[from] CountsError),
     #[error("the structure map cannot be made")]
     StructureMap(#[from] StructureMapError),
     #[error("the description of the model cannot be written")]
@@ -84,6 +90,9 @@ impl PruneError {
             Self::Checkpoint(error) => error.hint(),
             Self::Weights(_) => {
                 Some("make room for the bundle and go on with --resume: what was computed is kept".into())
+            }
+            Self::Scores(ScoresError::OtherModel { .. }) => {
+                Some("take the scores of this very model, or leave --scores away to compute them".into())
             }
             Self::Unfinished { .. } => Some("go on with --resume, or start anew with --force".into()),
             Self::NothingToResume { .. } => Some("start the job without --resume".into()),

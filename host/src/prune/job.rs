@@ -18,7 +18,7 @@ use headroom_shared::structure_map::encoded_bound;
 use headroom_shared::{Ladder, ModelShape, Rung, StructureMap};
 
 use super::images::JobImages;
-use super::report::{ImagesReport, ModelReport, PruneReport, REPORT_VERSION, SearchReport, StageReport};
+use super::report::{ImagesReport, ModelReport, PruneReport, REPORT_VERSION, ScoresReport, SearchReport, StageReport};
 use super::{Options, PruneError, importance_file, measure, picture};
 use crate::boards::{self, Board};
 use crate::bundle::{BundleWriter, Provenance};
@@ -27,7 +27,8 @@ use crate::embedder::CpuEmbedder;
 use crate::executor::CandleVit;
 use crate::importance::{self, Importance};
 use crate::progress::Progress;
-use crate::ranking::{Factors, Floors, Quanta, Ranking, RemovalOrder, Selection, SparsityPath};
+use crate::ranking::{Factors, Quanta, Ranking, RemovalOrder, Selection, SparsityPath};
+use crate::scores::SnapvitScores;
 use crate::search::{
     self, CheckpointFile, Embedder, FitEvent, FitOptions, Fitted, Problem, StopReason, Xnes, XnesOptions,
 };
@@ -50,8 +51,9 @@ pub struct Ending {
 /// # Errors
 /// See [`PruneError`]; nothing is then left at the destination.
 pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -> Result<Ending, PruneError> {
-    let board = boards::find(&options.target)?;
-    let checkpoint = open_model(options)?;
+    let board = boards::find(options.target.as_deref().unwrap_or_default())?;
+    let checkpoint = open_model(options, options.model.as_deref())?;
+    let scores = options.scores.as_deref().map(SnapvitScores::read).transpose()?;
     for note in &checkpoint.notes {
         progress.note(note);
     }
@@ -59,12 +61,13 @@ pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -
     let kept_state = JobState::open(&destination, options)?;
     let bundle = BundleWriter::create(&destination, options.force || options.resume)?;
     interrupt::remove_if_stopped(bundle.folder().to_path_buf());
-    Job { options, progress, interrupt, board, checkpoint, kept_state, stages: Vec::new() }.run(bundle)
+    Job { options, progress, interrupt, board, checkpoint, scores, kept_state, stages: Vec::new() }.run(bundle)
 }
 
-fn open_model(options: &Options) -> Result<Checkpoint, PruneError> {
+/// The checkpoint at `path`, or the demo model.
+pub(super) fn open_model(options: &Options, path: Option<&Path>) -> Result<Checkpoint, PruneError> {
     let choices = OpenOptions { heads: options.heads, image_size: options.image_size };
-    Ok(match &options.model {
+    Ok(match path {
         Some(path) => Checkpoint::open_with(path, &choices)?,
         None => Checkpoint::from_bytes(demo::WEIGHTS, Some(demo::CONFIG), &choices)?,
     })
@@ -128,14 +131,18 @@ struct Job<'a> {
     interrupt: &'a AtomicBool,
     board: Board,
     checkpoint: Checkpoint,
+    scores: Option<SnapvitScores>,
     kept_state: JobState,
     stages: Vec<StageReport>,
 }
 
 impl Job<'_> {
     fn run(mut self, bundle: BundleWriter) -> Result<Ending, PruneError> {
+        let shape = shape_with_floors(&self.checkpoint, self.options)?;
+        if let Some(scores) = &self.scores {
+            scores.for_model(&self.checkpoint.description)?;
+        }
         let weights = self.checkpoint.weights()?;
-        let shape = self.shape(&weights)?;
         let images = self.images()?;
         let importance = self.importance(&weights, &images)?;
         let quanta = Quanta::new(&shape, &importance.neurons, &importance.heads)?;
@@ -170,13 +177,6 @@ impl Job<'_> {
         Ok(result)
     }
 
-    fn shape(&self, weights: &Weights) -> Result<ModelShape, PruneError> {
-        let bytes_per_weight = self.checkpoint.bytes_per_weight();
-        let mut shape = model_shape(&self.checkpoint.description, weights, bytes_per_weight)?;
-        Floors { neurons: self.options.min_neurons, heads: self.options.min_heads }.apply(&mut shape)?;
-        Ok(shape)
-    }
-
     fn images(&mut self) -> Result<JobImages, PruneError> {
         self.stage(
             "images",
@@ -185,8 +185,13 @@ impl Job<'_> {
         )
     }
 
-    /// The importance of every structure: from an interrupted job where it fits, or else computed.
+    /// The importance of every structure: from `--scores`, or from an interrupted job where it fits, or else computed.
     fn importance(&mut self, weights: &Weights, images: &JobImages) -> Result<Importance, PruneError> {
+        if let Some(scores) = &self.scores {
+            let made_for = scores.model_type.as_deref().unwrap_or("an unnamed model");
+            self.progress.note(&format!("importance: the published scores for {made_for}"));
+            return Ok(scores.for_model(&self.checkpoint.description)?.clone());
+        }
         let fingerprint = self.importance_fingerprint(weights, images);
         let file = self.kept_state.importance();
         let blocks = self.checkpoint.description.blocks.len();
@@ -243,16 +248,17 @@ impl Job<'_> {
             let vit = ElasticVit::new(description, &sorted)?;
             let embedder =
                 CpuEmbedder::new(&vit, images.calibration(), images.pixels_per_image(), description.embed_dim);
-            let start = Factors::start(quanta.shape());
+            // Published scores hold their factors already.
+            let start = if job.scores.is_some() { Factors::ones } else { Factors::start }(quanta.shape());
             let problem = Problem { quanta, sparsities: &job.options.sparsities, start: &start };
             let options = FitOptions {
-                evaluations: job.options.evaluations as usize,
+                evaluations: job.options.evaluations() as usize,
                 checkpoint: Some(job.kept_state.search()),
                 ..FitOptions::new(job.interrupt)
             };
             let strategy = Xnes::new(XnesOptions::new(start.values().to_vec(), job.options.seed))?;
             let mut observe = |event| job.tell(event);
-            job.progress.begin("search", u64::from(job.options.evaluations), "evaluations");
+            job.progress.begin("search", u64::from(job.options.evaluations()), "evaluations");
             let fitted = search::fit(&problem, strategy, &mut SearchEmbedder(embedder), &options, &mut observe)?;
             job.progress.end(&format!(
                 "{}; fitness {:.4} (start {:.4}); {}",
@@ -351,7 +357,7 @@ impl Job<'_> {
             target: manifest.target.clone(),
             model: ModelReport {
                 family: manifest.model.clone(),
-                parameters: ladder.first().map_or(0, |rung| rung.weight_bytes) / u64::from(shape.bytes_per_weight),
+                parameters: self.checkpoint.parameters(),
                 blocks: usize::from(shape.blocks),
                 heads: usize::from(shape.heads),
                 neurons: usize::from(shape.neurons),
@@ -365,6 +371,7 @@ impl Job<'_> {
                 unreadable: images.unreadable(),
             },
             stages: std::mem::take(&mut self.stages),
+            scores: self.scores.as_ref().map(|scores| ScoresReport::new(scores, self.options)),
             search: SearchReport {
                 stopped: fitted.stop.to_string(),
                 evaluations: fitted.history.len(),
@@ -379,6 +386,13 @@ impl Job<'_> {
             structure_map_bytes,
         })
     }
+}
+
+/// The shape of the model with the floors of the options.
+pub(super) fn shape_with_floors(checkpoint: &Checkpoint, options: &Options) -> Result<ModelShape, PruneError> {
+    let mut shape = model_shape(checkpoint)?;
+    options.floors().apply(&mut shape)?;
+    Ok(shape)
 }
 
 /// The file content of the map.

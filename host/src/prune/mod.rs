@@ -9,6 +9,7 @@
 //! The stages are elsewhere; this module puts them in order, tells what they
 //! do, keeps what an interrupted job needs to go on, and reports.
 
+mod describe;
 mod error;
 mod images;
 mod importance_file;
@@ -18,6 +19,7 @@ mod options;
 mod picture;
 mod report;
 
+pub use describe::{DESCRIBE_VERSION, DescribeReport, describe};
 pub use error::PruneError;
 pub use job::{Ending, run};
 pub use options::Options;

@@ -6,7 +6,7 @@ use clap::Parser;
 
 use crate::executor::DeviceChoice;
 use crate::importance::FisherForm;
-use crate::ranking::Sparsities;
+use crate::ranking::{Floors, Sparsities};
 
 /// Makes a pretrained Vision Transformer elastic, for a board.
 ///
@@ -17,8 +17,12 @@ use crate::ranking::Sparsities;
 #[command(name = "host-prune", version, args_override_self = true)]
 pub struct Options {
     /// The board to prune for; an unknown name lists the known ones.
-    #[arg(long, value_name = "BOARD")]
-    pub target: String,
+    #[arg(long, value_name = "BOARD", required_unless_present = "describe")]
+    pub target: Option<String>,
+
+    /// Only tell what a checkpoint is, what of it can be pruned and what it costs [default: that of --model].
+    #[arg(long, value_name = "MODEL", num_args = 0..=1, conflicts_with_all = ["out", "force", "resume", "images"])]
+    pub describe: Option<Option<PathBuf>>,
 
     /// The checkpoint: a folder as the hubs ship it, or a .safetensors file [default: the built-in demo model].
     #[arg(long, value_name = "PATH")]
@@ -52,9 +56,13 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     pub images_limit: u32,
 
-    /// Function evaluations of the evolutionary search; 0 ranks by local importance alone.
-    #[arg(long, value_name = "N", default_value_t = 50)]
-    pub evaluations: u32,
+    /// Published SnapViT scores (.pt) to rank by, instead of importance and search.
+    #[arg(long, value_name = "FILE")]
+    pub scores: Option<PathBuf>,
+
+    /// Function evaluations of the evolutionary search; 0 ranks by local importance alone [default: 50, with --scores 0].
+    #[arg(long, value_name = "N")]
+    pub evaluations: Option<u32>,
 
     /// The (MLP, heads) sparsities that the search scores, rising, such as `0.25/0.1,0.45/0.3`.
     #[arg(long, value_name = "LIST", default_value_t = Sparsities::default())]
@@ -91,6 +99,20 @@ pub struct Options {
     /// Say nothing on stderr but errors.
     #[arg(long)]
     pub quiet: bool,
+}
+
+impl Options {
+    /// The published budget; published scores have a search behind them already.
+    #[must_use]
+    pub fn evaluations(&self) -> u32 {
+        self.evaluations.unwrap_or(if self.scores.is_some() { 0 } else { 50 })
+    }
+
+    /// What is never removed.
+    #[must_use]
+    pub fn floors(&self) -> Floors {
+        Floors { neurons: self.min_neurons, heads: self.min_heads }
+    }
 }
 
 /// Height and width.

@@ -6,6 +6,10 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
+use super::Options;
+use crate::ranking::Sparsity;
+use crate::scores::{KeepCounts, SnapvitScores};
+
 /// The version of the JSON that `--json` prints. A field is only ever added
 /// within a version.
 pub const REPORT_VERSION: u32 = 1;
@@ -23,6 +27,8 @@ pub struct PruneReport {
     pub images: ImagesReport,
     /// Wall time by stage, in order.
     pub stages: Vec<StageReport>,
+    /// The published scores that it was ranked by, if any.
+    pub scores: Option<ScoresReport>,
     /// What the search did.
     pub search: SearchReport,
     /// The rungs, from dense to smallest.
@@ -76,6 +82,43 @@ pub struct StageReport {
     pub seconds: f64,
     /// Images that went through the model, forward, in this stage.
     pub image_forwards: u64,
+}
+
+/// The published scores that a model was ranked by.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScoresReport {
+    /// The model that the file names.
+    pub model_type: Option<String>,
+    /// What the published code keeps at each of `--sparsities`: exact counts. The ranking removes neurons in groups
+    /// of eight, so its sub-networks differ from them by less than a group in a block or two.
+    pub published: Vec<PublishedReport>,
+}
+
+/// A sub-network of the published code.
+#[derive(Clone, Debug, Serialize)]
+pub struct PublishedReport {
+    /// Share of all neurons that is removed.
+    pub neuron_sparsity: f64,
+    /// Share of all heads that is removed.
+    pub head_sparsity: f64,
+    /// What each block keeps.
+    pub kept: KeepCounts,
+}
+
+impl ScoresReport {
+    /// The counts at the sparsities and floors of the options.
+    #[must_use]
+    pub fn new(scores: &SnapvitScores, options: &Options) -> Self {
+        let at = |&sparsity: &Sparsity| PublishedReport {
+            neuron_sparsity: sparsity.neurons,
+            head_sparsity: sparsity.heads,
+            kept: scores.keep_counts(sparsity, options.floors()),
+        };
+        Self {
+            model_type: scores.model_type.clone(),
+            published: options.sparsities.as_slice().iter().map(at).collect(),
+        }
+    }
 }
 
 /// What the search did.
@@ -181,7 +224,7 @@ fn significant(value: f64) -> String {
 }
 
 /// Three significant digits with a decimal prefix.
-fn with_prefix(value: f64, unit: &str) -> String {
+pub(super) fn with_prefix(value: f64, unit: &str) -> String {
     let (scale, prefix) = match value {
         v if v >= 1e9 => (1e9, "G"),
         v if v >= 1e6 => (1e6, "M"),

@@ -176,22 +176,57 @@ fn no_truncated_or_flipped_pickle_panics() {
     pickle.state_dict(&TinyVit::new());
     pickle.0.push(b'.');
     for length in 0..pickle.0.len() {
-        assert!(super::super::pickle::Pickle::read(&pickle.0[..length]).is_err());
+        assert!(super::super::torch_file::pickle::Pickle::read(&pickle.0[..length]).is_err());
     }
     for byte in 0..pickle.0.len() {
         for bit in 0..8 {
             let mut flipped = pickle.0.clone();
             flipped[byte] ^= 1 << bit;
-            drop(super::super::pickle::Pickle::read(&flipped));
+            drop(super::super::torch_file::pickle::Pickle::read(&flipped));
         }
     }
 }
 
+/// The tiny model as PyTorch before 1.6 wrote it.
+fn legacy_file(vit: &TinyVit) -> Vec<u8> {
+    let mut file = b"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.".to_vec();
+    let mut machine = Pickler::new();
+    machine.0.push(b'}');
+    machine.text("little_endian");
+    machine.0.extend(b"\x88s.");
+    file.extend(machine.0);
+    let mut object = Pickler::new();
+    object.state_dict(vit);
+    object.0.push(b'.');
+    file.extend(object.0);
+    let mut keys = Pickler::new();
+    keys.0.extend(b"](");
+    (0..vit.tensors.len()).for_each(|key| keys.text(&key.to_string()));
+    keys.0.extend(b"e.");
+    file.extend(keys.0);
+    for (_, _, values) in &vit.tensors {
+        file.extend((values.len() as u64).to_le_bytes());
+        file.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    }
+    file
+}
+
 #[test]
-fn files_of_old_pytorch_are_told_apart() {
+fn files_of_old_pytorch_are_read_too() {
+    let vit = TinyVit::new();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.pth");
-    std::fs::write(&path, b"\x80\x02\x8a\x0al\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.").unwrap();
-    let message = Checkpoint::open(&path).unwrap_err().to_string();
-    assert!(message.contains("PyTorch 1.6") && message.contains("model.pth"), "{message}");
+    std::fs::write(folder.path().join("config.json"), CONFIG).unwrap();
+    let file = legacy_file(&vit);
+    std::fs::write(&path, &file).unwrap();
+    let expected =
+        Checkpoint::from_bytes(vit.bytes(), Some(CONFIG), &crate::checkpoint::OpenOptions::default()).unwrap();
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    assert_eq!(checkpoint.weights().unwrap(), expected.weights().unwrap());
+
+    for length in [15, 20, file.len() / 2, file.len() - 1] {
+        std::fs::write(&path, &file[..length]).unwrap();
+        let message = Checkpoint::open(&path).unwrap_err().to_string();
+        assert!(message.contains("model.pth") && message.contains("not a readable weight file"), "{message}");
+    }
 }

@@ -13,10 +13,13 @@ use std::collections::HashMap;
 
 use safetensors::Dtype;
 
+/// Dimensions of a tensor. No weight has more, and sizes that many tensors share must not be copied at length.
+const MAX_DIMENSIONS: usize = 8;
+
 /// What is wrong with a pickle.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub(super) enum PickleError {
+pub(in crate::checkpoint) enum PickleError {
     #[error("the pickle is cut off at byte {0}")]
     Truncated(usize),
     #[error("byte {at} of the pickle is the opcode 0x{opcode:02x}, which weight files do not need")]
@@ -26,11 +29,11 @@ pub(super) enum PickleError {
 }
 
 /// Where a value is in [`Pickle`].
-pub(super) type Id = usize;
+pub(in crate::checkpoint) type Id = usize;
 
 /// A value of a pickle.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(in crate::checkpoint) enum Value {
     None,
     Bool(bool),
     Int(i64),
@@ -53,21 +56,25 @@ pub(super) enum Value {
         shape: Vec<usize>,
         strides: Vec<usize>,
     },
-    /// The result of a call that is not made.
-    Opaque(String),
+    /// The result of a call that is not made: of what, and with which arguments.
+    Opaque {
+        what: String,
+        arguments: Id,
+    },
 }
 
 /// A pickle's values.
 #[derive(Debug)]
-pub(super) struct Pickle {
+pub(in crate::checkpoint) struct Pickle {
     values: Vec<Value>,
     root: Id,
+    length: usize,
 }
 
 impl Pickle {
     /// # Errors
     /// If the bytes are no pickle, or one with other things than data.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, PickleError> {
+    pub(in crate::checkpoint) fn read(bytes: &[u8]) -> Result<Self, PickleError> {
         Machine { bytes, at: 0, values: Vec::new(), stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() }.run()
     }
 
@@ -77,6 +84,35 @@ impl Pickle {
 
     pub(super) fn value(&self, id: Id) -> &Value {
         &self.values[id]
+    }
+
+    /// Its bytes: what follows them is no part of the pickle.
+    pub(super) fn length(&self) -> usize {
+        self.length
+    }
+
+    /// The keys and types of all storages.
+    pub(super) fn storages(&self) -> impl Iterator<Item = (&str, Dtype)> {
+        self.values.iter().filter_map(|value| match value {
+            Value::Storage { key, dtype } => Some((key.as_str(), *dtype)),
+            _ => None,
+        })
+    }
+
+    /// A text, or the only argument of a call that is one.
+    pub(super) fn text<'a>(&'a self, value: &'a Value) -> Option<&'a str> {
+        let value = match value {
+            Value::Opaque { arguments, .. } => match self.items(*arguments)? {
+                &[argument] => self.value(argument),
+                _ => return None,
+            },
+            value => value,
+        };
+        if let Value::Text(text) = value { Some(text) } else { None }
+    }
+
+    fn items(&self, tuple: Id) -> Option<&[Id]> {
+        if let Value::Tuple(items) = self.value(tuple) { Some(items) } else { None }
     }
 
     /// The entries of a dictionary whose keys are text.
@@ -109,7 +145,7 @@ impl Machine<'_> {
                 0x80 => drop(self.take(1)?),
                 0x95 => drop(self.take(8)?),
                 b'.' => {
-                    return Ok(Pickle { root: self.pop()?, values: self.values });
+                    return Ok(Pickle { root: self.pop()?, values: self.values, length: self.at });
                 }
                 b'(' => self.marks.push(self.stack.len()),
                 b'N' => self.push(Value::None),
@@ -262,7 +298,7 @@ impl Machine<'_> {
         let list = self.top()?;
         match &mut self.values[list] {
             Value::List(items) => items.extend(new),
-            Value::Opaque(_) => {}
+            Value::Opaque { .. } => {}
             _ => return Err(PickleError::Malformed(self.at)),
         }
         Ok(())
@@ -275,7 +311,7 @@ impl Machine<'_> {
         };
         match &mut self.values[dict] {
             Value::Dict(entries) => entries.extend(pairs.iter().map(|&[key, value]| (key, value))),
-            Value::Opaque(_) => {}
+            Value::Opaque { .. } => {}
             _ => return Err(PickleError::Malformed(self.at)),
         }
         Ok(())
@@ -305,10 +341,12 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// A persistent id: `("storage", class, key, location, elements)`.
+    /// A persistent id: `("storage", class, key, location, elements)`, in old files with a sixth item, which is a
+    /// part of another storage where it is not `None`.
     fn storage(&mut self) -> Result<(), PickleError> {
         let id = self.pop()?;
         let storage = match self.items(id) {
+            Some(&[_, _, _, _, _, part]) if self.values[part] != Value::None => None,
             Some(&[kind, class, key, ..]) => match (&self.values[kind], &self.values[class], &self.values[key]) {
                 (Value::Text(kind), Value::Global(class), Value::Text(key)) if kind == "storage" => {
                     storage_dtype(class).map(|dtype| Value::Storage { key: key.clone(), dtype })
@@ -317,18 +355,19 @@ impl Machine<'_> {
             },
             _ => None,
         };
-        self.push(storage.unwrap_or_else(|| Value::Opaque("a persistent object".to_owned())));
+        let what = || "a persistent object".to_owned();
+        self.push(storage.unwrap_or_else(|| Value::Opaque { what: what(), arguments: id }));
         Ok(())
     }
 
     /// REDUCE and NEWOBJ: a function or class and its arguments.
     fn call(&mut self) -> Result<(), PickleError> {
-        let (arguments, function) = (self.pop()?, self.pop()?);
+        let (arguments_id, function) = (self.pop()?, self.pop()?);
         let name = match &self.values[function] {
             Value::Global(name) => name.clone(),
             _ => "an unnamed function".to_owned(),
         };
-        let arguments = self.items(arguments).ok_or(PickleError::Malformed(self.at))?;
+        let arguments = self.items(arguments_id).ok_or(PickleError::Malformed(self.at))?;
         let result = match (name.as_str(), arguments) {
             ("collections OrderedDict", []) => Some(Value::Dict(Vec::new())),
             ("torch._utils _rebuild_tensor_v2", &[storage, offset, shape, strides, ..]) => {
@@ -337,7 +376,7 @@ impl Machine<'_> {
             ("torch._utils _rebuild_parameter", &[tensor, ..]) => Some(self.values[tensor].clone()),
             _ => None,
         };
-        self.push(result.unwrap_or(Value::Opaque(name)));
+        self.push(result.unwrap_or(Value::Opaque { what: name, arguments: arguments_id }));
         Ok(())
     }
 
@@ -350,7 +389,7 @@ impl Machine<'_> {
                 Value::Int(size) => usize::try_from(size).ok(),
                 _ => None,
             };
-            self.items(id)?.iter().map(size).collect()
+            self.items(id).filter(|items| items.len() <= MAX_DIMENSIONS)?.iter().map(size).collect()
         };
         let offset = u64::try_from(*offset).ok()?;
         Some(Value::Tensor { storage, offset, shape: sizes(shape)?, strides: sizes(strides)? })

@@ -1,0 +1,99 @@
+//! One description, two executors: every golden fixture through candle and
+//! through the CPU engine, dense, at another input size, and cut down.
+
+use candle_core::{DType, Device, Tensor};
+use headroom_device::engine::ElasticVit;
+use headroom_device::model::Weights;
+use headroom_host::checkpoint::{Checkpoint, CheckpointError, OpenOptions};
+use headroom_host::executor::CandleVit;
+use headroom_shared::KeptStructures;
+use headroom_tests::{case_name, fixture_cases, relative_difference, say_skipped};
+
+/// Largest difference over largest value. Both compute in f32; fixtures and each of them agree to 5e-6.
+const TOLERANCE: f64 = 2e-5;
+
+/// Of each block other heads, and another number of neurons; of some none.
+struct PartOf<'a>(&'a Checkpoint, usize);
+
+impl PartOf<'_> {
+    fn gone(&self, block: usize, of: usize) -> usize {
+        (block + 1) * self.1 % (of + 1)
+    }
+}
+
+impl KeptStructures for PartOf<'_> {
+    fn heads(&self, block: usize) -> usize {
+        let heads = self.0.description.heads;
+        heads - self.gone(block, heads)
+    }
+
+    fn head(&self, block: usize, index: usize) -> usize {
+        // The first heads are gone.
+        index + self.gone(block, self.0.description.heads)
+    }
+
+    fn neurons(&self, block: usize) -> usize {
+        let neurons = self.0.description.neurons;
+        neurons - self.gone(block, neurons)
+    }
+}
+
+fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// The largest difference of tokens, embeddings and logits.
+fn difference(checkpoint: &Checkpoint, pixels: &[f32], batch: usize, removed: usize) -> f64 {
+    let description = &checkpoint.description;
+    let image = &description.image;
+    let weights = checkpoint.weights().unwrap();
+    let kept = PartOf(checkpoint, removed);
+
+    let engine = ElasticVit::new(description, &weights).unwrap();
+    let mut workspace = engine.workspace(batch);
+    let ours = engine.forward(&mut workspace, pixels, batch, &kept).unwrap();
+
+    let candle = CandleVit::load(description, &weights, &Device::Cpu, DType::F32).unwrap();
+    let shape = (batch, image.channels, image.height, image.width);
+    let pixels = Tensor::from_slice(pixels, shape, &Device::Cpu).unwrap();
+    let theirs = candle.forward_kept(&pixels, &kept).unwrap();
+
+    assert_eq!(ours.logits.is_some(), theirs.logits.is_some());
+    let mut worst = relative_difference(ours.tokens, &values(&theirs.tokens));
+    worst = worst.max(relative_difference(ours.pooled, &values(&theirs.pooled)));
+    if let (Some(ours), Some(theirs)) = (ours.logits, &theirs.logits) {
+        worst = worst.max(relative_difference(ours, &values(theirs)));
+    }
+    worst
+}
+
+#[test]
+fn candle_and_the_engine_compute_the_same() {
+    for case in fixture_cases("candle_and_the_engine_compute_the_same") {
+        let name = case_name(&case);
+        let mut compared = 0;
+        let mut worst = 0f64;
+        for file in ["io.safetensors", "io_size2.safetensors"] {
+            let Ok(bytes) = std::fs::read(case.join(file)) else { continue };
+            let inputs = Weights::from_safetensors(&bytes).unwrap();
+            let pixels = inputs.get("pixel_values").unwrap();
+            let options =
+                OpenOptions { image_size: Some((pixels.shape[2], pixels.shape[3])), ..OpenOptions::default() };
+            let checkpoint = match Checkpoint::open_with(&case, &options) {
+                Ok(checkpoint) => checkpoint,
+                Err(CheckpointError::Unsupported { seen, .. }) => {
+                    say_skipped(&format!("{name}: not a supported family ({seen})"));
+                    break;
+                }
+                Err(error) => panic!("{name}: {error}"),
+            };
+            for removed in [0, 1, 5] {
+                let difference = difference(&checkpoint, &pixels.data, pixels.shape[0], removed);
+                assert!(difference <= TOLERANCE, "{name}, {file}, {removed}: differs by {difference:.2e}");
+                worst = worst.max(difference);
+                compared += 1;
+            }
+        }
+        println!("{name}: {compared} comparisons, largest relative difference {worst:.1e}");
+    }
+}
