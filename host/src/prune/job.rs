@@ -260,13 +260,12 @@ impl Job<'_> {
             let mut observe = |event| job.tell(event);
             job.progress.begin("search", u64::from(job.options.evaluations()), "evaluations");
             let fitted = search::fit(&problem, strategy, &mut SearchEmbedder(embedder), &options, &mut observe)?;
-            job.progress.end(&format!(
-                "{}; fitness {:.4} (start {:.4}); {}",
-                fitted.stop,
-                fitted.fitness.unwrap_or(f64::NAN),
-                fitted.history.first().copied().unwrap_or(f64::NAN),
-                fitted.statistics
-            ));
+            job.progress.end(&match (fitted.fitness, fitted.history.first()) {
+                (Some(best), Some(start)) => {
+                    format!("{}; fitness {best:.4} (start {start:.4}); {}", fitted.stop, fitted.statistics)
+                }
+                _ => "none: the scores rank as they are".to_owned(),
+            });
             Ok(fitted)
         })
     }

@@ -78,6 +78,10 @@ pub fn fit<S: Strategy, E: Embedder>(
 ) -> Result<Fitted, FitError<E::Error>> {
     SparsityPath::new(problem.sparsities, problem.quanta.limit())?;
     let mut state = State::new(strategy);
+    if options.evaluations == 0 {
+        // Nothing is compared, so the model need not run.
+        return Ok(state.fitted(problem, StopReason::BudgetSpent)?);
+    }
     let everything = Selection::dense(problem.quanta.shape());
     let Some(dense) = embed(embedder, &everything, options.interrupt)? else {
         return Ok(state.fitted(problem, StopReason::Interrupted)?);
