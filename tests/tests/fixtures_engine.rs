@@ -62,6 +62,10 @@ fn compare(
     }
     check("last_hidden_state", output.tokens);
     check("pooled", output.pooled);
+    if let Some(two) = output.two_classifiers {
+        check("cls_logits", two.class);
+        check("distillation_logits", two.distillation);
+    }
     if let Some(logits) = output.logits {
         check(if reference.get("logits").is_some() { "logits" } else { "image_embeds" }, logits);
     }

@@ -238,6 +238,7 @@ fn transformers_vit_and_dino() {
     let layout = Layout { config: config("ViTForImageClassification"), preprocessor: Some(preprocessor), tensors };
     let report = layout.is("ViT", 12, 224, 197, 86_567_656);
     assert_eq!((&report["classes"], &report["input"]["interpolation"]), (&json!(1000), &json!("bilinear")));
+    assert_eq!((&report["input"]["crop_mode"], &report["input"]["crop_fraction"]), (&json!("squash"), &json!(1.0)));
 
     // facebook/dino-vitb16.
     let dino = Transformers { prefix: "", ..vit };
@@ -273,6 +274,10 @@ fn transformers_dinov2() {
         };
         let report = layout.is("DINOv2", heads, 224, 257, parameters);
         assert_eq!(report["positions"], "learned, 37x37 resampled to 16x16 (bicubic)");
+        assert_eq!(
+            (&report["input"]["crop_mode"], &report["input"]["crop_fraction"]),
+            (&json!("center"), &json!(0.875))
+        );
         assert_eq!(report["mlp"], if swiglu.is_some() { "gated" } else { "plain" });
     }
     // facebook/dinov2-with-registers-base.
@@ -390,6 +395,7 @@ fn siglip_and_clip() {
     let layout = Layout { config, preprocessor: Some(preprocessor), tensors };
     let report = layout.is("SigLIP", 12, 224, 196, 92_884_224);
     assert_eq!((&report["pooling"], &report["activation"]), (&json!("attention pool"), &json!("gelu-tanh")));
+    assert_eq!(report["input"]["crop_mode"], "squash");
     assert!(report["notes"].to_string().contains("two towers"));
 
     // openai/clip-vit-base-patch32: its old file holds position_ids.
@@ -414,6 +420,21 @@ fn siglip_and_clip() {
     let layout = Layout { config, preprocessor: Some(preprocessor), tensors };
     let report = layout.is("CLIP", 12, 224, 50, 87_456_000 + 512 * 768);
     assert_eq!(report["activation"], "quick-gelu");
+    assert_eq!(report["input"]["crop_mode"], "center");
+}
+
+#[test]
+fn an_input_that_is_not_whole_patches_is_cut_around_its_centre() {
+    // timm/vit_so400m_patch14_siglip_384: 27 patches of 14 pixels are 378.
+    let mut tensors = timm(1152, 27, 14, 729, false, 0);
+    tensors.retain(|(name, _)| name != "cls_token");
+    let config = timm_config("vit_so400m_patch14_siglip_gap_384", 0, "avg", 384);
+    let layout = Layout { config, preprocessor: None, tensors };
+    let report = layout.is("SigLIP", 16, 378, 729, 27 * (12 * 1152 * 1152 + 13 * 1152) + 1152 * (588 + 729 + 3));
+    // The image is resized as for 384 pixels: 378 of floor(384 / 0.9).
+    let crop_fraction = report["input"]["crop_fraction"].as_f64().unwrap();
+    assert!((crop_fraction - 0.9 * 378.0 / 384.0).abs() < 1e-6, "{crop_fraction}");
+    assert!(report["notes"].to_string().contains("378x378 instead of 384x384"), "{}", report["notes"]);
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! 1. target = floor(input size / crop fraction), for height and width;
 //! 2. equal targets: the shorter side becomes the target and the longer one
 //!    floor(target x long / short); unequal ones: the image is scaled, each
-//!    side rounded, until it just covers both targets;
+//!    side rounded, until it just covers both targets; with `CropMode::Squash`
+//!    each side becomes its target;
 //! 3. a centre crop of the input size, its corner rounded half to even;
 //! 4. `(value / 255 - mean) / std`.
 //!
@@ -16,7 +17,7 @@ use image::RgbImage;
 
 use super::normalization::Normalization;
 use super::resize::{Resizer, Window};
-use crate::model::description::ImageInput;
+use crate::model::description::{CropMode, ImageInput};
 
 /// Turns images into a model's input; keeps its buffers between calls.
 #[derive(Clone, Debug)]
@@ -26,6 +27,7 @@ pub struct Preprocessor {
     width: u32,
     /// What the resized image covers before the crop: height and width.
     targets: (u32, u32),
+    crop_mode: CropMode,
     resizer: Resizer,
     normalization: Normalization,
     resized: RgbImage,
@@ -81,6 +83,7 @@ impl Preprocessor {
             height,
             width,
             targets: targets(height, width, input.crop_fraction),
+            crop_mode: input.crop_mode,
             resizer: Resizer::new(input.interpolation),
             normalization: Normalization::new(input.mean, input.std),
             resized: RgbImage::new(width, height),
@@ -125,7 +128,10 @@ impl Preprocessor {
 
     /// The part of an image that the centre crop keeps.
     fn window(&self, image_height: u32, image_width: u32) -> Window {
-        let (resized_height, resized_width) = resized_size((image_height, image_width), self.targets);
+        let (resized_height, resized_width) = match self.crop_mode {
+            CropMode::Center => resized_size((image_height, image_width), self.targets),
+            CropMode::Squash => (self.targets.0.into(), self.targets.1.into()),
+        };
         let (top, height) = kept_span(image_height, resized_height, self.height);
         let (left, width) = kept_span(image_width, resized_width, self.width);
         Window { left, top, width, height }
@@ -171,7 +177,17 @@ mod tests {
     use crate::model::description::Interpolation;
 
     fn input(height: usize, width: usize, crop_fraction: f32, interpolation: Interpolation) -> ImageInput {
-        ImageInput { height, width, channels: 3, patch: 4, mean: [0.0; 3], std: [1.0; 3], interpolation, crop_fraction }
+        ImageInput {
+            height,
+            width,
+            channels: 3,
+            patch: 4,
+            mean: [0.0; 3],
+            std: [1.0; 3],
+            interpolation,
+            crop_fraction,
+            crop_mode: CropMode::Center,
+        }
     }
 
     /// A pattern that wraps, so that it has hard edges.
@@ -188,16 +204,18 @@ mod tests {
         size: (usize, usize),
         crop_fraction: f32,
         interpolation: Interpolation,
+        crop_mode: CropMode,
         diagonal: [[u8; 3]; 4],
         sums: [u32; 3],
     }
 
-    const PILLOW: [Expected; 6] = [
+    const PILLOW: [Expected; 8] = [
         Expected {
             image: (61, 43),
             size: (16, 16),
             crop_fraction: 0.875,
             interpolation: Interpolation::Bicubic,
+            crop_mode: CropMode::Center,
             diagonal: [[23, 28, 32], [145, 169, 193], [121, 184, 174], [216, 62, 198]],
             sums: [32399, 32464, 32605],
         },
@@ -206,6 +224,7 @@ mod tests {
             size: (16, 16),
             crop_fraction: 0.9,
             interpolation: Interpolation::Bilinear,
+            crop_mode: CropMode::Center,
             diagonal: [[55, 58, 61], [139, 157, 176], [21, 65, 109], [215, 37, 115]],
             sums: [33847, 33648, 33230],
         },
@@ -214,6 +233,7 @@ mod tests {
             size: (12, 20),
             crop_fraction: 0.8,
             interpolation: Interpolation::Bicubic,
+            crop_mode: CropMode::Center,
             diagonal: [[16, 21, 26], [124, 145, 166], [101, 157, 224], [145, 108, 196]],
             sums: [29601, 30080, 30572],
         },
@@ -222,6 +242,7 @@ mod tests {
             size: (24, 24),
             crop_fraction: 0.95,
             interpolation: Interpolation::Lanczos,
+            crop_mode: CropMode::Center,
             diagonal: [[7, 10, 13], [78, 92, 106], [41, 50, 92], [42, 132, 251]],
             sums: [67470, 69034, 70348],
         },
@@ -230,6 +251,7 @@ mod tests {
             size: (16, 16),
             crop_fraction: 1.0,
             interpolation: Interpolation::Bicubic,
+            crop_mode: CropMode::Center,
             diagonal: [[0, 2, 5], [3, 6, 9], [11, 16, 20], [26, 33, 40]],
             sums: [2103, 3003, 3917],
         },
@@ -238,8 +260,27 @@ mod tests {
             size: (16, 16),
             crop_fraction: 1.0,
             interpolation: Interpolation::Bicubic,
+            crop_mode: CropMode::Center,
             diagonal: [[0, 2, 5], [9, 13, 17], [37, 46, 55], [84, 100, 117]],
             sums: [6996, 8528, 10076],
+        },
+        Expected {
+            image: (61, 43),
+            size: (16, 16),
+            crop_fraction: 1.0,
+            interpolation: Interpolation::Bicubic,
+            crop_mode: CropMode::Squash,
+            diagonal: [[1, 3, 6], [122, 143, 163], [207, 92, 78], [159, 124, 95]],
+            sums: [30386, 30566, 30956],
+        },
+        Expected {
+            image: (29, 70),
+            size: (20, 12),
+            crop_fraction: 0.875,
+            interpolation: Interpolation::Bilinear,
+            crop_mode: CropMode::Squash,
+            diagonal: [[2, 5, 8], [89, 102, 116], [62, 108, 154], [186, 81, 183]],
+            sums: [27434, 27942, 28435],
         },
     ];
 
@@ -247,7 +288,10 @@ mod tests {
     fn agrees_with_pillow_within_two_units() {
         for expected in &PILLOW {
             let (height, width) = expected.size;
-            let input = input(height, width, expected.crop_fraction, expected.interpolation);
+            let input = ImageInput {
+                crop_mode: expected.crop_mode,
+                ..input(height, width, expected.crop_fraction, expected.interpolation)
+            };
             let image = pattern(expected.image.0, expected.image.1);
             let pixels = Preprocessor::new(&input).unwrap().evaluation(&image).unwrap();
             for (channel, plane) in pixels.chunks_exact(height * width).enumerate() {

@@ -209,6 +209,17 @@ pub enum Interpolation {
     Lanczos,
 }
 
+/// How an image whose shape is not the input's becomes one (timm's `crop_mode`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CropMode {
+    /// The aspect ratio stays, and what stands out is cut off.
+    #[default]
+    Center,
+    /// Height and width are scaled each for itself, and nothing is cut off where the crop fraction is 1.
+    Squash,
+}
+
 /// The image that the model expects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -223,8 +234,10 @@ pub struct ImageInput {
     pub mean: [f32; 3],
     pub std: [f32; 3],
     pub interpolation: Interpolation,
-    /// The part of the resized shorter side that the centre crop keeps, 0 to 1.
+    /// The part of the resized shorter side (of each side, where they are squashed) that the centre crop keeps, 0 to 1.
     pub crop_fraction: f32,
+    #[serde(default)]
+    pub crop_mode: CropMode,
 }
 
 /// A Vision Transformer.

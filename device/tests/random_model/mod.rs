@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "each test and bench that includes this file uses a part of it")]
 
 use headroom_device::model::description::{
-    Activation, Block, Description, Embedding, Head, ImageInput, Interpolation, LayerNorm, Linear, Mlp, Pooling,
-    Position, PositionResampling, PrefixKind, PrefixTokens, TensorRef,
+    Activation, Block, CropMode, Description, Embedding, Head, ImageInput, Interpolation, LayerNorm, Linear, Mlp,
+    Pooling, Position, PositionResampling, PrefixKind, PrefixTokens, TensorRef,
 };
 use headroom_device::model::weights::{Tensor, Weights};
 use headroom_shared::KeptStructures;
@@ -276,6 +276,7 @@ impl Builder {
                 std: [0.5; 3],
                 interpolation: Interpolation::Bicubic,
                 crop_fraction: 1.0,
+                crop_mode: CropMode::Center,
             },
             embed_dim: width,
             heads: choices.heads,

@@ -200,7 +200,7 @@ mod tests {
     use std::io::Write;
     use std::path::Path;
 
-    use headroom_device::model::description::Interpolation;
+    use headroom_device::model::description::{CropMode, Interpolation};
     use image::Rgb;
 
     use super::*;
@@ -215,6 +215,7 @@ mod tests {
             std: [1.0; 3],
             interpolation: Interpolation::Bilinear,
             crop_fraction: 1.0,
+            crop_mode: CropMode::Center,
         }
     }
 

@@ -163,7 +163,7 @@ fn random_crop(
 
 #[cfg(test)]
 mod tests {
-    use headroom_device::model::description::Interpolation;
+    use headroom_device::model::description::{CropMode, Interpolation};
     use image::Rgb;
     use proptest::prelude::*;
 
@@ -179,6 +179,7 @@ mod tests {
             std: [0.5, 0.25, 0.125],
             interpolation: Interpolation::Bicubic,
             crop_fraction: 0.9,
+            crop_mode: CropMode::Center,
         }
     }
 

@@ -57,6 +57,7 @@ pub(super) struct TimmPretrained {
     pub(super) input_size: Option<(u16, u16, u16)>,
     pub(super) interpolation: Option<String>,
     pub(super) crop_pct: Option<f32>,
+    pub(super) crop_mode: Option<String>,
     pub(super) mean: Option<[f32; 3]>,
     pub(super) std: Option<[f32; 3]>,
     pub(super) label_names: Option<Vec<String>>,

@@ -168,7 +168,8 @@ impl Checkpoint {
 }
 
 /// Takes the asked input size. The model's own is cut to whole patches, as its patch convolution leaves out the
-/// pixels that fill none (SigLIP so400m: 384 pixels, 14 a patch).
+/// pixels that fill none (SigLIP so400m: 384 pixels, 14 a patch): those at the right and below, where ours are those
+/// around the centre.
 fn set_image_size(finding: &mut Finding, asked: Option<(usize, usize)>) -> Result<(), CheckpointError> {
     let image = &mut finding.description.image;
     let patch = image.patch;
@@ -181,6 +182,8 @@ fn set_image_size(finding: &mut Finding, asked: Option<(usize, usize)>) -> Resul
         return Err(CheckpointError::ImageSize { height, width, patch });
     }
     if whole(wanted) != wanted {
+        // The pixels keep their scale.
+        image.crop_fraction *= image.height.min(image.width) as f32 / height.min(width) as f32;
         let note =
             format!("images of {}x{} instead of {height}x{width}: whole patches only", image.height, image.width);
         finding.notes.push(note);

@@ -123,6 +123,7 @@ pub fn tiny(seed: u64, gated: bool) -> (Description, Weights) {
             std: [0.5; 3],
             interpolation: Interpolation::Bilinear,
             crop_fraction: 1.0,
+            crop_mode: CropMode::Center,
         },
         embed_dim: width,
         heads,

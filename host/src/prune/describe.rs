@@ -5,7 +5,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use headroom_device::model::Description;
 use headroom_device::model::description::{
-    Activation, Block, Head, Linear, Mlp, Pooling, Position, PositionResampling, PrefixKind,
+    Activation, Block, CropMode, Head, Linear, Mlp, Pooling, Position, PositionResampling, PrefixKind,
 };
 use headroom_shared::shape::NEURON_QUANTUM;
 use headroom_shared::{ModelShape, SubNetwork, cost};
@@ -87,6 +87,8 @@ pub struct InputReport {
     pub interpolation: String,
     /// The part of the resized shorter side that the centre crop keeps.
     pub crop_fraction: f32,
+    /// `center`: what stands out is cut off; `squash`: the sides are scaled each for itself.
+    pub crop_mode: &'static str,
 }
 
 /// The tokens of one image.
@@ -168,6 +170,10 @@ impl DescribeReport {
                 std: image.std,
                 interpolation: format!("{:?}", image.interpolation).to_lowercase(),
                 crop_fraction: image.crop_fraction,
+                crop_mode: match image.crop_mode {
+                    CropMode::Center => "center",
+                    CropMode::Squash => "squash",
+                },
             },
             tokens: TokensReport::new(description),
             embed_dim: description.embed_dim,
@@ -202,8 +208,14 @@ impl DescribeReport {
         row(
             "input",
             format!(
-                "{}x{} pixels, {} resized, crop {:.3}, mean {:?}, std {:?}",
-                input.height, input.width, input.interpolation, input.crop_fraction, input.mean, input.std
+                "{}x{} pixels, {} resized, {} crop {:.3}, mean {:?}, std {:?}",
+                input.height,
+                input.width,
+                input.interpolation,
+                input.crop_mode,
+                input.crop_fraction,
+                input.mean,
+                input.std
             ),
         );
         row("tokens", tokens.text(input.patch));

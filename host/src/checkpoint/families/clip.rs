@@ -7,7 +7,7 @@
 
 use headroom_device::model::Description;
 use headroom_device::model::description::{
-    Activation, Embedding, Interpolation, Pooling, PositionResampling, PrefixKind,
+    Activation, CropMode, Embedding, Interpolation, Pooling, PositionResampling, PrefixKind,
 };
 
 use super::parts::Parts;
@@ -33,6 +33,7 @@ pub(super) fn describe(evidence: &Evidence<'_>) -> Result<Finding, CheckpointErr
             mean_and_std: ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_54, 0.261_302_6, 0.275_777_1]),
             interpolation: Interpolation::Bicubic,
             crop_fraction: 1.0,
+            crop_mode: CropMode::Center,
         },
     )?;
     let embed_dim = transformers.embed_dim(&parts, PATCH)?;

@@ -7,7 +7,7 @@
 
 use headroom_device::model::Description;
 use headroom_device::model::description::{
-    Activation, Block, Embedding, Head, Interpolation, Mlp, Pooling, PositionResampling, PrefixKind,
+    Activation, Block, CropMode, Embedding, Head, Interpolation, Mlp, Pooling, PositionResampling, PrefixKind,
 };
 
 use super::parts::Parts;
@@ -31,6 +31,7 @@ pub(super) fn describe(evidence: &Evidence<'_>) -> Result<Finding, CheckpointErr
             mean_and_std: IMAGENET,
             interpolation: Interpolation::Bicubic,
             crop_fraction: 0.875,
+            crop_mode: CropMode::Center,
         },
     )?;
     let has_registers = parts.has("embeddings.register_tokens");

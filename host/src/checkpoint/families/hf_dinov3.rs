@@ -6,7 +6,7 @@
 
 use headroom_device::model::Description;
 use headroom_device::model::description::{
-    Activation, Block, Embedding, Interpolation, Mlp, Pooling, Position, PrefixKind,
+    Activation, Block, CropMode, Embedding, Interpolation, Mlp, Pooling, Position, PrefixKind,
 };
 
 use super::parts::Parts;
@@ -30,6 +30,7 @@ pub(super) fn describe(evidence: &Evidence<'_>) -> Result<Finding, CheckpointErr
             mean_and_std: IMAGENET,
             interpolation: Interpolation::Bilinear,
             crop_fraction: 1.0,
+            crop_mode: CropMode::Squash,
         },
     )?;
     let embed_dim = transformers.embed_dim(&parts, PATCH)?;

@@ -4,7 +4,7 @@
 
 use headroom_device::model::Description;
 use headroom_device::model::description::{
-    Activation, Block, Embedding, Head, Interpolation, Mlp, Pooling, PositionResampling, PrefixKind,
+    Activation, Block, CropMode, Embedding, Head, Interpolation, Mlp, Pooling, PositionResampling, PrefixKind,
 };
 
 use super::parts::Parts;
@@ -37,6 +37,7 @@ pub(super) fn describe(evidence: &Evidence<'_>) -> Result<Finding, CheckpointErr
             mean_and_std: if is_deit || is_dino { IMAGENET } else { ([0.5; 3], [0.5; 3]) },
             interpolation: if is_deit || is_dino { Interpolation::Bicubic } else { Interpolation::Bilinear },
             crop_fraction: if is_deit { 0.875 } else { 1.0 },
+            crop_mode: CropMode::Squash,
         },
     )?;
 

@@ -2,6 +2,25 @@
 //! parts of a description. Sizes that the config states are taken from it and
 //! the others from the tensors; the check of the finished description then
 //! finds every disagreement.
+//!
+//! Where this differs from the originals, on purpose:
+//!
+//! - An input that is not whole patches (SigLIP so400m: 384 pixels, 14 a patch)
+//!   is cut around its centre; the originals leave out its right and lower
+//!   edge. Test `an_input_that_is_not_whole_patches_is_cut_around_its_centre`.
+//! - Sixteen-bit weights are widened to f32 and computed in f32; the originals
+//!   compute in the stored type unless told otherwise. Fixtures `storage_f16`
+//!   and `storage_bf16`, held to the same tolerance as f32.
+//! - A two-tower checkpoint is its vision tower; CLIP's `visual_projection`
+//!   counts as its classifier. Test `siglip_and_clip`.
+//! - The pooler of transformers' ViT is left out where a classifier is there,
+//!   as the classifier does. Fixture `hf_vit_imgcls`.
+//! - timm's DINOv3 pools the mean of its patches, as its architectures do,
+//!   transformers' the class token. Fixtures `timm_dinov3`, `hf_dinov3`.
+//!
+//! Learned positions are resampled as each original does it, with antialiasing
+//! or without ([`PositionResampling`](headroom_device::model::description::PositionResampling));
+//! rotary ones are computed for the new grid. Fixtures' `io_size2`.
 
 mod clip;
 mod hf_dinov2;

@@ -4,7 +4,9 @@
 //! <https://github.com/huggingface/transformers/blob/main/src/transformers/models/siglip/modeling_siglip.py>
 
 use headroom_device::model::Description;
-use headroom_device::model::description::{Activation, Embedding, Interpolation, Linear, Pooling, PositionResampling};
+use headroom_device::model::description::{
+    Activation, CropMode, Embedding, Interpolation, Linear, Pooling, PositionResampling,
+};
 
 use super::parts::Parts;
 use super::transformers::{Defaults, Transformers};
@@ -28,6 +30,7 @@ pub(super) fn describe(evidence: &Evidence<'_>) -> Result<Finding, CheckpointErr
             mean_and_std: ([0.5; 3], [0.5; 3]),
             interpolation: Interpolation::Bicubic,
             crop_fraction: 1.0,
+            crop_mode: CropMode::Squash,
         },
     )?;
     if transformers.model_type().starts_with("siglip2") {

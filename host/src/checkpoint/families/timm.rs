@@ -1,7 +1,7 @@
 //! What timm's namings share: the hub config, and what follows from the
 //! architecture's name where the config is silent.
 
-use headroom_device::model::description::{Activation, ImageInput, Interpolation};
+use headroom_device::model::description::{Activation, CropMode, ImageInput, Interpolation};
 
 use super::parts::Parts;
 use super::timm_architectures::{self, Architecture};
@@ -161,7 +161,7 @@ impl Timm {
     /// (`timm/data/config.py`: ImageNet statistics, bicubic, crop 0.875).
     ///
     /// # Errors
-    /// If the config names an interpolation that is not known.
+    /// If the config names an interpolation or a crop mode that is not known.
     pub(super) fn image(
         &self,
         (height, width): (usize, usize),
@@ -191,6 +191,17 @@ impl Timm {
             std: pretrained.std.unwrap_or(IMAGENET.1),
             interpolation,
             crop_fraction: pretrained.crop_pct.unwrap_or(0.875),
+            crop_mode: match pretrained.crop_mode.as_deref() {
+                None | Some("center") => CropMode::Center,
+                Some("squash") => CropMode::Squash,
+                Some(other) => {
+                    return Err(CheckpointError::ConfigValue {
+                        key: "crop_mode",
+                        expected: "center or squash".to_owned(),
+                        found: other.to_owned(),
+                    });
+                }
+            },
         })
     }
 }

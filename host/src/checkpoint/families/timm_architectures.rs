@@ -2,8 +2,9 @@
 //!
 //! Most configs on the hub hold only the architecture's name. The entries are
 //! the `model_args` of the functions of that name in `timm/models`
-//! (version 1.0.31); each group names its file. Left out are architectures
-//! whose blocks no executor has (parallel, differential, RMSNorm).
+//! (version 1.0.31, read from its package on PyPI); each group names its file.
+//! Left out are architectures whose blocks no executor has (parallel,
+//! differential, RMSNorm).
 
 use headroom_device::model::description::Activation;
 
@@ -175,6 +176,7 @@ const GROUPS: &[Group] = &[
     group(1280, 16, Gelu, 1e-6, &["deit3_huge_patch14_224"]),
 
     // timm/models/eva.py: DINOv3. The plus and 7B models have SwiGLU.
+    group(192, 3, Gelu, 1e-5, &["vit_tiny_patch16_dinov3_qkvb"]),
     group(384, 6, Gelu, 1e-5, &["vit_small_patch16_dinov3", "vit_small_patch16_dinov3_qkvb"]),
     group(384, 6, Silu, 1e-5, &["vit_small_plus_patch16_dinov3", "vit_small_plus_patch16_dinov3_qkvb"]),
     group(768, 12, Gelu, 1e-5, &["vit_base_patch16_dinov3", "vit_base_patch16_dinov3_qkvb"]),

@@ -1,7 +1,9 @@
 //! What transformers' namings share: the config with the defaults of its
 //! class, and the preprocessing beside it.
 
-use headroom_device::model::description::{Activation, ImageInput, Interpolation, Position, PositionResampling};
+use headroom_device::model::description::{
+    Activation, CropMode, ImageInput, Interpolation, Position, PositionResampling,
+};
 
 use super::Evidence;
 use super::parts::Parts;
@@ -19,6 +21,8 @@ pub(super) struct Defaults {
     pub(super) mean_and_std: ([f32; 3], [f32; 3]),
     pub(super) interpolation: Interpolation,
     pub(super) crop_fraction: f32,
+    /// What the family's image processor does with one number for a size, too.
+    pub(super) crop_mode: CropMode,
 }
 
 /// A config of transformers; of a two-tower checkpoint its vision part.
@@ -126,8 +130,7 @@ impl Transformers {
     }
 
     /// The input that the model expects: `preprocessor_config.json`, else the trained size and the family's
-    /// published preprocessing. A preprocessor that resizes both sides at once, without a crop, is taken as a crop
-    /// fraction of one: images keep their aspect ratio here.
+    /// published preprocessing.
     ///
     /// # Errors
     /// If the patch convolution is missing or disagrees with the config, or the filter is unknown.
@@ -136,12 +139,17 @@ impl Transformers {
         let patch = self.config.patch_size.map_or(found, usize::from).max(1);
         let preprocessor = &self.preprocessor;
         let (mut height, mut width) = self.trained_size();
-        let mut crop_fraction = self.defaults.crop_fraction;
+        let Defaults { mut crop_fraction, mut crop_mode, .. } = self.defaults;
         if let Some(size) = preprocessor.size {
             let crop = preprocessor.crop_size.filter(|_| preprocessor.do_center_crop.unwrap_or(true));
             (height, width) = crop.unwrap_or(size).height_width();
             let (resized_height, resized_width) = size.height_width();
             crop_fraction = height.min(width) as f32 / resized_height.min(resized_width).max(1) as f32;
+            crop_mode = match size {
+                PreprocessorSize::Square(_) => crop_mode,
+                PreprocessorSize::Exact { .. } => CropMode::Squash,
+                PreprocessorSize::ShortestEdge { .. } => CropMode::Center,
+            };
         }
         let interpolation = match preprocessor.resample {
             None => self.defaults.interpolation,
@@ -166,6 +174,7 @@ impl Transformers {
             std: preprocessor.image_std.unwrap_or(self.defaults.mean_and_std.1),
             interpolation,
             crop_fraction,
+            crop_mode,
         })
     }
 
