@@ -7,6 +7,7 @@
 //! | [`executor`] | the model in candle, for gradients |
 //! | [`importance`] | the local importance of heads and neurons: a self-supervised Fisher term |
 //! | [`scores`] | published SnapViT scores, in place of importance and search |
+//! | [`sensitivity`] | what removing a structure costs in fidelity, in one unit for all |
 //! | [`search`] | factors that make blocks comparable: an evolution strategy |
 //! | [`ranking`] | one order of removal over all quanta, and the sub-networks along it |
 //! | [`ladder`], [`embedder`] | which sub-networks become rungs, and how faithful they are |
@@ -38,4 +39,5 @@ pub mod prune;
 pub mod ranking;
 pub mod scores;
 pub mod search;
+pub mod sensitivity;
 pub mod shape;

@@ -63,6 +63,52 @@ pub struct BlockGradient {
     pub value: LayerGradient,
     /// The layer into the hidden neurons; gate and up in a gated MLP.
     pub neurons: Vec<LayerGradient>,
+    masks: Masks,
+}
+
+/// What the gradients at the masks of a block's structures are made of.
+struct Masks {
+    batch: Batch,
+    heads: usize,
+    /// `[tokens, heads * head_dim]`.
+    values: Tensor,
+    neurons: NeuronMasks,
+}
+
+/// The neurons and the gradient at them, or the two factors of another pair with the same product.
+enum NeuronMasks {
+    Plain { activation: Activation, hidden: Tensor, gradient: Tensor },
+    Gated { up: Tensor, at_up: Tensor },
+}
+
+/// The gradient at the masks of a block's structures: each is multiplied by one and could be multiplied by zero.
+pub struct MaskGradient {
+    /// `[images, heads]`.
+    pub heads: Tensor,
+    /// `[images, neurons]`.
+    pub neurons: Tensor,
+}
+
+impl BlockGradient {
+    /// The gradient at the masks, image by image.
+    ///
+    /// The gradient at the mask of `y = m * f(x)` is `y . dL/dy` at `m = 1`. Of a head, whose output is linear in its
+    /// values, that is also `v . dL/dv`.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn masks(&self) -> Result<MaskGradient> {
+        let Masks { batch, heads, values, neurons } = &self.masks;
+        let heads = (values * &self.value.outputs)?.reshape((batch.images, batch.tokens, *heads, ()))?.sum((1, 3))?;
+        let neurons = match neurons {
+            NeuronMasks::Plain { activation, hidden, gradient } => (activate(*activation, hidden)? * gradient)?,
+            NeuronMasks::Gated { up, at_up } => (up * at_up)?,
+        };
+        // The last block may have gone on with a few tokens of each image.
+        let width = neurons.dim(1)?;
+        let neurons = neurons.reshape((batch.images, (), width))?.sum(1)?;
+        Ok(MaskGradient { heads, neurons })
+    }
 }
 
 /// The sizes of a batch of tokens.
@@ -192,7 +238,7 @@ impl Block {
         rotary: Option<&Rotary>,
         wants_input: bool,
     ) -> Result<(BlockGradient, Option<Tensor>)> {
-        let (neurons, middle_gradient) = self.mlp_backward(trace, gradient)?;
+        let (neurons, neuron_masks, middle_gradient) = self.mlp_backward(trace, gradient)?;
         let mut context_gradient = self.projection.backward(&middle_gradient, None)?;
         let mut residual_gradient = middle_gradient;
         if let Some(rows) = &trace.rows {
@@ -204,18 +250,20 @@ impl Block {
             residual_gradient = spread(&residual_gradient)?;
         }
         let attention = self.attention(batch);
+        let width = self.heads * self.head_dim;
+        let values = trace.packed.narrow(1, 2 * width, width)?;
+        let masks = Masks { batch, heads: self.heads, values, neurons: neuron_masks };
         let inputs = self.norm1.forward(&trace.input)?;
         if !wants_input {
             let outputs = attention.backward_to_values(&trace.packed, &context_gradient)?;
-            return Ok((BlockGradient { value: LayerGradient { outputs, inputs }, neurons }, None));
+            return Ok((BlockGradient { value: LayerGradient { outputs, inputs }, neurons, masks }, None));
         }
         let rotated = attention.backward(&trace.packed, &context_gradient)?;
         let packed = rotary.map_or_else(|| Ok(rotated.clone()), |rotary| rotary.backward(&attention, &rotated))?;
-        let width = self.heads * self.head_dim;
         let value = LayerGradient { outputs: packed.narrow(1, 2 * width, width)?, inputs };
         let normed_gradient = self.packed.backward(&packed, None)?;
         let input_gradient = self.norm1.backward(&trace.input, &normed_gradient, Some(&residual_gradient))?;
-        Ok((BlockGradient { value, neurons }, Some(input_gradient)))
+        Ok((BlockGradient { value, neurons, masks }, Some(input_gradient)))
     }
 
     fn attention(&self, batch: Batch) -> Attention {
@@ -243,25 +291,29 @@ impl Block {
         }
     }
 
-    /// The gradients at the layers into the hidden neurons, and the one at the MLP's input.
-    fn mlp_backward(&self, trace: &Trace, gradient: &Tensor) -> Result<(Vec<LayerGradient>, Tensor)> {
+    /// The gradients at the layers into the hidden neurons, what those at their masks are made of, and the one at the
+    /// MLP's input.
+    fn mlp_backward(&self, trace: &Trace, gradient: &Tensor) -> Result<(Vec<LayerGradient>, NeuronMasks, Tensor)> {
         let inputs = self.norm2.forward(&trace.middle)?;
-        let (layers, normed_gradient) = match (&self.mlp, &trace.hidden) {
+        let (layers, masks, normed_gradient) = match (&self.mlp, &trace.hidden) {
             (Mlp::Plain { up, down }, Hidden::Plain(hidden)) => {
-                let outputs = activate_backward(self.activation, hidden, &down.backward(gradient, None)?)?;
+                let gradient = down.backward(gradient, None)?;
+                let outputs = activate_backward(self.activation, hidden, &gradient)?;
                 let normed = up.backward(&outputs, None)?;
-                (vec![LayerGradient { outputs, inputs }], normed)
+                let masks = NeuronMasks::Plain { activation: self.activation, hidden: hidden.clone(), gradient };
+                (vec![LayerGradient { outputs, inputs }], masks, normed)
             }
             (Mlp::Gated { gate, up, down }, Hidden::Gated { gate: gate_hidden, up: up_hidden }) => {
                 let hidden = down.backward(gradient, None)?;
                 let at_gate = activate_backward(self.activation, gate_hidden, &hidden.mul(up_hidden)?)?;
                 let at_up = hidden.mul(&activate(self.activation, gate_hidden)?)?;
                 let normed = up.backward(&at_up, Some(&gate.backward(&at_gate, None)?))?;
+                let masks = NeuronMasks::Gated { up: up_hidden.clone(), at_up: at_up.clone() };
                 let gate = LayerGradient { outputs: at_gate, inputs: inputs.clone() };
-                (vec![gate, LayerGradient { outputs: at_up, inputs }], normed)
+                (vec![gate, LayerGradient { outputs: at_up, inputs }], masks, normed)
             }
             _ => candle_core::bail!("a trace of another block"),
         };
-        Ok((layers, self.norm2.backward(&trace.middle, &normed_gradient, Some(gradient))?))
+        Ok((layers, masks, self.norm2.backward(&trace.middle, &normed_gradient, Some(gradient))?))
     }
 }

@@ -59,11 +59,11 @@ impl Traced<'_> {
     ///
     /// # Errors
     /// If `gradient` has another shape than the embeddings, the device fails, or `visit` does.
-    pub fn backward(self, gradient: &Tensor, mut visit: impl FnMut(usize, BlockGradient) -> Result<()>) -> Result<()> {
+    pub fn backward(&self, gradient: &Tensor, mut visit: impl FnMut(usize, BlockGradient) -> Result<()>) -> Result<()> {
         let rotary = self.model.rotary.as_ref();
         let mut gradient = self.backward_to_last(gradient)?;
-        for (index, (block, trace)) in self.model.blocks.iter().zip(self.blocks).enumerate().rev() {
-            let (found, input) = block.backward(&trace, &gradient, self.batch, rotary, index > 0)?;
+        for (index, (block, trace)) in self.model.blocks.iter().zip(&self.blocks).enumerate().rev() {
+            let (found, input) = block.backward(trace, &gradient, self.batch, rotary, index > 0)?;
             visit(index, found)?;
             if let Some(input) = input {
                 gradient = input;

@@ -20,7 +20,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use block::{BlockGradient, LayerGradient};
+pub use block::{BlockGradient, LayerGradient, MaskGradient};
 pub use device::{DeviceChoice, DeviceError};
 pub use error::ExecutorError;
 pub use gradient::Traced;

@@ -26,6 +26,7 @@ pub struct CandleVit {
     heads: usize,
     head_dim: usize,
     neurons: usize,
+    tokens: usize,
     device: Device,
     dtype: DType,
 }
@@ -62,6 +63,7 @@ impl CandleVit {
             heads: description.heads,
             head_dim: description.head_dim,
             neurons: description.neurons,
+            tokens: description.tokens(),
             device: device.clone(),
             dtype,
         })
@@ -95,6 +97,12 @@ impl CandleVit {
     #[must_use]
     pub fn neurons(&self) -> usize {
         self.neurons
+    }
+
+    /// Tokens of an image.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        self.tokens
     }
 
     /// Channels, height and width of the images that the model takes.

@@ -1,0 +1,19 @@
+//! What can go wrong while sensitivity is estimated.
+
+use crate::executor::ExecutorError;
+
+/// An error of [`estimate`](super::estimate).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SensitivityError {
+    #[error("sensitivity needs at least one probe")]
+    NoProbes,
+    #[error("{found} pixel values are no whole images of {pixels_per_image}")]
+    Pixels { pixels_per_image: usize, found: usize },
+    #[error("near image {image}: the embedding or a slope is not a finite number")]
+    NotFinite { image: usize },
+    #[error("interrupted after {images} images")]
+    Interrupted { images: usize },
+    #[error("near image {image}: the model failed")]
+    Executor { image: usize, source: ExecutorError },
+}

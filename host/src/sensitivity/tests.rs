@@ -1,0 +1,126 @@
+//! Sensitivity against finite differences of the fidelity itself.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use candle_core::DType;
+use headroom_device::model::description::{Linear, Mlp};
+use headroom_device::model::{Description, Weights};
+
+use super::*;
+use crate::executor::testing::{cases_with, open, pixels, tiny};
+
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+fn load(description: &Description, weights: &Weights) -> CandleVit {
+    CandleVit::load(description, weights, &Device::Cpu, DType::F32).unwrap()
+}
+
+fn run(model: &CandleVit, pixels: &[f32], probes: usize) -> Importance {
+    estimate(model, pixels, Options { probes, seed: 1, interrupt: &NEVER }, &|_| {}).unwrap()
+}
+
+/// The weights with the mask of a structure at `mask`: its columns of the layer after it are scaled.
+fn masked(weights: &Weights, layer: &Linear, columns: std::ops::Range<usize>, mask: f32) -> Weights {
+    let mut weights = weights.clone();
+    let mut tensor = weights.get(&layer.weight.name).unwrap().clone();
+    let width = tensor.shape[1];
+    tensor.data.iter_mut().enumerate().filter(|(at, _)| columns.contains(&(at % width))).for_each(|(_, w)| *w *= mask);
+    weights.insert(layer.weight.name.clone(), tensor);
+    weights
+}
+
+/// The mean over images of `|P (z(1 + h) - z(1 - h))|^2 / (2 h |z|)^2 / 2`.
+fn by_differences(
+    description: &Description,
+    weights: &Weights,
+    pixels: &[f32],
+    layer: &Linear,
+    columns: std::ops::Range<usize>,
+) -> f64 {
+    let step = 1.0 / 128.0;
+    let embed = |weights: &Weights| {
+        let model = load(description, weights);
+        let [channels, height, width] = model.image_shape();
+        let images = pixels.len() / (channels * height * width);
+        let pixels = Tensor::from_slice(pixels, (images, channels, height, width), &Device::Cpu).unwrap();
+        model.forward(&pixels).unwrap().pooled.to_vec2::<f32>().unwrap()
+    };
+    let dense = embed(weights);
+    let more = embed(&masked(weights, layer, columns.clone(), 1.0 + step));
+    let less = embed(&masked(weights, layer, columns, 1.0 - step));
+    let of_image = |((z, more), less): ((&Vec<f32>, &Vec<f32>), &Vec<f32>)| {
+        let square = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>();
+        let z: Vec<f64> = z.iter().map(|&z| f64::from(z)).collect();
+        let slope: Vec<f64> = more.iter().zip(less).map(|(a, b)| f64::from(a - b) / (2.0 * f64::from(step))).collect();
+        let along = z.iter().zip(&slope).map(|(z, s)| z * s).sum::<f64>() / square(&z);
+        let across: Vec<f64> = z.iter().zip(&slope).map(|(z, s)| s - z * along).collect();
+        square(&across) / square(&z) / 2.0
+    };
+    let images = dense.len() as f64;
+    dense.iter().zip(&more).zip(&less).map(of_image).sum::<f64>() / images
+}
+
+#[test]
+fn it_is_the_curvature_of_the_fidelity() {
+    for gated in [false, true] {
+        let (description, weights) = tiny(3, gated);
+        let pixels = pixels(5, 2 * 3 * 16);
+        // Many probes, so that their noise is small: the relative deviation is about sqrt(2 / (width * probes)).
+        let found = run(&load(&description, &weights), &pixels, 4000);
+        let close = |found: f64, expected: f64, what: &str| {
+            assert!((found - expected).abs() < 0.08 * expected + 1e-7, "{what}: {found:e}, expected {expected:e}");
+        };
+        for (index, block) in description.blocks.iter().enumerate() {
+            for head in 0..description.heads {
+                let columns = head * description.head_dim..(head + 1) * description.head_dim;
+                let expected = by_differences(&description, &weights, &pixels, &block.projection, columns);
+                close(found.heads[index][head], expected, "head");
+            }
+            let (Mlp::Plain { down, .. } | Mlp::Gated { down, .. }) = &block.mlp;
+            for neuron in 0..description.neurons {
+                let expected = by_differences(&description, &weights, &pixels, down, neuron..neuron + 1);
+                close(found.neurons[index][neuron], expected, "neuron");
+            }
+        }
+    }
+}
+
+#[test]
+fn neither_threads_nor_batches_change_it() {
+    let (description, weights) = tiny(3, false);
+    let model = load(&description, &weights);
+    let pixels = pixels(5, 230 * 3 * 16);
+    let all = run(&model, &pixels, 2);
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap().install(|| run(&model, &pixels, 2));
+    assert_eq!(all, alone);
+}
+
+#[test]
+fn every_fixture_has_a_sensitivity() {
+    for case in cases_with("io.safetensors") {
+        let (description, weights) = open(&case.folder, None).unwrap();
+        let image = &description.image;
+        let pixels = pixels(1, 2 * image.channels * image.height * image.width);
+        let found = run(&load(&description, &weights), &pixels, 1);
+        assert_eq!((found.heads.len(), found.neurons.len()), (description.blocks.len(), description.blocks.len()));
+        for scores in found.heads.iter().chain(&found.neurons) {
+            assert!(scores.iter().all(|score| *score > 0.0), "{}", case.name);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_estimated_is_refused() {
+    let (description, weights) = tiny(3, false);
+    let model = load(&description, &weights);
+    let run = |pixels: &[f32], probes: usize, interrupt: &AtomicBool| {
+        estimate(&model, pixels, Options { probes, seed: 1, interrupt }, &|_| {}).unwrap_err().to_string()
+    };
+    assert_eq!(run(&pixels(5, 48), 0, &NEVER), "sensitivity needs at least one probe");
+    assert_eq!(run(&pixels(5, 47), 1, &NEVER), "47 pixel values are no whole images of 48");
+    assert_eq!(run(&[], 1, &NEVER), "0 pixel values are no whole images of 48");
+    assert_eq!(run(&[f32::NAN; 48], 1, &NEVER), "near image 0: the embedding or a slope is not a finite number");
+    let interrupted = AtomicBool::new(false);
+    interrupted.store(true, Ordering::Relaxed);
+    assert_eq!(run(&pixels(5, 48), 1, &interrupted), "interrupted after 0 images");
+}
