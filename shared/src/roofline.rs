@@ -39,6 +39,13 @@ impl Work {
     }
 }
 
+impl Work {
+    /// All bytes that are moved.
+    fn bytes(&self) -> f64 {
+        self.weight_bytes as f64 + self.activation_bytes as f64
+    }
+}
+
 /// What one inference is expected to take; its origin is always estimated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prediction {
@@ -79,15 +86,21 @@ impl Roofline {
         }
     }
 
+    /// The latency of `work`, unrounded, so that small differences of it can be told.
+    #[must_use]
+    pub fn seconds(&self, work: Work) -> f64 {
+        let compute = work.macs as f64 / self.macs_per_second;
+        let memory = work.bytes() / self.bytes_per_second;
+        compute.max(memory) + self.overhead_seconds
+    }
+
     /// The latency and energy of `work`. Saturates where a figure does not fit
     /// its unit, which takes centuries.
     #[must_use]
     pub fn predict(&self, work: Work) -> Prediction {
         let macs = work.macs as f64;
-        let bytes = work.weight_bytes as f64 + work.activation_bytes as f64;
-        let compute = macs / self.macs_per_second;
-        let memory = bytes / self.bytes_per_second;
-        let latency = compute.max(memory) + self.overhead_seconds;
+        let bytes = work.bytes();
+        let latency = self.seconds(work);
         let energy = self.idle_watts * latency + macs * self.joules_per_mac + bytes * self.joules_per_byte;
         Prediction {
             latency: TimeSpan::from_seconds(latency).unwrap_or(TimeSpan::from_nanoseconds(u64::MAX)),

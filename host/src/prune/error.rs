@@ -17,6 +17,7 @@ use crate::importance::ImportanceError;
 use crate::ranking::RankingError;
 use crate::scores::ScoresError;
 use crate::search::{FitError, StrategyError};
+use crate::sensitivity::SensitivityError;
 use crate::shape::ModelShapeError;
 
 /// Why a prune job failed.
@@ -41,6 +42,8 @@ pub enum PruneError {
     Executor(#[from] ExecutorError),
     #[error("importance cannot be computed")]
     Importance(#[from] ImportanceError),
+    #[error("the importance of structures cannot be computed")]
+    Sensitivity(#[from] SensitivityError),
     #[error("the structures cannot be ranked")]
     Ranking(#[from] RankingError),
     #[error("the search cannot go on")]
@@ -71,6 +74,8 @@ pub enum PruneError {
     Unfinished { folder: PathBuf },
     #[error("there is no unfinished job to resume in `{}`", folder.display())]
     NothingToResume { folder: PathBuf },
+    #[error("--fisher is of --method snapvit, not of --method headroom")]
+    FisherWithoutSnapvit,
     #[error("interrupted before there was anything to write")]
     Interrupted,
 }
@@ -79,7 +84,12 @@ impl PruneError {
     /// Whether the user stopped the job.
     #[must_use]
     pub fn is_interruption(&self) -> bool {
-        matches!(self, Self::Interrupted | Self::Importance(ImportanceError::Interrupted { .. }))
+        matches!(
+            self,
+            Self::Interrupted
+                | Self::Importance(ImportanceError::Interrupted { .. })
+                | Self::Sensitivity(SensitivityError::Interrupted { .. })
+        )
     }
 
     /// What the user can do about it.

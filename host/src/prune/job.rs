@@ -19,21 +19,24 @@ use headroom_shared::{Ladder, ModelShape, Rung, StructureMap};
 
 use super::images::JobImages;
 use super::report::{ImagesReport, ModelReport, PruneReport, REPORT_VERSION, ScoresReport, SearchReport, StageReport};
-use super::{Options, PruneError, importance_file, measure, picture};
+use super::{Method, Options, PruneError, importance_file, measure, picture};
 use crate::boards::{self, Board};
 use crate::bundle::{BundleWriter, Provenance};
 use crate::checkpoint::{BlockOrder, Checkpoint, OpenOptions, Permutation};
 use crate::embedder::CpuEmbedder;
 use crate::executor::CandleVit;
-use crate::importance::{self, Importance};
+use crate::importance::{self, FisherForm, Importance};
 use crate::progress::Progress;
-use crate::ranking::{Factors, Quanta, Ranking, RemovalOrder, Selection, SparsityPath};
+use crate::ranking::{Arrangement, Factors, Quanta, Ranking, RemovalOrder, Selection, SparsityPath, StructureCosts};
 use crate::scores::SnapvitScores;
 use crate::search::{
     self, CheckpointFile, Embedder, FitEvent, FitOptions, Fitted, Problem, StopReason, Xnes, XnesOptions,
 };
 use crate::shape::model_shape;
-use crate::{demo, interrupt, ladder};
+use crate::{demo, interrupt, ladder, sensitivity};
+
+/// Random directions of the embedding for each image. They add little to what more images tell, and cost a pass each.
+const PROBES: usize = 4;
 
 /// How a job ended.
 pub struct Ending {
@@ -51,6 +54,9 @@ pub struct Ending {
 /// # Errors
 /// See [`PruneError`]; nothing is then left at the destination.
 pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -> Result<Ending, PruneError> {
+    if options.fisher.is_some() && options.method() != Method::Snapvit {
+        return Err(PruneError::FisherWithoutSnapvit);
+    }
     let board = boards::find(options.target.as_deref().unwrap_or_default())?;
     let checkpoint = open_model(options, options.model.as_deref())?;
     let scores = options.scores.as_deref().map(SnapvitScores::read).transpose()?;
@@ -125,6 +131,19 @@ impl JobState {
     }
 }
 
+/// Images that went through the whole model.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passes {
+    forward: u64,
+    backward: u64,
+}
+
+impl Passes {
+    fn forward(forward: u64) -> Self {
+        Self { forward, backward: 0 }
+    }
+}
+
 struct Job<'a> {
     options: &'a Options,
     progress: &'a dyn Progress,
@@ -150,7 +169,7 @@ impl Job<'_> {
         let interrupted = fitted.stop == StopReason::Interrupted;
 
         let path = SparsityPath::new(&self.options.sparsities, quanta.limit())?;
-        let ranking = RemovalOrder::new(&quanta, &fitted.factors).rank(&path);
+        let ranking = RemovalOrder::new(&quanta, &fitted.factors, self.arrangement(&shape)).rank(&path);
         let permutation = permutation(&ranking);
         let rungs =
             self.ladder(&permutation.apply(&self.checkpoint.description, &weights)?, &shape, &ranking, &images)?;
@@ -163,24 +182,35 @@ impl Job<'_> {
         Ok(Ending { report, interrupted })
     }
 
-    /// Runs a stage and records its time.
+    /// Only the scores of the default method are in one unit.
+    fn arrangement(&self, shape: &ModelShape) -> Arrangement {
+        match (&self.scores, self.options.method()) {
+            (None, Method::Headroom) => {
+                Arrangement::ByCost(StructureCosts::new(shape, self.options.rank_by, &self.board.profile))
+            }
+            _ => Arrangement::ByKind,
+        }
+    }
+
+    /// Runs a stage and records its time and its work.
     fn stage<T>(
         &mut self,
         name: &'static str,
-        image_forwards: impl FnOnce(&T) -> u64,
+        work: impl FnOnce(&T) -> Passes,
         run: impl FnOnce(&Self) -> Result<T, PruneError>,
     ) -> Result<T, PruneError> {
         let start = Instant::now();
         let result = run(self)?;
         let seconds = start.elapsed().as_secs_f64();
-        self.stages.push(StageReport { name, seconds, image_forwards: image_forwards(&result) });
+        let Passes { forward, backward } = work(&result);
+        self.stages.push(StageReport { name, seconds, image_forwards: forward, image_backwards: backward });
         Ok(result)
     }
 
     fn images(&mut self) -> Result<JobImages, PruneError> {
         self.stage(
             "images",
-            |_| 0,
+            |_| Passes::default(),
             |job| JobImages::prepare(job.options, &job.checkpoint.description.image, job.progress, job.interrupt),
         )
     }
@@ -199,26 +229,27 @@ impl Job<'_> {
             self.progress.note("importance: taken from the interrupted job");
             return Ok(importance);
         }
-        let forwards = (images.calibration_count() * images.views_per_image()) as u64;
+        let count = images.calibration_count() as u64;
+        let (per_image, what) = match self.options.method() {
+            Method::Headroom => (Passes { forward: 1, backward: PROBES as u64 }, "fidelity along the masks"),
+            Method::Snapvit => {
+                let views = images.views_per_image() as u64;
+                (Passes { forward: views, backward: views }, "self-supervised Fisher")
+            }
+        };
+        let passes = Passes { forward: count * per_image.forward, backward: count * per_image.backward };
         let importance = self.stage(
             "importance",
-            |_| forwards,
+            |_| passes,
             |job| {
                 let device = job.options.device.resolve()?;
-                job.progress.begin("importance", images.calibration_count() as u64, "images");
-                let workers = if device.is_cpu() { std::thread::available_parallelism().ok() } else { None };
+                job.progress.begin("importance", count, "images");
                 let model = CandleVit::load(&job.checkpoint.description, weights, &device, DType::F32)?;
-                let importance = importance::estimate(
-                    &model,
-                    images.views()?.map(Ok::<_, Infallible>),
-                    importance::Options {
-                        form: job.options.fisher,
-                        workers: workers.unwrap_or(NonZeroUsize::MIN),
-                        interrupt: job.interrupt,
-                    },
-                    &|done| job.progress.done(done as u64),
-                )?;
-                job.progress.end(&format!("{} images, {forwards} views", images.calibration_count()));
+                let importance = match job.options.method() {
+                    Method::Headroom => job.sensitivity(&model, images)?,
+                    Method::Snapvit => job.fisher(&model, images)?,
+                };
+                job.progress.end(&format!("{what} of {count} images"));
                 Ok(importance)
             },
         )?;
@@ -228,9 +259,27 @@ impl Job<'_> {
         Ok(importance)
     }
 
+    fn sensitivity(&self, model: &CandleVit, images: &JobImages) -> Result<Importance, PruneError> {
+        let options = sensitivity::Options { probes: PROBES, seed: self.options.seed, interrupt: self.interrupt };
+        Ok(sensitivity::estimate(model, images.calibration(), options, &|done| self.progress.done(done as u64))?)
+    }
+
+    fn fisher(&self, model: &CandleVit, images: &JobImages) -> Result<Importance, PruneError> {
+        let on_cpu = model.device().is_cpu();
+        let workers = if on_cpu { std::thread::available_parallelism().ok() } else { None };
+        let options = importance::Options {
+            form: self.options.fisher.unwrap_or(FisherForm::Accumulated),
+            workers: workers.unwrap_or(NonZeroUsize::MIN),
+            interrupt: self.interrupt,
+        };
+        let views = images.views()?.map(Ok::<_, Infallible>);
+        Ok(importance::estimate(model, views, options, &|done| self.progress.done(done as u64))?)
+    }
+
     /// Everything that importance depends on.
     fn importance_fingerprint(&self, weights: &Weights, images: &JobImages) -> String {
-        let mut text = format!("{:?} {} {:?}", self.options.fisher, self.options.seed, self.checkpoint.description);
+        let Options { fisher, seed, .. } = self.options;
+        let mut text = format!("{:?} {fisher:?} {seed} {:?}", self.options.method(), self.checkpoint.description);
         for (name, tensor) in weights.iter() {
             text.push_str(name);
             text.push_str(&sha256_hex(&little_endian(&tensor.data)));
@@ -241,16 +290,19 @@ impl Job<'_> {
 
     fn search(&mut self, weights: &Weights, quanta: &Quanta, images: &JobImages) -> Result<Fitted, PruneError> {
         let count = images.calibration_count() as u64;
-        let forwards = |fitted: &Fitted| (fitted.statistics.embedded as u64 + 1) * count;
-        self.stage("search", forwards, |job| {
+        let dense = u64::from(self.options.evaluations() > 0);
+        let passes = |fitted: &Fitted| Passes::forward((fitted.statistics.embedded as u64 + dense) * count);
+        let arrangement = self.arrangement(quanta.shape());
+        self.stage("search", passes, |job| {
             let description = &job.checkpoint.description;
             let sorted = sorted_neurons(quanta, description.heads).apply(description, weights)?;
             let vit = ElasticVit::new(description, &sorted)?;
             let embedder =
                 CpuEmbedder::new(&vit, images.calibration(), images.pixels_per_image(), description.embed_dim);
-            // Published scores hold their factors already.
-            let start = if job.scores.is_some() { Factors::ones } else { Factors::start }(quanta.shape());
-            let problem = Problem { quanta, sparsities: &job.options.sparsities, start: &start };
+            let fisher = job.scores.is_none() && job.options.method() == Method::Snapvit;
+            // Other scores compare between blocks as they are.
+            let start = if fisher { Factors::start } else { Factors::ones }(quanta.shape());
+            let problem = Problem { quanta, arrangement, sparsities: &job.options.sparsities, start: &start };
             let options = FitOptions {
                 evaluations: job.options.evaluations() as usize,
                 checkpoint: Some(job.kept_state.search()),
@@ -283,8 +335,8 @@ impl Job<'_> {
         ranking: &Ranking,
         images: &JobImages,
     ) -> Result<Vec<Rung<'static>>, PruneError> {
-        let forwards = |rungs: &Vec<Rung<'_>>| (rungs.len() * images.fidelity_count()) as u64;
-        self.stage("ladder", forwards, |job| {
+        let passes = |rungs: &Vec<Rung<'_>>| Passes::forward((rungs.len() * images.fidelity_count()) as u64);
+        self.stage("ladder", passes, |job| {
             let description = &job.checkpoint.description;
             let rungs = ladder::even_rungs(shape, &ranking.steps, usize::from(job.options.rungs))?;
             let vit = ElasticVit::new(description, weights)?;
@@ -354,6 +406,7 @@ impl Job<'_> {
         Ok(PruneReport {
             version: REPORT_VERSION,
             target: manifest.target.clone(),
+            method: if self.scores.is_some() { "published scores" } else { self.options.method().name() },
             model: ModelReport {
                 family: manifest.model.clone(),
                 parameters: self.checkpoint.parameters(),

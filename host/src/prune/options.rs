@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
+use super::Method;
 use crate::executor::DeviceChoice;
 use crate::importance::FisherForm;
-use crate::ranking::{Floors, Sparsities};
+use crate::ranking::{Floors, RankBy, Sparsities};
 
 /// Makes a pretrained Vision Transformer elastic, for a board.
 ///
@@ -56,15 +57,24 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     pub images_limit: u32,
 
+    /// How structures are ranked [default: headroom; with --fisher snapvit].
+    #[arg(long, value_enum)]
+    pub method: Option<Method>,
+
+    /// What a structure's score is weighed against, with --method headroom.
+    #[arg(long, value_enum, default_value_t = RankBy::default())]
+    pub rank_by: RankBy,
+
     /// Published SnapViT scores (.pt) to rank by, instead of importance and search.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "fisher"])]
     pub scores: Option<PathBuf>,
 
-    /// Function evaluations of the evolutionary search; 0 ranks by local importance alone [default: 50, with --scores 0].
+    /// Function evaluations of the evolutionary search; 0 ranks by the scores alone [default: 50 with --method snapvit, else 0].
     #[arg(long, value_name = "N")]
     pub evaluations: Option<u32>,
 
-    /// The (MLP, heads) sparsities that the search scores, rising, such as `0.25/0.1,0.45/0.3`.
+    /// The (MLP, heads) sparsities that the search scores, rising, such as `0.25/0.1,0.45/0.3`; with --method headroom
+    /// each names the MACs that it would leave.
     #[arg(long, value_name = "LIST", default_value_t = Sparsities::default())]
     pub sparsities: Sparsities,
 
@@ -76,9 +86,10 @@ pub struct Options {
     #[arg(long, value_name = "SHARE", default_value_t = 0.2)]
     pub min_heads: f64,
 
-    /// How gradients become importance: squared per image, or accumulated first as the published code does.
-    #[arg(long, value_enum, default_value_t = FisherForm::PerImage)]
-    pub fisher: FisherForm,
+    /// How gradients become importance, with --method snapvit: squared per image, or accumulated first as the published
+    /// code does [default: accumulated].
+    #[arg(long, value_enum)]
+    pub fisher: Option<FisherForm>,
 
     /// Rungs of the ladder.
     #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u8).range(1..=headroom_shared::MAX_RUNGS as i64))]
@@ -102,10 +113,18 @@ pub struct Options {
 }
 
 impl Options {
-    /// The published budget; published scores have a search behind them already.
+    /// `--fisher` belongs to one method only, and chooses it.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        self.method.unwrap_or(if self.fisher.is_some() { Method::Snapvit } else { Method::Headroom })
+    }
+
+    /// The published budget for the published method. Published scores have a search behind them already, and the
+    /// scores of the default method compare without one.
     #[must_use]
     pub fn evaluations(&self) -> u32 {
-        self.evaluations.unwrap_or(if self.scores.is_some() { 0 } else { 50 })
+        let searches = self.scores.is_none() && self.method() == Method::Snapvit;
+        self.evaluations.unwrap_or(if searches { 50 } else { 0 })
     }
 
     /// What is never removed.

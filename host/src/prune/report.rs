@@ -19,6 +19,8 @@ pub const REPORT_VERSION: u32 = 1;
 pub struct PruneReport {
     /// [`REPORT_VERSION`].
     pub version: u32,
+    /// How structures were ranked: the name that `--method` takes, or `published scores`.
+    pub method: &'static str,
     /// The board that latency and energy are predicted for.
     pub target: String,
     /// What was pruned.
@@ -82,6 +84,8 @@ pub struct StageReport {
     pub seconds: f64,
     /// Images that went through the model, forward, in this stage.
     pub image_forwards: u64,
+    /// Images whose gradient went back through it.
+    pub image_backwards: u64,
 }
 
 /// The published scores that a model was ranked by.
@@ -167,7 +171,7 @@ impl PruneReport {
     /// The ladder as a table and a small chart.
     #[must_use]
     pub fn text(&self) -> String {
-        format!("{}\n\n{}\n", self.table(), self.chart())
+        format!("{}\n{}\n\n{}\n", self.table(), self.work(), self.chart())
     }
 
     fn table(&self) -> String {
@@ -191,6 +195,15 @@ impl PruneReport {
             column.set_cell_alignment(CellAlignment::Right);
         }
         format!("{table}\n* estimated from the roofline of {}, one image at a time", self.target)
+    }
+
+    fn work(&self) -> String {
+        let sum = |of: fn(&StageReport) -> u64| self.stages.iter().map(of).sum::<u64>();
+        format!(
+            "work: {} image forwards and {} backwards",
+            sum(|stage| stage.image_forwards),
+            sum(|stage| stage.image_backwards)
+        )
     }
 
     fn chart(&self) -> String {

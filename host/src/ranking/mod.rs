@@ -5,9 +5,11 @@
 //! its *importance*: the mean local score of its structures times a *factor*, one
 //! for each MLP block and one for each head.
 //!
-//! Heads and neurons are unlike units and their raw scores are never compared: a
+//! Whether heads and neurons compare depends on their scores ([`Arrangement`]).
+//! Where those are in one unit, an expected loss, the least loss per cost goes
+//! first. The Fisher scores of heads and of neurons are unlike units and are never compared: a
 //! global cut over both would remove almost all attention (Isomorphic Pruning,
-//! arXiv 2407.04616). Each kind has its own order over all blocks
+//! arXiv 2407.04616). Each kind then has its own order over all blocks
 //! ([`RemovalOrder`]); a [`SparsityPath`] says how far each kind has got at the
 //! same time, and merging along it gives the one order of the [`Ranking`]. The
 //! path passes through the sparsities of the search, so the sub-networks that the
@@ -15,6 +17,7 @@
 //!
 //! Nothing here knows a model: the input is numbers.
 
+mod arrangement;
 mod error;
 mod factors;
 mod floors;
@@ -24,6 +27,7 @@ pub(crate) mod quanta;
 mod selection;
 mod sparsity;
 
+pub use arrangement::{Arrangement, RankBy, StructureCosts};
 pub use error::RankingError;
 pub use factors::Factors;
 pub use floors::Floors;

@@ -4,7 +4,7 @@ use headroom_shared::{ModelShape, Step, StepKind};
 
 use crate::ranking::path::Moment;
 use crate::ranking::quanta::{by_falling_score, neurons_after};
-use crate::ranking::{Factors, Quanta, Selection, Sparsity, SparsityPath};
+use crate::ranking::{Arrangement, Factors, Quanta, Selection, Sparsity, SparsityPath, StructureCosts};
 
 /// For each kind of structure the order in which its quanta go, over all blocks.
 ///
@@ -21,6 +21,17 @@ pub struct RemovalOrder<'a> {
     heads: Vec<(u8, u16)>,
     /// For each block its heads by falling score.
     head_orders: Vec<Vec<u16>>,
+    /// Both kinds in one order, where they compare.
+    merged: Option<Merged>,
+}
+
+/// All quanta in one order of removal.
+#[derive(Clone, Debug)]
+struct Merged {
+    costs: StructureCosts,
+    steps: Vec<Step>,
+    /// The cost that is gone when half of the quantum is.
+    centres: Vec<f64>,
 }
 
 /// How a model is permuted and in which order its structures then go.
@@ -41,7 +52,7 @@ impl<'a> RemovalOrder<'a> {
     /// # Panics
     /// If the factors are of another shape.
     #[must_use]
-    pub fn new(quanta: &'a Quanta, factors: &Factors) -> Self {
+    pub fn new(quanta: &'a Quanta, factors: &Factors, arrangement: Arrangement) -> Self {
         let shape = quanta.shape();
         assert_eq!(
             factors.values().len(),
@@ -65,8 +76,13 @@ impl<'a> RemovalOrder<'a> {
         // Stable sorts: the lists are in the order in which equal scores go.
         groups.sort_by(|a, b| a.0.total_cmp(&b.0));
         heads.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let merged = match arrangement {
+            Arrangement::ByKind => None,
+            Arrangement::ByCost(costs) => Some(Merged::new(shape, &groups, &heads, costs)),
+        };
         let neurons: Vec<u8> = groups.into_iter().map(|(_, block)| block).collect();
         Self {
+            merged,
             quanta,
             neuron_centres: neuron_centres(shape, &neurons),
             neurons,
@@ -75,11 +91,14 @@ impl<'a> RemovalOrder<'a> {
         }
     }
 
-    /// What is left at `sparsity`: of each kind, the nearest whole number of
-    /// quanta is removed, but never below a floor.
+    /// What is left at `sparsity`: of each kind, or of the one order, the nearest
+    /// whole number of quanta is removed, but never below a floor.
     #[must_use]
     pub fn selection(&self, sparsity: Sparsity) -> Selection {
         let shape = self.quanta.shape();
+        if let Some(merged) = &self.merged {
+            return self.selection_after(merged.steps_at(shape, sparsity));
+        }
         let mut groups = vec![0; self.head_orders.len()];
         let gone = self.neuron_centres.partition_point(|centre| *centre <= sparsity.neurons);
         for &block in &self.neurons[..gone] {
@@ -95,14 +114,37 @@ impl<'a> RemovalOrder<'a> {
         Selection::new(kept_heads, groups.into_iter().map(|gone| neurons_after(shape, gone)).collect())
     }
 
-    /// The one order of removal: both orders merged along `path`.
+    /// What is left after these steps of any order that both kinds have.
+    fn selection_after(&self, steps: &[Step]) -> Selection {
+        let mut groups = vec![0; self.head_orders.len()];
+        let mut kept_heads = self.head_orders.clone();
+        for step in steps {
+            match step.kind() {
+                StepKind::Neurons => groups[step.block()] += 1,
+                StepKind::Head => drop(kept_heads[step.block()].pop()),
+            }
+        }
+        kept_heads.iter_mut().for_each(|kept| kept.sort_unstable());
+        let neurons = groups.into_iter().map(|gone| neurons_after(self.quanta.shape(), gone));
+        Selection::new(kept_heads, neurons.collect())
+    }
+
+    /// The one order of removal: the merged one, or both orders merged along `path`.
     ///
-    /// A quantum is due when the path reaches the middle of it, so the prefix at
+    /// On a path, a quantum is due when the path reaches the middle of it, so the prefix at
     /// a corner of the path keeps exactly what [`RemovalOrder::selection`] keeps
     /// at that sparsity. Of a group and a head due at the same moment the group
     /// goes first.
     #[must_use]
     pub fn rank(&self, path: &SparsityPath) -> Ranking {
+        let ranking = |steps: Vec<u8>| Ranking {
+            neurons: self.quanta.neuron_orders().map(<[u16]>::to_vec).collect(),
+            heads: self.head_orders.clone(),
+            steps,
+        };
+        if let Some(merged) = &self.merged {
+            return ranking(merged.steps.iter().map(|step| step.to_byte()).collect());
+        }
         let neurons = self.neurons.iter().zip(&self.neuron_centres).map(|(&block, &centre)| {
             (path.moment_of(centre, |sparsity| sparsity.neurons), step(block, StepKind::Neurons))
         });
@@ -112,17 +154,49 @@ impl<'a> RemovalOrder<'a> {
         });
         let mut due: Vec<(Moment, Step)> = neurons.chain(heads).collect();
         due.sort_by(|a, b| a.0.total_cmp(&b.0));
-        Ranking {
-            neurons: self.quanta.neuron_orders().map(<[u16]>::to_vec).collect(),
-            heads: self.head_orders.clone(),
-            steps: due.into_iter().map(|(_, step)| step.to_byte()).collect(),
-        }
+        ranking(due.into_iter().map(|(_, step)| step.to_byte()).collect())
     }
 
     /// The share of all heads that is gone when half of the `head`-th one is.
     fn head_centre(&self, head: usize) -> f64 {
         let shape = self.quanta.shape();
         (head as f64 + 0.5) / (f64::from(shape.heads) * f64::from(shape.blocks))
+    }
+}
+
+impl Merged {
+    /// Merges the groups of neurons, with their mean scores, and the heads, both in their own order. Of a group and a
+    /// head of equal score per cost the group goes first.
+    fn new(shape: &ModelShape, groups: &[(f64, u8)], heads: &[(f64, (u8, u16))], costs: StructureCosts) -> Self {
+        let groups = groups.iter().map(|&(score, block)| (score / costs.neuron, step(block, StepKind::Neurons)));
+        let heads = heads.iter().map(|&(score, (block, _))| (score / costs.head, step(block, StepKind::Head)));
+        let mut due: Vec<(f64, Step)> = groups.chain(heads).collect();
+        due.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let steps: Vec<Step> = due.into_iter().map(|(_, step)| step).collect();
+
+        let mut gone_groups = vec![0; usize::from(shape.blocks)];
+        let mut gone = 0.0;
+        let centres = steps.iter().map(|step| {
+            let cost = match step.kind() {
+                StepKind::Head => costs.head,
+                StepKind::Neurons => {
+                    let groups = &mut gone_groups[step.block()];
+                    *groups += 1;
+                    costs.neuron * f64::from(neurons_after(shape, *groups - 1) - neurons_after(shape, *groups))
+                }
+            };
+            gone += cost;
+            gone - cost / 2.0
+        });
+        Self { costs, centres: centres.collect(), steps }
+    }
+
+    /// The steps down to the budget that `sparsity` names.
+    fn steps_at(&self, shape: &ModelShape, sparsity: Sparsity) -> &[Step] {
+        let neurons = sparsity.neurons * f64::from(shape.neurons) * self.costs.neuron;
+        let heads = sparsity.heads * f64::from(shape.heads) * self.costs.head;
+        let wanted = f64::from(shape.blocks) * (neurons + heads);
+        &self.steps[..self.centres.partition_point(|centre| *centre <= wanted)]
     }
 }
 
@@ -162,6 +236,15 @@ mod tests {
         path: SparsityPath,
         sparsities: Sparsities,
     }
+
+    impl Case {
+        fn order(&self, arrangement: Arrangement) -> RemovalOrder<'_> {
+            RemovalOrder::new(&self.quanta, &self.factors, arrangement)
+        }
+    }
+
+    /// A neuron and a head of the shapes above, unlike each other.
+    const BY_COST: Arrangement = Arrangement::ByCost(StructureCosts { neuron: 3.0, head: 40.0 });
 
     /// Scores from a small set, so that there are many ties.
     fn scores(blocks: usize, each: usize) -> impl Strategy<Value = Vec<Vec<f64>>> {
@@ -219,31 +302,62 @@ mod tests {
         #[test]
         fn every_removable_quantum_goes_once_and_the_floors_stand(case in cases()) {
             let shape = case.quanta.shape();
-            let ranking = RemovalOrder::new(&case.quanta, &case.factors).rank(&case.path);
-            prop_assert_eq!(ranking.steps.len(), shape.removable_steps());
-            let last = SubNetwork::after(shape, &ranking.steps);
-            prop_assert!(last.is_ok(), "{last:?}");
-            for block in 0..usize::from(shape.blocks) {
-                prop_assert!(is_permutation(&ranking.neurons[block], shape.neurons.into()));
-                prop_assert!(is_permutation(&ranking.heads[block], shape.heads.into()));
+            for arrangement in [Arrangement::ByKind, BY_COST] {
+                let ranking = case.order(arrangement).rank(&case.path);
+                prop_assert_eq!(ranking.steps.len(), shape.removable_steps());
+                let last = SubNetwork::after(shape, &ranking.steps);
+                prop_assert!(last.is_ok(), "{last:?}");
+                for block in 0..usize::from(shape.blocks) {
+                    prop_assert!(is_permutation(&ranking.neurons[block], shape.neurons.into()));
+                    prop_assert!(is_permutation(&ranking.heads[block], shape.heads.into()));
+                }
             }
         }
 
         #[test]
         fn each_scored_sub_network_is_a_prefix_of_the_ranking(case in cases()) {
-            let order = RemovalOrder::new(&case.quanta, &case.factors);
-            let ranking = order.rank(&case.path);
-            let prefixes: Vec<Selection> =
-                (0..=ranking.steps.len()).map(|steps| selected(&ranking, case.quanta.shape(), steps)).collect();
-            for &sparsity in case.sparsities.as_slice() {
-                prop_assert!(prefixes.contains(&order.selection(sparsity)), "{sparsity}");
+            for arrangement in [Arrangement::ByKind, BY_COST] {
+                let order = case.order(arrangement);
+                let ranking = order.rank(&case.path);
+                let prefixes: Vec<Selection> =
+                    (0..=ranking.steps.len()).map(|steps| selected(&ranking, case.quanta.shape(), steps)).collect();
+                for &sparsity in case.sparsities.as_slice() {
+                    prop_assert!(prefixes.contains(&order.selection(sparsity)), "{sparsity}");
+                }
+            }
+        }
+
+        #[test]
+        fn what_goes_first_by_cost_has_the_least_score_per_cost(case in cases()) {
+            let shape = case.quanta.shape();
+            let steps = case.order(BY_COST).rank(&case.path).steps;
+            let mut gone = vec![(0, 0); usize::from(shape.blocks)];
+            let mut before = 0.0;
+            let head_orders = case.order(BY_COST).head_orders;
+            for byte in steps {
+                let step = Step::from_byte(byte).expect("a step");
+                let block = step.block();
+                let quanta = &case.quanta.blocks()[block];
+                let ratio = match step.kind() {
+                    StepKind::Neurons => {
+                        gone[block].0 += 1;
+                        quanta.groups[gone[block].0 - 1] * case.factors.mlp(block) / 3.0
+                    }
+                    StepKind::Head => {
+                        gone[block].1 += 1;
+                        let head = usize::from(head_orders[block][usize::from(shape.heads) - gone[block].1]);
+                        quanta.heads[head] * case.factors.head(block, head) / 40.0
+                    }
+                };
+                prop_assert!(ratio >= before, "{ratio} after {before}");
+                before = ratio;
             }
         }
 
         #[test]
         fn a_selection_removes_what_was_asked_to_half_a_quantum(case in cases()) {
             let shape = case.quanta.shape();
-            let order = RemovalOrder::new(&case.quanta, &case.factors);
+            let order = case.order(Arrangement::ByKind);
             for &sparsity in case.sparsities.as_slice() {
                 let kept = order.selection(sparsity);
                 let blocks = 0..kept.blocks();
@@ -266,7 +380,7 @@ mod tests {
             let scaled: Vec<f64> =
                 factors.iter().enumerate().map(|(index, f)| if index < mlps { f * scale } else { *f }).collect();
             let scaled = Factors::from_point(case.quanta.shape(), &scaled).expect("finite");
-            let rank = |factors| RemovalOrder::new(&case.quanta, factors).rank(&case.path);
+            let rank = |factors| RemovalOrder::new(&case.quanta, factors, Arrangement::ByKind).rank(&case.path);
             prop_assert_eq!(rank(&scaled), rank(&case.factors));
         }
     }
@@ -277,7 +391,7 @@ mod tests {
         let quanta =
             Quanta::new(&shape, &[vec![1.0; 16], vec![1.0; 16]], &[vec![1.0; 2], vec![1.0; 2]]).expect("valid");
         let path = SparsityPath::new(&"0.5".parse().expect("a sparsity"), quanta.limit()).expect("within");
-        let ranking = RemovalOrder::new(&quanta, &Factors::ones(&shape)).rank(&path);
+        let ranking = RemovalOrder::new(&quanta, &Factors::ones(&shape), Arrangement::ByKind).rank(&path);
         // Groups and heads are due in turn, the group of each pair first.
         assert_eq!(ranking.steps, [0b000, 0b001, 0b000, 0b001, 0b100, 0b101, 0b100, 0b101]);
         assert_eq!(ranking.heads, [[0, 1], [0, 1]]);
@@ -291,7 +405,7 @@ mod tests {
             Quanta::new(&shape, &[vec![1.0; 8], vec![2.0; 8]], &[vec![1.0, 2.0], vec![3.0, 4.0]]).expect("valid");
         let kept = |point: &[f64], sparsity: &str| {
             let factors = Factors::from_point(&shape, point).expect("finite");
-            RemovalOrder::new(&quanta, &factors).selection(sparsity.parse().expect("a sparsity"))
+            RemovalOrder::new(&quanta, &factors, Arrangement::ByKind).selection(sparsity.parse().expect("a sparsity"))
         };
         let by_local_scores = kept(&[1.0; 6], "0.5/0.25");
         assert_eq!([by_local_scores.neurons(0), by_local_scores.neurons(1)], [0, 8]);

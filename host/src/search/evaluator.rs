@@ -43,7 +43,7 @@ impl<'a, E: Embedder> Evaluator<'a, E> {
         observe: &mut dyn FnMut(FitEvent),
     ) -> Result<Option<Measured>, FitError<E::Error>> {
         let factors = Factors::from_point(self.problem.quanta.shape(), point)?;
-        let order = RemovalOrder::new(self.problem.quanta, &factors);
+        let order = RemovalOrder::new(self.problem.quanta, &factors, self.problem.arrangement);
         let mut measured = Measured { similarities: Vec::new(), new: Vec::new() };
         for &sparsity in self.problem.sparsities.as_slice() {
             let kept = order.selection(sparsity);

@@ -40,6 +40,7 @@ impl Fingerprint {
         let entries = [
             ("search", strategy_settings),
             ("sparsities", problem.sparsities.to_string()),
+            ("arrangement", format!("{:?}", problem.arrangement)),
             ("blocks x heads x neurons", format!("{} x {} x {}", shape.blocks, shape.heads, shape.neurons)),
             ("floors (heads, neurons)", format!("{}, {}", shape.floor_heads, shape.floor_neurons)),
             ("importance", hash(neuron_order.chain(scores))),

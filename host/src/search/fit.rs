@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use crate::ranking::{Factors, Quanta, Selection, Sparsities, SparsityPath};
+use crate::ranking::{Arrangement, Factors, Quanta, Selection, Sparsities, SparsityPath};
 use crate::search::evaluator::{Evaluator, embed};
 use crate::search::fingerprint::Fingerprint;
 use crate::search::state::State;
@@ -13,6 +13,8 @@ use crate::search::{CheckpointFile, Embedder, FitError, FitEvent, Stagnation, St
 pub struct Problem<'a> {
     /// The structures with their local scores and floors.
     pub quanta: &'a Quanta,
+    /// How the scores of heads and neurons compare.
+    pub arrangement: Arrangement,
     /// The sparsities over which the fitness is the mean.
     pub sparsities: &'a Sparsities,
     /// The factors that are evaluated first.

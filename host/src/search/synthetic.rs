@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::ranking::quanta::tests::shape;
-use crate::ranking::{Factors, Quanta, Selection, Sparsities};
+use crate::ranking::{Arrangement, Factors, Quanta, Selection, Sparsities};
 use crate::search::{Embedder, Problem};
 
 const IMAGES: usize = 12;
@@ -46,7 +46,12 @@ impl Synthetic {
     }
 
     pub(crate) fn problem(&self) -> Problem<'_> {
-        Problem { quanta: &self.quanta, sparsities: &self.sparsities, start: &self.start }
+        Problem {
+            quanta: &self.quanta,
+            arrangement: Arrangement::ByKind,
+            sparsities: &self.sparsities,
+            start: &self.start,
+        }
     }
 
     pub(crate) fn runner(&self) -> Runner<'_> {
