@@ -3,7 +3,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use headroom_device::engine::ElasticVit;
+use headroom_device::engine::{Corrected, ElasticVit};
+use headroom_device::model::corrections::{BlockCorrection, Correction, CorrectionGroup, Corrections};
+use headroom_device::model::weights::Tensor;
 
 mod random_model;
 
@@ -55,6 +57,19 @@ fn the_counter_counts() {
     assert_eq!(allocations(), before + 1);
 }
 
+/// Random corrections of two rungs.
+fn corrections(choices: &Choices) -> Corrections {
+    let tensor = |rows: usize, columns: usize| Tensor {
+        shape: vec![rows, columns],
+        data: noise((rows * columns) as u64, rows * columns).collect(),
+    };
+    let correction =
+        |inputs: usize| Correction { weight: tensor(choices.embed_dim, inputs), biases: tensor(2, choices.embed_dim) };
+    let block =
+        BlockCorrection { projection: correction(choices.heads * choices.head_dim), down: correction(choices.neurons) };
+    Corrections { groups: vec![CorrectionGroup { rungs: vec![1, 2], blocks: vec![block; choices.depth] }] }
+}
+
 #[test]
 fn forward_passes_and_switches_allocate_nothing() {
     let plain = Choices::vit(3, 4, 36, 2, 3, 40);
@@ -69,15 +84,17 @@ fn forward_passes_and_switches_allocate_nothing() {
     for (pooling, head) in poolings {
         let choices = Choices { pooling, head, pre_norm: true, ..plain.clone() };
         let (description, weights) = build(&choices, 1);
-        let vit = ElasticVit::new(&description, &weights).unwrap();
+        let vit = ElasticVit::new(&description, &weights).unwrap().with_corrections(&corrections(&choices)).unwrap();
         let mut workspace = vit.workspace(4);
         let pixels: Vec<f32> = noise(2, 4 * vit.pixels()).collect();
         let all = Kept::all(&choices);
         let some = Kept { heads: vec![vec![0, 2], vec![]], neurons: vec![17, 0] };
         let before = allocations();
         // The first pass already counts: the workspace is complete when it is made.
-        for (batch, kept) in [(4, &all), (1, &some), (3, &some), (4, &all)] {
-            vit.forward(&mut workspace, &pixels[..batch * vit.pixels()], batch, kept).unwrap();
+        let passes = [(4, &all, None), (1, &some, Some(1)), (3, &some, Some(0)), (2, &some, None), (4, &all, Some(1))];
+        for (batch, kept, correction) in passes {
+            let kept = Corrected { kept, correction };
+            vit.forward(&mut workspace, &pixels[..batch * vit.pixels()], batch, &kept).unwrap();
         }
         assert_eq!(allocations(), before, "{pooling:?} {head:?}");
     }

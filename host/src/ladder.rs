@@ -25,6 +25,21 @@ pub fn even_rungs(shape: &ModelShape, steps: &[u8], count: usize) -> Result<Vec<
     Ok(rungs)
 }
 
+/// The rungs whose MACs are nearest to these shares of the first's, in rising order; never the first.
+#[must_use]
+pub fn nearest_rungs(shape: &ModelShape, rungs: &[SubNetwork], shares: &[f64]) -> Vec<usize> {
+    let macs: Vec<f64> = rungs.iter().map(|rung| cost::macs(shape, rung) as f64).collect();
+    let Some((dense, others)) = macs.split_first() else { return Vec::new() };
+    let nearest = |share: &f64| {
+        let distances = others.iter().map(|macs| (macs / dense - share).abs()).enumerate();
+        distances.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(index, _)| index + 1)
+    };
+    let mut nearest: Vec<usize> = shares.iter().filter_map(nearest).collect();
+    nearest.sort_unstable();
+    nearest.dedup();
+    nearest
+}
+
 /// The MACs after 0, 1, .. all steps.
 fn macs_after_each_step(shape: &ModelShape, steps: &[u8]) -> Result<Vec<u64>, ReplayError> {
     // Checks every byte, so that the replay below cannot meet a bad one.
@@ -45,6 +60,15 @@ fn macs_after_each_step(shape: &ModelShape, steps: &[u8]) -> Result<Vec<u64>, Re
 mod tests {
     use super::*;
     use headroom_shared::{MlpKind, StepKind};
+
+    #[test]
+    fn the_nearest_rungs_rise_and_leave_out_the_dense_one() {
+        let shape = shape();
+        let rungs = [(4, 64), (3, 48), (2, 32), (1, 16)]
+            .map(|counts| SubNetwork::from_counts(&shape, &[counts; 2]).expect("counts of the shape"));
+        assert_eq!(nearest_rungs(&shape, &rungs, &[0.2, 0.5, 0.52, 0.99]), [1, 2, 3]);
+        assert_eq!(nearest_rungs(&shape, &rungs[..1], &[0.5]), [0usize; 0]);
+    }
 
     fn shape() -> ModelShape {
         ModelShape {

@@ -28,6 +28,7 @@ pub mod boards;
 pub mod bundle;
 pub mod calibration;
 pub mod checkpoint;
+pub mod compensation;
 pub mod demo;
 pub mod embedder;
 pub mod executor;

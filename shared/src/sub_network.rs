@@ -19,6 +19,12 @@ pub trait KeptStructures {
 
     /// The number of neurons kept in `block`: always the first ones.
     fn neurons(&self, block: usize) -> usize;
+
+    /// Which of the model's corrections make up for what is not kept; `None`
+    /// runs the original weights.
+    fn correction(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Why a step cannot be taken.

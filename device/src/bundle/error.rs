@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use headroom_shared::StructureMapError;
 
 use crate::engine::EngineError;
+use crate::model::corrections::CorrectionsError;
 use crate::model::weights::WeightsError;
 
 /// Why a bundle is refused. Nothing of a refused bundle is used.
@@ -56,6 +57,9 @@ pub enum BundleError {
     /// The weights are not a valid safetensors file.
     #[error("`model.safetensors` cannot be read")]
     Weights(#[from] WeightsError),
+    /// The corrections are not a valid file, or not of this ladder.
+    #[error("`corrections.safetensors` cannot be read")]
+    Corrections(#[from] CorrectionsError),
     /// The engine refuses the model.
     #[error("the model cannot be run")]
     Engine(#[from] EngineError),

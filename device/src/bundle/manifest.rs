@@ -23,6 +23,8 @@ pub const STRUCTURE_MAP_FILE: &str = "structure.map";
 pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// The [`Description`](crate::model::Description) of the model.
 pub const DESCRIPTION_FILE: &str = "model.json";
+/// What makes up for removed structures at some rungs ([`Corrections`](crate::model::Corrections)); not in every bundle.
+pub const CORRECTIONS_FILE: &str = "corrections.safetensors";
 /// The profile of the board that the ladder was predicted for.
 pub const BOARD_FILE: &str = "board.toml";
 /// The original checkpoint's config, so that other tools load the weights too.

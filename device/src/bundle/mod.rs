@@ -8,6 +8,7 @@
 //! | `manifest.sha256` | the SHA-256 of `manifest.json`; `sha256sum -c` reads it |
 //! | `structure.map` | shape, ranking and ladder ([`headroom_shared::StructureMap`]) |
 //! | `model.safetensors` | the permuted weights under their original names |
+//! | `corrections.safetensors` | at some rungs, what makes up for removed structures; optional ([`Corrections`](crate::model::Corrections)) |
 //! | `model.json` | the model's [`Description`](crate::model::Description) |
 //! | `board.toml` | the board's profile |
 //! | `config.json` | the original checkpoint's config, for other tools |

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use headroom_shared::StructureMap;
+use headroom_shared::{StructureMap, SubNetwork};
 
 use super::error::BundleError;
 use super::manifest::{
-    BOARD_FILE, DESCRIPTION_FILE, MANIFEST_FILE, MANIFEST_HASH_FILE, MANIFEST_VERSION, Manifest, REQUIRED_PARTS,
-    STRUCTURE_MAP_FILE, WEIGHTS_FILE, hash_file_content, hex, sha256_hex,
+    BOARD_FILE, CORRECTIONS_FILE, DESCRIPTION_FILE, MANIFEST_FILE, MANIFEST_HASH_FILE, MANIFEST_VERSION, Manifest,
+    REQUIRED_PARTS, STRUCTURE_MAP_FILE, WEIGHTS_FILE, hash_file_content, hex, sha256_hex,
 };
-use crate::engine::ElasticVit;
-use crate::model::{Description, Weights};
+use crate::engine::{Corrected, ElasticVit};
+use crate::model::{Corrections, Description, Weights};
 
 /// A bundle whose every part was checked.
 pub struct Bundle {
@@ -21,6 +21,8 @@ pub struct Bundle {
     description: Description,
     board: String,
     vit: ElasticVit,
+    /// The correction of each rung.
+    corrections: Vec<Option<usize>>,
 }
 
 impl Bundle {
@@ -42,15 +44,25 @@ impl Bundle {
         let board = String::from_utf8(take(BOARD_FILE)?).map_err(|error| BundleError::Board(error.into()))?;
         headroom_shared::board_file::parse(&board).map_err(|error| BundleError::Board(error.into()))?;
 
-        {
+        let rungs = {
             let map = StructureMap::read(&structure_map)?;
             check_weights_hash(&map, &manifest)?;
             check_agreement(&map, &description)?;
-        }
+            map.rungs().len()
+        };
         let weights = Weights::from_safetensors(&weights_file)?;
         drop(weights_file);
-        let vit = ElasticVit::new(&description, &weights)?;
-        Ok(Self { manifest, hash, structure_map, description, board, vit })
+        let mut vit = ElasticVit::new(&description, &weights)?;
+        drop(weights);
+        let mut corrections = vec![None; rungs];
+        if let Some(file) = parts.remove(CORRECTIONS_FILE) {
+            let found = Corrections::from_safetensors(&file, description.blocks.len(), rungs)?;
+            for (number, (rung, ..)) in found.places().enumerate() {
+                corrections[rung] = Some(number);
+            }
+            vit = vit.with_corrections(&found)?;
+        }
+        Ok(Self { manifest, hash, structure_map, description, board, vit, corrections })
     }
 
     /// What the bundle lists.
@@ -84,6 +96,13 @@ impl Bundle {
     #[must_use]
     pub fn board(&self) -> &str {
         &self.board
+    }
+
+    /// The sub-network of rung `rung` with the rung's correction, where it has one. A rung that is not on the ladder
+    /// has none.
+    #[must_use]
+    pub fn corrected<'a>(&self, rung: usize, sub_network: &'a SubNetwork) -> Corrected<'a, SubNetwork> {
+        Corrected { kept: sub_network, correction: self.corrections.get(rung).copied().flatten() }
     }
 
     /// The model, ready to run at any rung.
@@ -142,7 +161,7 @@ fn read_parts(folder: &Path, manifest: &Manifest) -> Result<BTreeMap<String, Vec
         if found != part.sha256 {
             return Err(BundleError::PartChanged { name: part.name.clone(), expected: part.sha256.clone(), found });
         }
-        if REQUIRED_PARTS.contains(&part.name.as_str()) {
+        if REQUIRED_PARTS.contains(&part.name.as_str()) || part.name == CORRECTIONS_FILE {
             kept.insert(part.name.clone(), bytes);
         }
     }

@@ -1,6 +1,7 @@
 //! One transformer block on packed weights: the attention branch and the MLP branch.
 
 use super::attention::{HeadAttention, transpose};
+use super::correction::{BranchEnd, CorrectedBlock};
 use super::error::EngineError;
 use super::matmul::{Operand, Segment, Target};
 use super::norm::{NormTarget, Normalise, PackedNorm};
@@ -55,12 +56,24 @@ impl PackedBlock {
         })
     }
 
+    /// The last layers of both branches, as they were trained.
+    pub(super) fn ends(&self) -> CorrectedBlock<'_> {
+        let scale1 = self.layer_scale1.as_deref();
+        let scale2 = self.layer_scale2.as_deref();
+        CorrectedBlock {
+            projection: BranchEnd { layer: &self.projection, bias: self.projection.bias(), scale: scale1 },
+            down: BranchEnd { layer: &self.down, bias: self.down.bias(), scale: scale2 },
+        }
+    }
+
     /// Adds the attention of `heads` to `stream`, whole images of `sizes.tokens` tokens.
+    #[expect(clippy::too_many_arguments, reason = "what the branch is made of, what it runs and what it writes to")]
     pub(super) fn attend(
         &self,
         set: InstructionSet,
         sizes: &Sizes,
         rotary: Option<&Rotary>,
+        end: BranchEnd<'_>,
         heads: &[usize],
         stream: &mut [f32],
         scratch: &mut Scratch,
@@ -69,13 +82,12 @@ impl PackedBlock {
         for stream in stream.chunks_mut(images_together(sizes.tokens) * sizes.image_values()) {
             let rows = stream.len() / sizes.embed_dim;
             self.attend_together(set, sizes, rotary, heads, stream, scratch);
-            set.run(self.projection.product(
+            set.run(end.layer.product_with(
+                end.bias,
                 Operand { data: &scratch.attended, rows },
                 rows,
-                0,
-                self.projection.panels(),
                 &scratch.segments,
-                Target::Added { stream, width: sizes.embed_dim, scale: self.layer_scale1.as_deref() },
+                Target::Added { stream, width: sizes.embed_dim, scale: end.scale },
             ));
         }
     }
@@ -142,6 +154,7 @@ impl PackedBlock {
         &self,
         set: InstructionSet,
         embed_dim: usize,
+        end: BranchEnd<'_>,
         neurons: usize,
         stream: &mut [f32],
         scratch: &mut Scratch,
@@ -169,13 +182,12 @@ impl PackedBlock {
                 &[Segment::prefix(embed_dim)],
                 target,
             ));
-            set.run(self.down.product(
+            set.run(end.layer.product_with(
+                end.bias,
                 Operand { data: &scratch.hidden, rows },
                 rows,
-                0,
-                self.down.panels(),
                 &[Segment::prefix(neurons)],
-                Target::Added { stream, width: embed_dim, scale: self.layer_scale2.as_deref() },
+                Target::Added { stream, width: embed_dim, scale: end.scale },
             ));
         }
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use headroom_shared::KeptStructures;
 
 use super::block::PackedBlock;
+use super::correction::PackedCorrections;
 use super::embedding::PackedEmbedding;
 use super::error::EngineError;
 use super::head::PackedHead;
@@ -15,7 +16,7 @@ use super::rotary::Rotary;
 use super::simd::InstructionSet;
 use super::sizes::Sizes;
 use super::workspace::Workspace;
-use crate::model::{Description, Weights};
+use crate::model::{Corrections, Description, Weights};
 
 /// A Vision Transformer that runs at any size.
 ///
@@ -27,6 +28,7 @@ pub struct ElasticVit {
     embedding: PackedEmbedding,
     rotary: Option<Rotary>,
     blocks: Vec<PackedBlock>,
+    corrections: Option<PackedCorrections>,
     final_norm: Option<PackedNorm>,
     pooling: PackedPooling,
     head: Option<PackedHead>,
@@ -88,10 +90,20 @@ impl ElasticVit {
             embedding: PackedEmbedding::new(description, tensors, &sizes)?,
             rotary: Rotary::new(description),
             blocks,
+            corrections: None,
             final_norm: final_norm.map(|norm| PackedNorm::new(tensors, norm, sizes.embed_dim)).transpose()?,
             pooling: PackedPooling::new(&description.pooling, tensors, &sizes)?,
             head: description.head.as_ref().map(|head| PackedHead::new(head, tensors, &sizes)).transpose()?,
         })
+    }
+
+    /// The same model with corrections that a selection can name ([`Corrected`](super::Corrected)).
+    ///
+    /// # Errors
+    /// If they are not those of a model of these sizes.
+    pub fn with_corrections(mut self, corrections: &Corrections) -> Result<Self, EngineError> {
+        self.corrections = Some(PackedCorrections::new(corrections, &self.sizes)?);
+        Ok(self)
     }
 
     /// Buffers for batches of up to `max_batch` images (at least 1) of the dense model.
@@ -132,7 +144,7 @@ impl ElasticVit {
         mut observer: impl FnMut(usize, &[f32]),
     ) -> Result<Output<'a>, EngineError> {
         self.check(workspace, pixels, batch)?;
-        workspace.selection.read(kept)?;
+        workspace.selection.read(kept, self.corrections.as_ref().map_or(0, PackedCorrections::count))?;
         let values = batch * self.sizes.image_values();
         self.embedding.embed(self.instructions, workspace, pixels);
         observer(0, &workspace.stream[..values]);
@@ -140,8 +152,13 @@ impl ElasticVit {
             let Workspace { selection, stream, scratch, .. } = workspace;
             let stream = &mut stream[..values];
             let rotary = self.rotary.as_ref();
-            block.attend(self.instructions, &self.sizes, rotary, selection.heads(index), stream, scratch);
-            block.transform(self.instructions, self.sizes.embed_dim, selection.neurons(index), stream, scratch);
+            let ends = match (&self.corrections, selection.correction()) {
+                (Some(corrections), Some(correction)) => corrections.block(correction, index),
+                _ => block.ends(),
+            };
+            let (set, sizes) = (self.instructions, &self.sizes);
+            block.attend(set, sizes, rotary, ends.projection, selection.heads(index), stream, scratch);
+            block.transform(set, sizes.embed_dim, ends.down, selection.neurons(index), stream, scratch);
             observer(index + 1, stream);
         }
         Ok(self.finish(workspace, batch))

@@ -32,6 +32,9 @@ pub enum EngineError {
     /// A selection keeps more heads or neurons than a block has.
     #[error("block {block}: {found} {structure} were selected, it has {most}")]
     TooMany { block: usize, structure: &'static str, most: usize, found: usize },
+    /// A selection names a correction that the model does not have.
+    #[error("correction {found} was selected, the model has {count}")]
+    Correction { count: usize, found: usize },
     /// The selected heads of a block are not ascending, or one is not in the model.
     #[error("block {block}: head {head} was selected at place {place}; heads must ascend and be below {heads}")]
     Head { block: usize, place: usize, head: usize, heads: usize },

@@ -14,6 +14,7 @@
 mod activation;
 mod attention;
 mod block;
+mod correction;
 mod elastic_vit;
 mod embedding;
 mod error;
@@ -34,6 +35,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
+pub use correction::Corrected;
 pub use elastic_vit::{ElasticVit, Output, TwoClassifiers};
 pub use error::EngineError;
 pub use workspace::Workspace;

@@ -14,6 +14,7 @@ pub(super) struct Selection {
     heads: Vec<usize>,
     head_counts: Vec<usize>,
     neurons: Vec<usize>,
+    correction: Option<usize>,
     most_heads: usize,
     most_neurons: usize,
 }
@@ -24,13 +25,18 @@ impl Selection {
             heads: vec![0; sizes.depth * sizes.heads],
             head_counts: vec![0; sizes.depth],
             neurons: vec![0; sizes.depth],
+            correction: None,
             most_heads: sizes.heads,
             most_neurons: sizes.neurons,
         }
     }
 
-    /// Takes over `kept`, if every block of the model has what it asks for.
-    pub(super) fn read(&mut self, kept: &impl KeptStructures) -> Result<(), EngineError> {
+    /// Takes over `kept`, if every block of the model has what it asks for, and the model as many corrections.
+    pub(super) fn read(&mut self, kept: &impl KeptStructures, corrections: usize) -> Result<(), EngineError> {
+        self.correction = kept.correction();
+        if let Some(found) = self.correction.filter(|found| *found >= corrections) {
+            return Err(EngineError::Correction { count: corrections, found });
+        }
         for block in 0..self.neurons.len() {
             let (heads, neurons) = (kept.heads(block), kept.neurons(block));
             let too_many = |structure, most, found| EngineError::TooMany { block, structure, most, found };
@@ -53,6 +59,11 @@ impl Selection {
             self.neurons[block] = neurons;
         }
         Ok(())
+    }
+
+    /// The correction to run with.
+    pub(super) fn correction(&self) -> Option<usize> {
+        self.correction
     }
 
     /// The kept heads of `block`, ascending.

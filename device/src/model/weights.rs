@@ -35,6 +35,11 @@ impl Weights {
         self.tensors.insert(name.into(), tensor);
     }
 
+    /// Takes the tensor of that name out.
+    pub fn remove(&mut self, name: &str) -> Option<Tensor> {
+        self.tensors.remove(name)
+    }
+
     /// The whole tensor of that name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Tensor> {

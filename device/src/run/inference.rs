@@ -93,7 +93,8 @@ impl Inference<'_> {
     fn run_one(&mut self, input: &str, image: &RgbImage) -> Result<(), RunError> {
         let pixels = self.preprocessor.evaluation(image)?;
         let start = Instant::now();
-        let output = self.bundle.vit().forward(&mut self.workspace, &pixels, 1, &self.sub_network)?;
+        let kept = self.bundle.corrected(self.index, &self.sub_network);
+        let output = self.bundle.vit().forward(&mut self.workspace, &pixels, 1, &kept)?;
         let milliseconds = start.elapsed().as_secs_f64() * 1e3;
         let labels = self.bundle.description().labels.as_deref();
         let line = Line {

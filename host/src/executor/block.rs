@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor};
 use headroom_device::model::Description;
 use headroom_device::model::description::{self, Activation};
 
+use super::branch::Branch;
 use super::error::Result as ExecutorResult;
 use super::linear::Linear;
 use super::load::Loader;
@@ -199,6 +200,30 @@ impl Block {
     pub fn attend(&self, x: &Tensor, batch: Batch, rotary: Option<&Rotary>) -> Result<Tensor> {
         let packed = self.pack(x, batch, rotary)?;
         self.projection.forward_onto(x, &self.attention(batch).forward(&packed)?)
+    }
+
+    /// What the heads found, before the projection.
+    pub fn context(&self, x: &Tensor, batch: Batch, rotary: Option<&Rotary>) -> Result<Tensor> {
+        self.attention(batch).forward(&self.pack(x, batch, rotary)?)
+    }
+
+    /// The neurons, before the down layer.
+    pub fn activations(&self, middle: &Tensor) -> Result<Tensor> {
+        let normed = self.norm2.forward(middle)?;
+        match &self.mlp {
+            Mlp::Plain { up, .. } => activate(self.activation, &up.forward(&normed)?),
+            Mlp::Gated { gate, up, .. } => {
+                activate(self.activation, &gate.forward(&normed)?)?.mul(&up.forward(&normed)?)
+            }
+        }
+    }
+
+    /// The last layer of a branch.
+    pub fn end(&self, branch: Branch) -> &Linear {
+        match (branch, &self.mlp) {
+            (Branch::Attention, _) => &self.projection,
+            (Branch::Mlp, Mlp::Plain { down, .. } | Mlp::Gated { down, .. }) => down,
+        }
     }
 
     /// The tokens after the MLP branch.

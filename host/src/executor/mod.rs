@@ -6,6 +6,7 @@
 //! and a general autograd forms the gradients of all weights.
 
 mod block;
+mod branch;
 pub mod device;
 mod embedding;
 pub mod error;
@@ -21,6 +22,7 @@ pub(crate) mod testing;
 mod tests;
 
 pub use block::{BlockGradient, LayerGradient, MaskGradient};
+pub use branch::{Branch, Stream};
 pub use device::{DeviceChoice, DeviceError};
 pub use error::ExecutorError;
 pub use gradient::Traced;

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use headroom_device::engine::EngineError;
+use headroom_device::model::corrections::CorrectionsError;
 use headroom_shared::sub_network::CountsError;
 use headroom_shared::{ReplayError, StructureMapError};
 
@@ -12,6 +13,7 @@ use crate::boards::UnknownBoard;
 use crate::bundle::BundleWriteError;
 use crate::calibration::CalibrationError;
 use crate::checkpoint::{CheckpointError, PermutationError};
+use crate::compensation::CompensationError;
 use crate::executor::{DeviceError, ExecutorError};
 use crate::importance::ImportanceError;
 use crate::ranking::RankingError;
@@ -52,6 +54,10 @@ pub enum PruneError {
     Strategy(#[from] StrategyError),
     #[error("the weights cannot be permuted")]
     Permutation(#[from] PermutationError),
+    #[error("what pruning removes cannot be made up for")]
+    Compensation(#[from] CompensationError),
+    #[error("the corrections cannot be written")]
+    Corrections(#[from] CorrectionsError),
     #[error("the model cannot be run")]
     Engine(#[from] EngineError),
     #[error("the ladder cannot be measured")]
@@ -89,6 +95,7 @@ impl PruneError {
             Self::Interrupted
                 | Self::Importance(ImportanceError::Interrupted { .. })
                 | Self::Sensitivity(SensitivityError::Interrupted { .. })
+                | Self::Compensation(CompensationError::Interrupted { .. })
         )
     }
 

@@ -1,6 +1,6 @@
 //! Rungs with what is known about them: cost, fidelity, predicted latency and energy.
 
-use headroom_device::engine::EngineError;
+use headroom_device::engine::{Corrected, EngineError};
 use headroom_shared::roofline::{Roofline, Work};
 use headroom_shared::shape::MAX_BLOCKS;
 use headroom_shared::{BoardProfile, ModelShape, ReplayError, Rung, SubNetwork};
@@ -24,9 +24,31 @@ pub enum MeasureError {
     Engine(#[from] EngineError),
 }
 
+/// A rung, and how faithful it is without and with its correction.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// With the better of both fidelities.
+    pub rung: Rung<'static>,
+    /// With the original weights.
+    pub uncorrected: f32,
+    /// With the correction, where there is one.
+    pub corrected: Option<f32>,
+}
+
+impl Measured {
+    /// Whether the rung is to run with its correction.
+    #[must_use]
+    pub fn is_corrected(&self) -> bool {
+        self.corrected.is_some_and(|corrected| corrected > self.uncorrected)
+    }
+}
+
 /// Measures the fidelity of every rung on the embedder's images, against the
-/// dense model, and predicts the rest for the board. Its time is known, so
-/// that Ctrl-C waits for it: without it there is no bundle to write.
+/// dense model, without and with its correction, and predicts the rest for the
+/// board. `corrections` are the rungs that the embedder's corrections are of.
+///
+/// Its time is known, so that Ctrl-C waits for it: without it there is no
+/// bundle to write.
 ///
 /// # Errors
 /// If a rung is not a sub-network of the shape or cannot be run.
@@ -34,23 +56,27 @@ pub fn measure(
     shape: &ModelShape,
     ranking: &[u8],
     rungs: &[u32],
+    corrections: &[usize],
     embedder: &CpuEmbedder<'_>,
     board: &BoardProfile,
     progress: &dyn Progress,
-) -> Result<Vec<Rung<'static>>, MeasureError> {
+) -> Result<Vec<Measured>, MeasureError> {
     let roofline = Roofline::new(board, shape.bytes_per_weight);
     let dense = embedder.embed(&SubNetwork::dense(shape))?;
     let mut measured = Vec::with_capacity(rungs.len());
     for (index, &steps) in rungs.iter().enumerate() {
         let sub_network = SubNetwork::after(shape, &ranking[..steps as usize])?;
-        let fidelity = if steps == 0 {
-            1.0
-        } else {
-            mean_cosine(&embedder.embed(&sub_network)?, &dense, embedder.embed_dim()).clamp(-1.0, 1.0) as f32
+        let fidelity_with = |correction: Option<usize>| -> Result<f32, EngineError> {
+            let embeddings = embedder.embed(&Corrected { kept: &sub_network, correction })?;
+            Ok(mean_cosine(&embeddings, &dense, embedder.embed_dim()).clamp(-1.0, 1.0) as f32)
         };
+        let uncorrected = if steps == 0 { 1.0 } else { fidelity_with(None)? };
+        let correction = corrections.iter().position(|&rung| rung == index);
+        let corrected = correction.map(|correction| fidelity_with(Some(correction))).transpose()?;
+        let fidelity = corrected.map_or(uncorrected, |corrected| corrected.max(uncorrected));
         let work = Work::of(shape, &sub_network);
         let predicted = roofline.predict(work);
-        measured.push(Rung {
+        let rung = Rung {
             steps,
             macs: work.macs,
             weight_bytes: work.weight_bytes,
@@ -60,7 +86,8 @@ pub fn measure(
             measured_latency: None,
             measured_energy: None,
             token_schedule: &NO_TOKEN_MERGING[..usize::from(shape.blocks)],
-        });
+        };
+        measured.push(Measured { rung, uncorrected, corrected });
         progress.done(index as u64 + 1);
     }
     Ok(measured)
@@ -70,9 +97,10 @@ pub fn measure(
 ///
 /// # Errors
 /// If a rung is not a sub-network of the shape.
-pub fn report(shape: &ModelShape, ranking: &[u8], rungs: &[Rung<'_>]) -> Result<Vec<RungReport>, ReplayError> {
-    let dense_macs = rungs.first().map_or(1, |rung| rung.macs) as f64;
-    let line = |(index, rung): (usize, &Rung<'_>)| {
+pub fn report(shape: &ModelShape, ranking: &[u8], measured: &[Measured]) -> Result<Vec<RungReport>, ReplayError> {
+    let dense_macs = measured.first().map_or(1, |measured| measured.rung.macs) as f64;
+    let line = |(index, measured): (usize, &Measured)| {
+        let rung = &measured.rung;
         let sub_network = SubNetwork::after(shape, &ranking[..rung.steps as usize])?;
         Ok(RungReport {
             rung: index,
@@ -83,9 +111,11 @@ pub fn report(shape: &ModelShape, ranking: &[u8], rungs: &[Rung<'_>]) -> Result<
             heads: sub_network.counts().map(|(heads, _)| heads).sum(),
             neurons: sub_network.counts().map(|(_, neurons)| neurons).sum(),
             fidelity: rung.fidelity,
+            uncorrected_fidelity: measured.uncorrected,
+            corrected: measured.is_corrected(),
             predicted_ms: rung.predicted_latency.as_seconds() * 1e3,
             predicted_mj: rung.predicted_energy.as_joules() * 1e3,
         })
     };
-    rungs.iter().enumerate().map(line).collect()
+    measured.iter().enumerate().map(line).collect()
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use super::Method;
+use crate::compensation::{Damping, Mode};
 use crate::executor::DeviceChoice;
 use crate::importance::FisherForm;
 use crate::ranking::{Floors, RankBy, Sparsities};
@@ -91,6 +92,14 @@ pub struct Options {
     #[arg(long, value_enum)]
     pub fisher: Option<FisherForm>,
 
+    /// What makes up for removed structures [default: sequential, with --method snapvit none].
+    #[arg(long, value_enum)]
+    pub compensate: Option<Mode>,
+
+    /// What compensation's ridge toward the original weights is measured in.
+    #[arg(long, value_enum, default_value_t = Damping::default())]
+    pub damping: Damping,
+
     /// Rungs of the ladder.
     #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u8).range(1..=headroom_shared::MAX_RUNGS as i64))]
     pub rungs: u8,
@@ -125,6 +134,13 @@ impl Options {
     pub fn evaluations(&self) -> u32 {
         let searches = self.scores.is_none() && self.method() == Method::Snapvit;
         self.evaluations.unwrap_or(if searches { 50 } else { 0 })
+    }
+
+    /// The published method has no compensation that survives a switch.
+    #[must_use]
+    pub fn compensate(&self) -> Mode {
+        let published = self.scores.is_none() && self.method() == Method::Snapvit;
+        self.compensate.unwrap_or(if published { Mode::None } else { Mode::Sequential })
     }
 
     /// What is never removed.

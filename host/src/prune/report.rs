@@ -33,6 +33,8 @@ pub struct PruneReport {
     pub scores: Option<ScoresReport>,
     /// What the search did.
     pub search: SearchReport,
+    /// What makes up for removed structures.
+    pub compensation: CompensationReport,
     /// The rungs, from dense to smallest.
     pub ladder: Vec<RungReport>,
     /// The bundle's folder.
@@ -142,6 +144,19 @@ pub struct SearchReport {
     pub best_fitness: Option<f64>,
 }
 
+/// What makes up for removed structures.
+#[derive(Clone, Debug, Serialize)]
+pub struct CompensationReport {
+    /// The name that `--compensate` takes.
+    pub mode: String,
+    /// The rungs that the matrices were fitted on.
+    pub fitted_on: Vec<usize>,
+    /// The rungs that run with corrected matrices, because they are more faithful so.
+    pub rungs: Vec<usize>,
+    /// What the bundle grows by: the matrices beside the original ones, and a bias for each rung.
+    pub bytes: usize,
+}
+
 /// One rung.
 #[derive(Clone, Debug, Serialize)]
 pub struct RungReport {
@@ -161,6 +176,10 @@ pub struct RungReport {
     pub neurons: usize,
     /// Mean cosine similarity to the dense embedding.
     pub fidelity: f32,
+    /// The same with the original weights.
+    pub uncorrected_fidelity: f32,
+    /// Whether the rung runs with corrected matrices.
+    pub corrected: bool,
     /// Estimated from the board's roofline, milliseconds.
     pub predicted_ms: f64,
     /// Estimated from the board's roofline, millijoules.
@@ -186,7 +205,7 @@ impl PruneReport {
                 with_prefix(rung.weight_bytes as f64, "B"),
                 rung.heads.to_string(),
                 rung.neurons.to_string(),
-                format!("{:.4}", rung.fidelity),
+                format!("{:.4}{}", rung.fidelity, if rung.corrected { " +" } else { "  " }),
                 significant(rung.predicted_ms),
                 significant(rung.predicted_mj),
             ]);
@@ -194,7 +213,9 @@ impl PruneReport {
         for column in table.column_iter_mut() {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        format!("{table}\n* estimated from the roofline of {}, one image at a time", self.target)
+        let corrected = self.ladder.iter().any(|rung| rung.corrected);
+        let plus = if corrected { "+ with corrected matrices\n" } else { "" };
+        format!("{table}\n{plus}* estimated from the roofline of {}, one image at a time", self.target)
     }
 
     fn work(&self) -> String {

@@ -1,0 +1,153 @@
+//! The bundle, and the report of what is in it.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use headroom_device::bundle::Manifest;
+use headroom_device::bundle::manifest::{
+    BOARD_FILE, CHART_FILE, CONFIG_FILE, CORRECTIONS_FILE, DESCRIPTION_FILE, MANIFEST_FILE, STRUCTURE_MAP_FILE,
+    WEIGHTS_FILE, hex, sha256_hex,
+};
+use headroom_device::model::corrections::CorrectionsError;
+use headroom_shared::structure_map::encoded_bound;
+use headroom_shared::{Ladder, ModelShape, Rung, StructureMap};
+
+use super::super::images::JobImages;
+use super::super::report::{
+    CompensationReport, ImagesReport, ModelReport, PruneReport, REPORT_VERSION, RungReport, ScoresReport, SearchReport,
+};
+use super::super::{PruneError, measure, picture};
+use super::compensation::Compensation;
+use super::ladder::MadeLadder;
+use super::{Job, Ranked};
+use crate::bundle::{BundleWriter, Provenance};
+use crate::search::Fitted;
+
+impl Job<'_> {
+    pub(super) fn write(
+        &mut self,
+        mut bundle: BundleWriter,
+        ranked: &Ranked,
+        made: &MadeLadder,
+        fitted: &Fitted,
+        images: &JobImages,
+    ) -> Result<PruneReport, PruneError> {
+        let Ranked { shape, ranking, permutation, .. } = ranked;
+        let rungs: Vec<Rung<'_>> = made.measured.iter().map(|measured| measured.rung).collect();
+        let weights_path = bundle.folder().join(WEIGHTS_FILE);
+        let weights_sha256 = self.checkpoint.write_permuted(permutation, &weights_path).map_err(PruneError::Weights)?;
+        let size = std::fs::metadata(&weights_path)
+            .map_err(|source| PruneError::State { folder: bundle.folder().to_path_buf(), source })?;
+        bundle.record(WEIGHTS_FILE, size.len(), hex(&weights_sha256));
+
+        let map = structure_map(shape, weights_sha256, &ranking.steps, &rungs)?;
+        bundle.add(STRUCTURE_MAP_FILE, &map)?;
+        let compensation = self.write_corrections(&mut bundle, &made.compensation)?;
+        let description = serde_json::to_vec_pretty(&self.checkpoint.description).map_err(PruneError::Description)?;
+        bundle.add(DESCRIPTION_FILE, &description)?;
+        bundle.add(BOARD_FILE, self.board.text.as_bytes())?;
+        if let Some(config) = self.checkpoint.config() {
+            bundle.add(CONFIG_FILE, config.as_bytes())?;
+        }
+        let lines = measure::report(shape, &ranking.steps, &made.measured)?;
+        let title = format!("{} on {}", self.checkpoint.description.family, self.board.name);
+        bundle.add(CHART_FILE, picture::svg(&title, &lines).map_err(PruneError::Picture)?.as_bytes())?;
+
+        let destination = bundle.destination().to_path_buf();
+        let manifest = bundle.finish(&Provenance {
+            target: self.board.name.to_owned(),
+            model: self.checkpoint.description.family.clone(),
+            seed: self.options.seed,
+            search: fitted.stop.to_string(),
+        })?;
+        self.progress.note(&format!("bundle: {}", destination.display()));
+        self.report(&manifest, destination, shape, fitted, images, lines, compensation, map.len())
+    }
+
+    /// Adds the corrections to the bundle, where a rung runs with one.
+    fn write_corrections(
+        &self,
+        bundle: &mut BundleWriter,
+        compensation: &Compensation,
+    ) -> Result<CompensationReport, PruneError> {
+        let mut rungs: Vec<usize> = compensation.corrections.places().map(|(rung, ..)| rung).collect();
+        rungs.sort_unstable();
+        let mut bytes = 0;
+        if !rungs.is_empty() {
+            let file = compensation.corrections.to_safetensors(self.checkpoint.dtype());
+            let file = file.map_err(CorrectionsError::from)?;
+            bytes = file.len();
+            bundle.add(CORRECTIONS_FILE, &file)?;
+        }
+        let mode = self.options.compensate().to_possible_value();
+        let mode = mode.map_or_else(String::new, |mode| mode.get_name().to_owned());
+        Ok(CompensationReport { mode, fitted_on: compensation.fitted_on.clone(), rungs, bytes })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "everything the job has made is told here")]
+    fn report(
+        &mut self,
+        manifest: &Manifest,
+        bundle: PathBuf,
+        shape: &ModelShape,
+        fitted: &Fitted,
+        images: &JobImages,
+        ladder: Vec<RungReport>,
+        compensation: CompensationReport,
+        structure_map_bytes: usize,
+    ) -> Result<PruneReport, PruneError> {
+        let image = &self.checkpoint.description.image;
+        let written = std::fs::read(bundle.join(MANIFEST_FILE))
+            .map_err(|source| PruneError::State { folder: bundle.clone(), source })?;
+        Ok(PruneReport {
+            version: REPORT_VERSION,
+            target: manifest.target.clone(),
+            method: if self.scores.is_some() { "published scores" } else { self.options.method().name() },
+            model: ModelReport {
+                family: manifest.model.clone(),
+                parameters: self.checkpoint.parameters(),
+                blocks: usize::from(shape.blocks),
+                heads: usize::from(shape.heads),
+                neurons: usize::from(shape.neurons),
+                image_size: (image.height, image.width),
+            },
+            images: ImagesReport {
+                source: images.source().to_owned(),
+                calibration: images.calibration_count(),
+                fidelity: images.fidelity_count(),
+                held_out: images.held_out(),
+                unreadable: images.unreadable(),
+            },
+            stages: std::mem::take(&mut self.stages),
+            scores: self.scores.as_ref().map(|scores| ScoresReport::new(scores, self.options)),
+            search: SearchReport {
+                stopped: fitted.stop.to_string(),
+                evaluations: fitted.history.len(),
+                sub_networks: fitted.statistics.asked,
+                saved_by_memo: fitted.statistics.saved(),
+                first_fitness: fitted.history.first().copied(),
+                best_fitness: fitted.fitness,
+            },
+            compensation,
+            ladder,
+            bundle_sha256: sha256_hex(&written),
+            bundle,
+            structure_map_bytes,
+        })
+    }
+}
+
+/// The file content of the map.
+fn structure_map(
+    shape: &ModelShape,
+    weights_sha256: [u8; 32],
+    steps: &[u8],
+    rungs: &[Rung<'_>],
+) -> Result<Vec<u8>, PruneError> {
+    let ladder = Ladder::from_rungs(rungs).map_err(headroom_shared::StructureMapError::from)?;
+    let map = StructureMap::new(*shape, weights_sha256, steps, ladder)?;
+    let mut bytes = vec![0; encoded_bound(steps.len())];
+    let length = map.write(&mut bytes)?;
+    bytes.truncate(length);
+    Ok(bytes)
+}

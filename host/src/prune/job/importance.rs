@@ -1,0 +1,97 @@
+//! The importance of every structure.
+
+use std::convert::Infallible;
+use std::num::NonZeroUsize;
+
+use candle_core::DType;
+use headroom_device::bundle::manifest::sha256_hex;
+use headroom_device::model::Weights;
+
+use super::super::images::JobImages;
+use super::super::{Method, Options, PruneError, importance_file};
+use super::{Job, Passes};
+use crate::executor::CandleVit;
+use crate::importance::{self, FisherForm, Importance};
+use crate::sensitivity;
+
+/// Random directions of the embedding for each image. They add little to what more images tell, and cost a pass each.
+const PROBES: usize = 4;
+
+impl Job<'_> {
+    /// The importance of every structure: from `--scores`, or from an interrupted job where it fits, or else computed.
+    pub(super) fn importance(&mut self, weights: &Weights, images: &JobImages) -> Result<Importance, PruneError> {
+        if let Some(scores) = &self.scores {
+            let made_for = scores.model_type.as_deref().unwrap_or("an unnamed model");
+            self.progress.note(&format!("importance: the published scores for {made_for}"));
+            return Ok(scores.for_model(&self.checkpoint.description)?.clone());
+        }
+        let fingerprint = self.importance_fingerprint(weights, images);
+        let file = self.kept_state.importance();
+        let blocks = self.checkpoint.description.blocks.len();
+        if let Some(importance) = importance_file::load(&file, blocks, &fingerprint) {
+            self.progress.note("importance: taken from the interrupted job");
+            return Ok(importance);
+        }
+        let count = images.calibration_count() as u64;
+        let (per_image, what) = match self.options.method() {
+            Method::Headroom => (Passes { forward: 1, backward: PROBES as u64 }, "fidelity along the masks"),
+            Method::Snapvit => {
+                let views = images.views_per_image() as u64;
+                (Passes { forward: views, backward: views }, "self-supervised Fisher")
+            }
+        };
+        let passes = Passes { forward: count * per_image.forward, backward: count * per_image.backward };
+        let importance = self.stage(
+            "importance",
+            |_| passes,
+            |job| {
+                let device = job.options.device.resolve()?;
+                job.progress.begin("importance", count, "images");
+                let model = CandleVit::load(&job.checkpoint.description, weights, &device, DType::F32)?;
+                let importance = match job.options.method() {
+                    Method::Headroom => job.sensitivity(&model, images)?,
+                    Method::Snapvit => job.fisher(&model, images)?,
+                };
+                job.progress.end(&format!("{what} of {count} images"));
+                Ok(importance)
+            },
+        )?;
+        self.kept_state.create()?;
+        importance_file::save(&file, &importance, &fingerprint)
+            .map_err(|source| PruneError::State { folder: self.kept_state.folder.clone(), source })?;
+        Ok(importance)
+    }
+
+    fn sensitivity(&self, model: &CandleVit, images: &JobImages) -> Result<Importance, PruneError> {
+        let options = sensitivity::Options { probes: PROBES, seed: self.options.seed, interrupt: self.interrupt };
+        Ok(sensitivity::estimate(model, images.calibration(), options, &|done| self.progress.done(done as u64))?)
+    }
+
+    fn fisher(&self, model: &CandleVit, images: &JobImages) -> Result<Importance, PruneError> {
+        let on_cpu = model.device().is_cpu();
+        let workers = if on_cpu { std::thread::available_parallelism().ok() } else { None };
+        let options = importance::Options {
+            form: self.options.fisher.unwrap_or(FisherForm::Accumulated),
+            workers: workers.unwrap_or(NonZeroUsize::MIN),
+            interrupt: self.interrupt,
+        };
+        let views = images.views()?.map(Ok::<_, Infallible>);
+        Ok(importance::estimate(model, views, options, &|done| self.progress.done(done as u64))?)
+    }
+
+    /// Everything that importance depends on.
+    fn importance_fingerprint(&self, weights: &Weights, images: &JobImages) -> String {
+        let Options { fisher, seed, .. } = self.options;
+        let mut text = format!("{:?} {fisher:?} {seed} {:?}", self.options.method(), self.checkpoint.description);
+        for (name, tensor) in weights.iter() {
+            text.push_str(name);
+            text.push_str(&sha256_hex(&little_endian(&tensor.data)));
+        }
+        text.push_str(&sha256_hex(&little_endian(images.calibration())));
+        sha256_hex(text.as_bytes())
+    }
+}
+
+fn little_endian(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}

@@ -1,0 +1,196 @@
+//! The stages of the job, in order.
+
+mod bundle;
+mod compensation;
+mod importance;
+mod ladder;
+mod search;
+mod state;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use headroom_shared::ModelShape;
+
+use super::images::JobImages;
+use super::report::{PruneReport, StageReport};
+use super::{Method, Options, PruneError};
+use crate::boards::{self, Board};
+use crate::bundle::BundleWriter;
+use crate::checkpoint::{BlockOrder, Checkpoint, OpenOptions, Permutation};
+use crate::progress::Progress;
+use crate::ranking::{Arrangement, Quanta, Ranking, RemovalOrder, SparsityPath, StructureCosts};
+use crate::scores::SnapvitScores;
+use crate::search::StopReason;
+use crate::shape::model_shape;
+use crate::{demo, interrupt};
+use state::JobState;
+
+/// How a job ended.
+pub struct Ending {
+    /// What came of it.
+    pub report: PruneReport,
+    /// Whether search or compensation was cut short: the bundle then holds the best so far.
+    pub interrupted: bool,
+}
+
+/// Runs the job.
+///
+/// Setting `interrupt` ends the search, or the fit of corrections, and writes
+/// the best so far; before the search there is nothing to write, and the job
+/// ends with an error.
+///
+/// # Errors
+/// See [`PruneError`]; nothing is then left at the destination.
+pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -> Result<Ending, PruneError> {
+    if options.fisher.is_some() && options.method() != Method::Snapvit {
+        return Err(PruneError::FisherWithoutSnapvit);
+    }
+    let board = boards::find(options.target.as_deref().unwrap_or_default())?;
+    let checkpoint = open_model(options, options.model.as_deref())?;
+    let scores = options.scores.as_deref().map(SnapvitScores::read).transpose()?;
+    for note in &checkpoint.notes {
+        progress.note(note);
+    }
+    let destination = destination(options, &board);
+    let kept_state = JobState::open(&destination, options)?;
+    let bundle = BundleWriter::create(&destination, options.force || options.resume)?;
+    interrupt::remove_if_stopped(bundle.folder().to_path_buf());
+    Job { options, progress, interrupt, board, checkpoint, scores, kept_state, stages: Vec::new() }.run(bundle)
+}
+
+/// The checkpoint at `path`, or the demo model.
+pub(super) fn open_model(options: &Options, path: Option<&Path>) -> Result<Checkpoint, PruneError> {
+    let choices = OpenOptions { heads: options.heads, image_size: options.image_size };
+    Ok(match path {
+        Some(path) => Checkpoint::open_with(path, &choices)?,
+        None => Checkpoint::from_bytes(demo::WEIGHTS, Some(demo::CONFIG), &choices)?,
+    })
+}
+
+/// `--out`, or a folder named after model and board.
+fn destination(options: &Options, board: &Board) -> PathBuf {
+    options.out.clone().unwrap_or_else(|| {
+        let model = options.model.as_deref().and_then(Path::file_stem).map(|stem| stem.to_string_lossy().into_owned());
+        Path::new("bundles").join(format!("{}-{}", model.as_deref().unwrap_or(demo::NAME), board.name))
+    })
+}
+
+/// Images that went through the whole model.
+#[derive(Clone, Copy, Debug, Default)]
+struct Passes {
+    forward: u64,
+    backward: u64,
+}
+
+impl Passes {
+    fn forward(forward: u64) -> Self {
+        Self { forward, backward: 0 }
+    }
+}
+
+/// The order in which structures go, and where the rungs stop.
+struct Ranked {
+    shape: ModelShape,
+    ranking: Ranking,
+    permutation: Permutation,
+    /// Steps of each rung.
+    rungs: Vec<u32>,
+}
+
+struct Job<'a> {
+    options: &'a Options,
+    progress: &'a dyn Progress,
+    interrupt: &'a AtomicBool,
+    board: Board,
+    checkpoint: Checkpoint,
+    scores: Option<SnapvitScores>,
+    kept_state: JobState,
+    stages: Vec<StageReport>,
+}
+
+impl Job<'_> {
+    fn run(mut self, bundle: BundleWriter) -> Result<Ending, PruneError> {
+        let shape = shape_with_floors(&self.checkpoint, self.options)?;
+        if let Some(scores) = &self.scores {
+            scores.for_model(&self.checkpoint.description)?;
+        }
+        let weights = self.checkpoint.weights()?;
+        let images = self.images()?;
+        let importance = self.importance(&weights, &images)?;
+        let quanta = Quanta::new(&shape, &importance.neurons, &importance.heads)?;
+        let fitted = self.search(&weights, &quanta, &images)?;
+
+        let path = SparsityPath::new(&self.options.sparsities, quanta.limit())?;
+        let ranking = RemovalOrder::new(&quanta, &fitted.factors, self.arrangement(&shape)).rank(&path);
+        let permutation = permutation(&ranking);
+        let permuted = permutation.apply(&self.checkpoint.description, &weights)?;
+        drop(weights);
+        let rungs = crate::ladder::even_rungs(&shape, &ranking.steps, usize::from(self.options.rungs))?;
+        let ranked = Ranked { shape, ranking, permutation, rungs };
+        let compensation = self.compensation(&permuted, &ranked, &images)?;
+        let made = self.ladder(&permuted, &ranked, compensation, &images)?;
+        drop(permuted);
+
+        let interrupted = fitted.stop == StopReason::Interrupted || made.compensation.interrupted;
+        let report = self.write(bundle, &ranked, &made, &fitted, &images)?;
+        if !interrupted {
+            self.kept_state.remove();
+        }
+        Ok(Ending { report, interrupted })
+    }
+
+    /// Only the scores of the default method are in one unit.
+    fn arrangement(&self, shape: &ModelShape) -> Arrangement {
+        match (&self.scores, self.options.method()) {
+            (None, Method::Headroom) => {
+                Arrangement::ByCost(StructureCosts::new(shape, self.options.rank_by, &self.board.profile))
+            }
+            _ => Arrangement::ByKind,
+        }
+    }
+
+    /// Runs a stage and records its time and its work.
+    fn stage<T>(
+        &mut self,
+        name: &'static str,
+        work: impl FnOnce(&T) -> Passes,
+        run: impl FnOnce(&Self) -> Result<T, PruneError>,
+    ) -> Result<T, PruneError> {
+        let start = Instant::now();
+        let result = run(self)?;
+        let seconds = start.elapsed().as_secs_f64();
+        let Passes { forward, backward } = work(&result);
+        self.stages.push(StageReport { name, seconds, image_forwards: forward, image_backwards: backward });
+        Ok(result)
+    }
+
+    fn images(&mut self) -> Result<JobImages, PruneError> {
+        self.stage(
+            "images",
+            |_| Passes::default(),
+            |job| JobImages::prepare(job.options, &job.checkpoint.description.image, job.progress, job.interrupt),
+        )
+    }
+}
+
+/// The shape of the model with the floors of the options.
+pub(super) fn shape_with_floors(checkpoint: &Checkpoint, options: &Options) -> Result<ModelShape, PruneError> {
+    let mut shape = model_shape(checkpoint)?;
+    options.floors().apply(&mut shape)?;
+    Ok(shape)
+}
+
+/// The order of heads and neurons that makes every sub-network a prefix.
+fn permutation(ranking: &Ranking) -> Permutation {
+    let order = |order: &[u16]| order.iter().map(|&index| usize::from(index)).collect();
+    let blocks = ranking.heads.iter().zip(&ranking.neurons);
+    let blocks = blocks.map(|(heads, neurons)| BlockOrder { heads: order(heads), neurons: order(neurons) }).collect();
+    Permutation { blocks }
+}
+
+/// Whether the user has asked to stop.
+pub(super) fn is_set(interrupt: &AtomicBool) -> bool {
+    interrupt.load(Ordering::Relaxed)
+}
