@@ -24,6 +24,7 @@
 //! the CPU, with the engine that the device runs; only importance uses a GPU.
 #![forbid(unsafe_code)]
 
+pub mod baseline;
 pub mod boards;
 pub mod bundle;
 pub mod calibration;

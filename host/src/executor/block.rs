@@ -18,17 +18,17 @@ use super::operation::rotary::Rotary;
 pub(super) struct Block {
     norm1: LayerNorm,
     /// Queries, keys and values of all heads, in this order.
-    packed: Linear,
-    projection: Linear,
+    pub(super) packed: Linear,
+    pub(super) projection: Linear,
     norm2: LayerNorm,
-    mlp: Mlp,
+    pub(super) mlp: Mlp,
     heads: usize,
     head_dim: usize,
     activation: Activation,
 }
 
 #[derive(Clone, Debug)]
-enum Mlp {
+pub(super) enum Mlp {
     Plain { up: Linear, down: Linear },
     Gated { gate: Linear, up: Linear, down: Linear },
 }

@@ -16,6 +16,7 @@ mod load;
 mod model;
 pub(crate) mod operation;
 mod pooling;
+mod structure_weights;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -27,3 +28,4 @@ pub use device::{DeviceChoice, DeviceError};
 pub use error::ExecutorError;
 pub use gradient::Traced;
 pub use model::{CandleVit, Forward};
+pub use structure_weights::SquaredNorms;

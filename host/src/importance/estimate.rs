@@ -69,7 +69,10 @@ pub fn estimate<E: Into<Box<dyn Error + Send + Sync>>>(
             Err(ImportanceError::Interrupted { images: merged.sums.images() })
         }
         None if merged.sums.images() == 0 => Err(ImportanceError::NoImages),
-        None => Ok(merged.sums.importance(model.heads())),
+        None => {
+            let image = merged.sums.images() - 1;
+            merged.sums.importance(model).map_err(|source| ImportanceError::Executor { image, source: source.into() })
+        }
     }
 }
 

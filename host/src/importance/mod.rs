@@ -28,6 +28,9 @@ pub enum FisherForm {
     PerImage,
     /// The square of the mean gradient, as the published code computes it.
     Accumulated,
+    /// The absolute value of mean gradient times weight, as SNIP has it (arXiv 1810.02340): a baseline.
+    #[value(skip)]
+    Saliency,
 }
 
 /// The importance of every structure; larger is more important.

@@ -85,23 +85,28 @@ impl Sums {
         }
     }
 
-    /// The importance of `heads` heads per block and of all neurons.
-    pub fn importance(&self, heads: usize) -> Importance {
-        let rows = |layer: &LayerSum| layer.row_means(self.form, self.images);
-        let of_heads = |block: &BlockSum| {
-            let rows = rows(&block[0]);
-            let head_dim = rows.len() / heads;
-            rows.chunks_exact(head_dim).map(|head| head.iter().sum::<f64>() / head_dim as f64).collect()
-        };
-        let of_neurons = |block: &BlockSum| {
-            let layers: Vec<Vec<f64>> = block[1..].iter().map(rows).collect();
-            let count = layers.len() as f64;
-            (0..layers[0].len()).map(|row| layers.iter().map(|layer| layer[row]).sum::<f64>() / count).collect()
-        };
-        Importance {
-            heads: self.blocks.iter().map(of_heads).collect(),
-            neurons: self.blocks.iter().map(of_neurons).collect(),
+    /// The importance of all heads and neurons.
+    ///
+    /// # Errors
+    /// If the model's weights are asked for and the device fails.
+    pub fn importance(&self, model: &CandleVit) -> candle_core::Result<Importance> {
+        let mut importance = Importance::default();
+        for (index, block) in self.blocks.iter().enumerate() {
+            let weights = match self.form {
+                FisherForm::Saliency => model.structure_rows(index)?,
+                FisherForm::PerImage | FisherForm::Accumulated => vec![Vec::new(); block.len()],
+            };
+            let mut layers =
+                block.iter().zip(&weights).map(|(layer, weights)| layer.row_means(self.form, self.images, weights));
+            let values = layers.next().unwrap_or_default();
+            let head_dim = model.head_dim();
+            let of_head = |head: &[f64]| head.iter().sum::<f64>() / head_dim as f64;
+            importance.heads.push(values.chunks_exact(head_dim).map(of_head).collect());
+            let layers: Vec<Vec<f64>> = layers.collect();
+            let of_neuron = |row: usize| layers.iter().map(|layer| layer[row]).sum::<f64>() / layers.len() as f64;
+            importance.neurons.push((0..model.neurons()).map(of_neuron).collect());
         }
+        Ok(importance)
     }
 }
 
@@ -110,7 +115,7 @@ impl LayerSum {
         let (rows, inputs) = (layer.outputs.dim(1)?, layer.inputs.dim(1)?);
         let (total, group) = match form {
             FisherForm::PerImage => (vec![0.0; rows], Vec::new()),
-            FisherForm::Accumulated => (Vec::new(), vec![0.0; rows * inputs]),
+            FisherForm::Accumulated | FisherForm::Saliency => (Vec::new(), vec![0.0; rows * inputs]),
         };
         Ok(Self { rows, inputs, total, group })
     }
@@ -122,7 +127,7 @@ impl LayerSum {
                 self.total.iter_mut().zip(&sums).for_each(|(total, sum)| *total += sum);
                 Ok(sums.iter().all(|sum| sum.is_finite()))
             }
-            FisherForm::Accumulated => {
+            FisherForm::Accumulated | FisherForm::Saliency => {
                 add_gradient(layer, &mut self.group)?;
                 Ok(self.group.iter().all(|value| value.is_finite()))
             }
@@ -144,8 +149,8 @@ impl LayerSum {
         }
     }
 
-    /// The mean over a row's inputs of the squared gradient.
-    fn row_means(&self, form: FisherForm, images: usize) -> Vec<f64> {
+    /// The mean over a row's inputs of what `form` makes of each. Only one form needs the layer's `weights`.
+    fn row_means(&self, form: FisherForm, images: usize, weights: &[f32]) -> Vec<f64> {
         let images = images as f64;
         let inputs = self.inputs as f64;
         match form {
@@ -154,6 +159,11 @@ impl LayerSum {
                 let row_mean = |row: &[f64]| row.iter().map(|sum| (sum / images).powi(2)).sum::<f64>() / inputs;
                 debug_assert_eq!(self.total.len(), self.rows * self.inputs);
                 self.total.chunks_exact(self.inputs).map(row_mean).collect()
+            }
+            FisherForm::Saliency => {
+                let rows = self.total.chunks_exact(self.inputs).zip(weights.chunks_exact(self.inputs));
+                let product = |(sum, &weight): (&f64, &f32)| (sum / images * f64::from(weight)).abs();
+                rows.map(|(sums, weights)| sums.iter().zip(weights).map(product).sum::<f64>() / inputs).collect()
             }
         }
     }

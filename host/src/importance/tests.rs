@@ -147,6 +147,9 @@ fn brute_force(
         match form {
             FisherForm::PerImage => slopes.map(|slope| slope * slope).sum::<f64>() / count,
             FisherForm::Accumulated => (slopes.sum::<f64>() / count).powi(2),
+            FisherForm::Saliency => {
+                (slopes.sum::<f64>() / count * f64::from(weights.get(name).unwrap().data[index])).abs()
+            }
         }
     };
     (0..weights.get(name).unwrap().data.len()).map(of_weight).collect()
@@ -154,7 +157,8 @@ fn brute_force(
 
 #[test]
 fn importance_is_what_brute_force_finds() {
-    for (gated, form) in [(false, FisherForm::PerImage), (true, FisherForm::PerImage), (true, FisherForm::Accumulated)]
+    use FisherForm::{Accumulated, PerImage, Saliency};
+    for (gated, form) in [(false, PerImage), (true, PerImage), (true, Accumulated), (false, Saliency), (true, Saliency)]
     {
         let (description, weights) = tiny(5, gated);
         let views = Tensor::from_vec(pixels(6, 2 * 3 * 48), (2, 3, 3, 4, 4), &CPU).unwrap();
@@ -190,7 +194,7 @@ fn the_number_of_workers_changes_no_bit() {
     let (description, weights) = tiny(7, false);
     let model = model(&description, &weights, DType::F32);
     let images = tiny_images(37);
-    for form in [FisherForm::PerImage, FisherForm::Accumulated] {
+    for form in [FisherForm::PerImage, FisherForm::Accumulated, FisherForm::Saliency] {
         let alone = run(&model, &images, form, 1).unwrap();
         for workers in [2, 3, 8] {
             assert_eq!(run(&model, &images, form, workers).unwrap(), alone);

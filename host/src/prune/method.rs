@@ -8,6 +8,14 @@ pub enum Method {
     Headroom,
     /// As published: a self-supervised Fisher term, and factors between blocks that an evolution strategy fits.
     Snapvit,
+    /// A baseline: the norm of a structure's weights.
+    Magnitude,
+    /// A baseline: layer-adaptive magnitude.
+    Lamp,
+    /// A baseline: gradient of the self-supervised loss times weight.
+    SnipMagnitude,
+    /// A baseline: no information at all.
+    Random,
 }
 
 impl Method {
@@ -17,6 +25,10 @@ impl Method {
         match self {
             Self::Headroom => "headroom",
             Self::Snapvit => "snapvit",
+            Self::Magnitude => "magnitude",
+            Self::Lamp => "lamp",
+            Self::SnipMagnitude => "snip-magnitude",
+            Self::Random => "random",
         }
     }
 }

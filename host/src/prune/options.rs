@@ -92,7 +92,7 @@ pub struct Options {
     #[arg(long, value_enum)]
     pub fisher: Option<FisherForm>,
 
-    /// What makes up for removed structures [default: sequential, with --method snapvit none].
+    /// What makes up for removed structures [default: sequential; none with the other methods than headroom].
     #[arg(long, value_enum)]
     pub compensate: Option<Mode>,
 
@@ -136,11 +136,11 @@ impl Options {
         self.evaluations.unwrap_or(if searches { 50 } else { 0 })
     }
 
-    /// The published method has no compensation that survives a switch.
+    /// The published method has no compensation that survives a switch, and baselines are compared as they are.
     #[must_use]
     pub fn compensate(&self) -> Mode {
-        let published = self.scores.is_none() && self.method() == Method::Snapvit;
-        self.compensate.unwrap_or(if published { Mode::None } else { Mode::Sequential })
+        let compensates = self.scores.is_some() || self.method() == Method::Headroom;
+        self.compensate.unwrap_or(if compensates { Mode::Sequential } else { Mode::None })
     }
 
     /// What is never removed.

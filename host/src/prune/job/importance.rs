@@ -10,7 +10,8 @@ use headroom_device::model::Weights;
 use super::super::images::JobImages;
 use super::super::{Method, Options, PruneError, importance_file};
 use super::{Job, Passes};
-use crate::executor::CandleVit;
+use crate::baseline;
+use crate::executor::{CandleVit, ExecutorError};
 use crate::importance::{self, FisherForm, Importance};
 use crate::sensitivity;
 
@@ -34,11 +35,15 @@ impl Job<'_> {
         }
         let count = images.calibration_count() as u64;
         let (per_image, what) = match self.options.method() {
-            Method::Headroom => (Passes { forward: 1, backward: PROBES as u64 }, "fidelity along the masks"),
-            Method::Snapvit => {
-                let views = images.views_per_image() as u64;
-                (Passes { forward: views, backward: views }, "self-supervised Fisher")
+            Method::Headroom => {
+                (Passes { forward: 1, backward: PROBES as u64 }, format!("fidelity along the masks of {count} images"))
             }
+            Method::Snapvit | Method::SnipMagnitude => {
+                let views = images.views_per_image() as u64;
+                (Passes { forward: views, backward: views }, format!("self-supervised gradients of {count} images"))
+            }
+            Method::Magnitude | Method::Lamp => (Passes::default(), "the weights alone".to_owned()),
+            Method::Random => (Passes::default(), "chance alone".to_owned()),
         };
         let passes = Passes { forward: count * per_image.forward, backward: count * per_image.backward };
         let importance = self.stage(
@@ -50,9 +55,15 @@ impl Job<'_> {
                 let model = CandleVit::load(&job.checkpoint.description, weights, &device, DType::F32)?;
                 let importance = match job.options.method() {
                     Method::Headroom => job.sensitivity(&model, images)?,
-                    Method::Snapvit => job.fisher(&model, images)?,
+                    Method::Snapvit => {
+                        job.gradients(&model, images, job.options.fisher.unwrap_or(FisherForm::Accumulated))?
+                    }
+                    Method::SnipMagnitude => job.gradients(&model, images, FisherForm::Saliency)?,
+                    Method::Magnitude => baseline::magnitude(&model).map_err(ExecutorError::from)?,
+                    Method::Lamp => baseline::lamp(&model).map_err(ExecutorError::from)?,
+                    Method::Random => baseline::random(&model, job.options.seed),
                 };
-                job.progress.end(&format!("{what} of {count} images"));
+                job.progress.end(&what);
                 Ok(importance)
             },
         )?;
@@ -67,14 +78,11 @@ impl Job<'_> {
         Ok(sensitivity::estimate(model, images.calibration(), options, &|done| self.progress.done(done as u64))?)
     }
 
-    fn fisher(&self, model: &CandleVit, images: &JobImages) -> Result<Importance, PruneError> {
+    fn gradients(&self, model: &CandleVit, images: &JobImages, form: FisherForm) -> Result<Importance, PruneError> {
         let on_cpu = model.device().is_cpu();
         let workers = if on_cpu { std::thread::available_parallelism().ok() } else { None };
-        let options = importance::Options {
-            form: self.options.fisher.unwrap_or(FisherForm::Accumulated),
-            workers: workers.unwrap_or(NonZeroUsize::MIN),
-            interrupt: self.interrupt,
-        };
+        let options =
+            importance::Options { form, workers: workers.unwrap_or(NonZeroUsize::MIN), interrupt: self.interrupt };
         let views = images.views()?.map(Ok::<_, Infallible>);
         Ok(importance::estimate(model, views, options, &|done| self.progress.done(done as u64))?)
     }
