@@ -6,6 +6,8 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use serde::Serialize;
+
 /// The exit code after Ctrl-C, by convention 128 + SIGINT.
 pub const EXIT_INTERRUPTED: u8 = 130;
 
@@ -31,4 +33,16 @@ pub fn report(error: &dyn Error, hint: Option<&str>) -> ExitCode {
         anstream::eprintln!("{cyan}hint:{cyan:#} {hint}");
     }
     ExitCode::FAILURE
+}
+
+/// Prints a result to stdout: as JSON, or as `text` for people.
+pub fn print(json: bool, report: &impl Serialize, text: impl Fn() -> String) {
+    if !json {
+        anstream::println!("{}", text());
+        return;
+    }
+    match serde_json::to_string_pretty(report) {
+        Ok(json) => anstream::println!("{json}"),
+        Err(error) => anstream::eprintln!("the report cannot be printed as JSON: {error}"),
+    }
 }

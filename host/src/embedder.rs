@@ -74,7 +74,9 @@ pub fn mean_cosine(a: &[f32], b: &[f32], width: usize) -> f64 {
     sum / rows as f64
 }
 
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
+/// The cosine of two vectors.
+#[must_use]
+pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |x: &[f32], y: &[f32]| -> f64 { x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum() };
     let norms = (dot(a, a) * dot(b, b)).sqrt();
     // An embedding of zeros resembles nothing.

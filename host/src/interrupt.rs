@@ -14,14 +14,14 @@ pub static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// runs no destructors.
 static UNFINISHED: Mutex<Option<PathBuf>> = Mutex::new(None);
 
-/// Handles Ctrl-C from now on.
+/// Handles Ctrl-C from now on; says `first` at the first one.
 ///
 /// # Errors
 /// If the operating system refuses the handler.
-pub fn handle() -> Result<(), ctrlc::Error> {
-    ctrlc::set_handler(|| {
+pub fn handle(first: &'static str) -> Result<(), ctrlc::Error> {
+    ctrlc::set_handler(move || {
         if !INTERRUPTED.swap(true, Ordering::SeqCst) {
-            anstream::eprintln!("interrupted: writing the best so far; again to stop at once");
+            anstream::eprintln!("{first}");
             return;
         }
         if let Some(folder) = UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).take() {

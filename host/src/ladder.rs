@@ -11,18 +11,39 @@ use headroom_shared::{ModelShape, ReplayError, Step, SubNetwork, cost};
 pub fn even_rungs(shape: &ModelShape, steps: &[u8], count: usize) -> Result<Vec<u32>, ReplayError> {
     let macs = macs_after_each_step(shape, steps)?;
     let (dense, smallest) = (macs[0], macs[steps.len()]);
-    let mut rungs: Vec<u32> = Vec::with_capacity(count);
-    for index in 0..count.max(1) {
+    let target = |index: usize| {
         let share = index as f64 / (count.max(2) - 1) as f64;
-        let target = dense - ((dense - smallest) as f64 * share).round() as u64;
-        // MACs never rise along the ranking: the first at or below the target.
+        dense - ((dense - smallest) as f64 * share).round() as u64
+    };
+    Ok(first_within(&macs, (0..count.max(1)).map(target)))
+}
+
+/// The steps of the dense model and of the largest sub-networks that keep no more than these shares of its MACs. What
+/// no sub-network is small enough for gives the smallest.
+///
+/// # Errors
+/// If the ranking does not fit the shape.
+pub fn rungs_at(shape: &ModelShape, steps: &[u8], shares: &[f64]) -> Result<Vec<u32>, ReplayError> {
+    let macs = macs_after_each_step(shape, steps)?;
+    let smallest = macs[steps.len()];
+    let mut shares = shares.to_vec();
+    shares.sort_by(|a, b| b.total_cmp(a));
+    let targets = shares.into_iter().map(|share| ((macs[0] as f64 * share) as u64).max(smallest));
+    Ok(first_within(&macs, std::iter::once(macs[0]).chain(targets)))
+}
+
+/// For each of the falling targets the first step at or below it; equal sub-networks once.
+fn first_within(macs: &[u64], targets: impl Iterator<Item = u64>) -> Vec<u32> {
+    let mut rungs: Vec<u32> = Vec::new();
+    for target in targets {
+        // MACs never rise along the ranking.
         let step = macs.partition_point(|&macs| macs > target);
         let differs = rungs.last().is_none_or(|&last| macs[last as usize] > macs[step]);
         if differs {
             rungs.push(step as u32);
         }
     }
-    Ok(rungs)
+    rungs
 }
 
 /// The rungs whose MACs are nearest to these shares of the first's, in rising order; never the first.
@@ -109,6 +130,19 @@ mod tests {
             let found = macs[rung as usize] as f64;
             assert!(found <= target + 1.0 && found > target - coarse - 1.0, "rung {index}");
         }
+    }
+
+    #[test]
+    fn rungs_are_the_largest_within_their_shares() {
+        let macs = macs_after_each_step(&shape(), &ranking()).unwrap();
+        let shares = [0.5, 0.9, 1.0, 0.001, 0.5];
+        let rungs = rungs_at(&shape(), &ranking(), &shares).unwrap();
+        assert_eq!((rungs.len(), rungs[0], *rungs.last().unwrap()), (4, 0, 20));
+        for (rung, share) in [(rungs[1], 0.9), (rungs[2], 0.5)] {
+            let most = macs[0] as f64 * share;
+            assert!(macs[rung as usize] as f64 <= most && macs[rung as usize - 1] as f64 > most);
+        }
+        assert_eq!(rungs_at(&shape(), &ranking(), &[]).unwrap(), [0]);
     }
 
     #[test]

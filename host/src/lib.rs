@@ -12,26 +12,31 @@
 //! | [`ranking`] | one order of removal over all quanta, and the sub-networks along it |
 //! | [`ladder`], [`embedder`] | which sub-networks become rungs, and how faithful they are |
 //! | [`bundle`] | writes what a device needs, all of it or nothing |
+//! | [`compensation`] | matrices that make up for what the rungs remove |
 //! | [`prune`] | the job of `host-prune`: these stages in order |
-//! | [`boards`], [`demo`], [`shape`], [`progress`], [`interrupt`] | what the job needs around them |
+//! | [`eval`] | the job of `host-eval`: how good rungs are at classifying |
+//! | [`baseline`] | other methods' scores, to compare with |
+//! | [`boards`], [`demo`], [`shape`], [`chart`], [`progress`], [`interrupt`], [`whole_file`] | what the jobs need around them |
 //!
 //! Terms: a *structure* is an attention head or an MLP neuron; a *quantum* is
 //! what one *step* of the *ranking* removes, a head or eight neurons; a
 //! *sub-network* is what is left after some steps; a *rung* is one that was
 //! measured; *fidelity* is the mean cosine similarity to the dense embedding.
 //!
-//! Limits: nothing repairs what pruning breaks yet; search and ladder run on
-//! the CPU, with the engine that the device runs; only importance uses a GPU.
+//! Limits: search, ladder and evaluation run on the CPU, with the engine that
+//! the device runs; importance and compensation use a GPU where there is one.
 #![forbid(unsafe_code)]
 
 pub mod baseline;
 pub mod boards;
 pub mod bundle;
 pub mod calibration;
+pub mod chart;
 pub mod checkpoint;
 pub mod compensation;
 pub mod demo;
 pub mod embedder;
+pub mod eval;
 pub mod executor;
 pub mod importance;
 pub mod interrupt;
@@ -43,3 +48,4 @@ pub mod scores;
 pub mod search;
 pub mod sensitivity;
 pub mod shape;
+pub mod whole_file;

@@ -8,26 +8,25 @@ use headroom_device::program::{self, EXIT_INTERRUPTED};
 use headroom_host::interrupt::{self, INTERRUPTED};
 use headroom_host::progress::{Drawn, Progress, Silent};
 use headroom_host::prune::{self, Options};
-use serde::Serialize;
 
 fn main() -> ExitCode {
     let options = Options::parse();
     if options.describe.is_some() {
         return match prune::describe(&options) {
             Ok(report) => {
-                print(&options, &report, || report.text());
+                program::print(options.json, &report, || report.text());
                 ExitCode::SUCCESS
             }
             Err(error) => program::report(&error, error.hint().as_deref()),
         };
     }
-    if let Err(error) = interrupt::handle() {
+    if let Err(error) = interrupt::handle("interrupted: writing the best so far; again to stop at once") {
         anstream::eprintln!("Ctrl-C will not write the best so far: {error}");
     }
     let progress: &dyn Progress = if options.quiet { &Silent } else { &Drawn::default() };
     match prune::run(&options, progress, &INTERRUPTED) {
         Ok(ending) => {
-            print(&options, &ending.report, || ending.report.text());
+            program::print(options.json, &ending.report, || ending.report.text());
             if ending.interrupted { ExitCode::from(EXIT_INTERRUPTED) } else { ExitCode::SUCCESS }
         }
         Err(error) if error.is_interruption() => {
@@ -35,16 +34,5 @@ fn main() -> ExitCode {
             ExitCode::from(EXIT_INTERRUPTED)
         }
         Err(error) => program::report(&error, error.hint().as_deref()),
-    }
-}
-
-fn print(options: &Options, report: &impl Serialize, text: impl Fn() -> String) {
-    if options.json {
-        match serde_json::to_string_pretty(report) {
-            Ok(json) => anstream::println!("{json}"),
-            Err(error) => anstream::eprintln!("the report cannot be printed as JSON: {error}"),
-        }
-    } else {
-        anstream::println!("{}", text());
     }
 }

@@ -71,7 +71,7 @@ pub enum PruneError {
     #[error("the description of the model cannot be written")]
     Description(#[source] serde_json::Error),
     #[error("the chart cannot be drawn")]
-    Picture(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Chart(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the bundle cannot be written")]
     Bundle(#[from] BundleWriteError),
     #[error("cannot use the folder `{}`", folder.display())]
@@ -80,6 +80,8 @@ pub enum PruneError {
     Unfinished { folder: PathBuf },
     #[error("there is no unfinished job to resume in `{}`", folder.display())]
     NothingToResume { folder: PathBuf },
+    #[error("a ladder holds at most {most} rungs, --rung-macs lists {found}")]
+    TooManyRungs { most: usize, found: usize },
     #[error("--fisher is of --method snapvit, not of --method headroom")]
     FisherWithoutSnapvit,
     #[error("interrupted before there was anything to write")]

@@ -5,13 +5,14 @@
 //! file with another fingerprint is not an error: importance is computed anew.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::importance::Importance;
+use crate::whole_file;
 
 const FINGERPRINT: &str = "fingerprint";
 
@@ -33,12 +34,7 @@ pub fn save(path: &Path, importance: &Importance, fingerprint: &str) -> io::Resu
         .map_err(io::Error::other)?;
     let metadata = HashMap::from([(FINGERPRINT.to_owned(), fingerprint.to_owned())]);
     let file = safetensors::serialize(views, Some(metadata)).map_err(io::Error::other)?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut beside = tempfile::NamedTempFile::new_in(folder)?;
-    beside.write_all(&file)?;
-    beside.as_file().sync_all()?;
-    beside.persist(path)?;
-    Ok(())
+    whole_file::write(path, &file)
 }
 
 /// The saved importance of a model with so many blocks, if there is one with

@@ -17,7 +17,6 @@ mod job;
 mod measure;
 mod method;
 mod options;
-mod picture;
 mod report;
 
 pub use describe::{DESCRIBE_VERSION, DescribeReport, describe};
@@ -25,4 +24,5 @@ pub use error::PruneError;
 pub use job::{Ending, run};
 pub use method::Method;
 pub use options::Options;
+pub(crate) use report::with_prefix;
 pub use report::{PruneReport, REPORT_VERSION, RungReport};

@@ -104,6 +104,10 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u8).range(1..=headroom_shared::MAX_RUNGS as i64))]
     pub rungs: u8,
 
+    /// Rungs at these shares of the dense model's MACs instead, such as `80%,60%,50%`; the dense rung is always there.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_share, conflicts_with = "rungs")]
+    pub rung_macs: Vec<f64>,
+
     /// Attention heads of a block, where the checkpoint does not say.
     #[arg(long, value_name = "N")]
     pub heads: Option<usize>,
@@ -151,6 +155,15 @@ impl Options {
 }
 
 /// Height and width.
+fn parse_share(text: &str) -> Result<f64, String> {
+    let percent = text.trim().trim_end_matches('%').trim_end().parse::<f64>();
+    percent
+        .ok()
+        .filter(|percent| *percent > 0.0 && *percent <= 100.0)
+        .map(|percent| percent / 100.0)
+        .ok_or_else(|| "expected a share such as `60%`, above zero and at most 100".to_owned())
+}
+
 fn parse_image_size(text: &str) -> Result<(usize, usize), String> {
     let side = |text: &str| {
         let side = text.parse::<usize>().ok().filter(|side| (1..=65_536).contains(side));
@@ -170,6 +183,15 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn shares_are_percentages() {
+        assert_eq!(parse_share("60%"), Ok(0.6));
+        assert_eq!(parse_share("100"), Ok(1.0));
+        for wrong in ["", "0", "-1%", "101%", "nan", "x"] {
+            assert!(parse_share(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -258,7 +258,7 @@ fn significant(value: f64) -> String {
 }
 
 /// Three significant digits with a decimal prefix.
-pub(super) fn with_prefix(value: f64, unit: &str) -> String {
+pub(crate) fn with_prefix(value: f64, unit: &str) -> String {
     let (scale, prefix) = match value {
         v if v >= 1e9 => (1e9, "G"),
         v if v >= 1e6 => (1e6, "M"),

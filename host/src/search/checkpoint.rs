@@ -7,8 +7,7 @@
 
 use std::fs;
 use std::io;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use headroom_device::bundle::manifest::sha256_hex;
 use serde::de::DeserializeOwned;
@@ -16,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::search::Difference;
 use crate::search::fingerprint::Fingerprint;
+use crate::whole_file;
 
 const FORMAT: &str = "headroom-fit";
 
@@ -105,19 +105,12 @@ impl CheckpointFile {
     /// Replaces the file.
     pub(super) fn save<S: Serialize>(&self, run: &Fingerprint, state: &S) -> Result<(), CheckpointError> {
         let write = || -> io::Result<()> {
-            let folder = match self.path.parent() {
-                Some(folder) if !folder.as_os_str().is_empty() => folder,
-                _ => Path::new("."),
-            };
             let mut content = vec![b'\n'];
             serde_json::to_writer(&mut content, &Content { fingerprint: run.clone(), state })?;
             let header = Header { format: FORMAT.to_owned(), version: VERSION, sha256: sha256_hex(&content) };
-            let mut beside = tempfile::NamedTempFile::new_in(folder)?;
-            beside.write_all(&serde_json::to_vec(&header)?)?;
-            beside.write_all(&content)?;
-            beside.as_file().sync_all()?;
-            beside.persist(&self.path)?;
-            Ok(())
+            let mut file = serde_json::to_vec(&header)?;
+            file.extend(content);
+            whole_file::write(&self.path, &file)
         };
         write().map_err(|source| CheckpointError::Write { path: self.path.clone(), source })
     }

@@ -16,11 +16,12 @@ use super::super::images::JobImages;
 use super::super::report::{
     CompensationReport, ImagesReport, ModelReport, PruneReport, REPORT_VERSION, RungReport, ScoresReport, SearchReport,
 };
-use super::super::{PruneError, measure, picture};
+use super::super::{PruneError, measure};
 use super::compensation::Compensation;
 use super::ladder::MadeLadder;
 use super::{Job, Ranked};
 use crate::bundle::{BundleWriter, Provenance};
+use crate::chart::{self, Point, Series};
 use crate::search::Fitted;
 
 impl Job<'_> {
@@ -51,7 +52,11 @@ impl Job<'_> {
         }
         let lines = measure::report(shape, &ranking.steps, &made.measured)?;
         let title = format!("{} on {}", self.checkpoint.description.family, self.board.name);
-        bundle.add(CHART_FILE, picture::svg(&title, &lines).map_err(PruneError::Picture)?.as_bytes())?;
+        let point =
+            |rung: &RungReport| Point { macs_share: rung.macs_share, value: f64::from(rung.fidelity), interval: None };
+        let series = Series { name: "fidelity".to_owned(), points: lines.iter().map(point).collect() };
+        let chart = chart::svg(&title, "fidelity (mean cosine to dense)", &[series]).map_err(PruneError::Chart)?;
+        bundle.add(CHART_FILE, chart.as_bytes())?;
 
         let destination = bundle.destination().to_path_buf();
         let manifest = bundle.finish(&Provenance {

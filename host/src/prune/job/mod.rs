@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use headroom_shared::ModelShape;
+use headroom_shared::{MAX_RUNGS, ModelShape};
 
 use super::images::JobImages;
 use super::report::{PruneReport, StageReport};
@@ -24,7 +24,7 @@ use crate::ranking::{Arrangement, Quanta, Ranking, RemovalOrder, SparsityPath, S
 use crate::scores::SnapvitScores;
 use crate::search::StopReason;
 use crate::shape::model_shape;
-use crate::{demo, interrupt};
+use crate::{demo, interrupt, ladder as rungs_of};
 use state::JobState;
 
 /// How a job ended.
@@ -46,6 +46,11 @@ pub struct Ending {
 pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -> Result<Ending, PruneError> {
     if options.fisher.is_some() && options.method() != Method::Snapvit {
         return Err(PruneError::FisherWithoutSnapvit);
+    }
+    // The dense rung comes on top.
+    let (most, found) = (MAX_RUNGS - 1, options.rung_macs.len());
+    if found > most {
+        return Err(PruneError::TooManyRungs { most, found });
     }
     let board = boards::find(options.target.as_deref().unwrap_or_default())?;
     let checkpoint = open_model(options, options.model.as_deref())?;
@@ -127,7 +132,10 @@ impl Job<'_> {
         let permutation = permutation(&ranking);
         let permuted = permutation.apply(&self.checkpoint.description, &weights)?;
         drop(weights);
-        let rungs = crate::ladder::even_rungs(&shape, &ranking.steps, usize::from(self.options.rungs))?;
+        let rungs = match self.options.rung_macs.as_slice() {
+            [] => rungs_of::even_rungs(&shape, &ranking.steps, usize::from(self.options.rungs))?,
+            shares => rungs_of::rungs_at(&shape, &ranking.steps, shares)?,
+        };
         let ranked = Ranked { shape, ranking, permutation, rungs };
         let compensation = self.compensation(&permuted, &ranked, &images)?;
         let made = self.ladder(&permuted, &ranked, compensation, &images)?;

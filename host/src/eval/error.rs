@@ -1,0 +1,52 @@
+//! Why an evaluation failed, and what the user can do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use headroom_device::bundle::BundleError;
+use headroom_device::engine::EngineError;
+use headroom_device::images::{PreprocessError, SearchError};
+
+/// Why an evaluation failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvalError {
+    #[error("cannot open the bundle `{}`", path.display())]
+    Bundle { path: PathBuf, source: BundleError },
+    #[error("there is no rung {found}: the ladder has rungs 0 to {last}")]
+    NoSuchRung { found: usize, last: usize },
+    #[error("the images cannot be searched")]
+    Search(#[from] SearchError),
+    #[error("`{}` holds no readable image", path.display())]
+    NoImages { path: PathBuf },
+    #[error("`{}` is in no class: expected a sub-folder of `{}` for each class", file.display(), folder.display())]
+    NoClass { file: PathBuf, folder: PathBuf },
+    #[error("the images cannot be preprocessed")]
+    Preprocess(#[from] PreprocessError),
+    #[error("the model cannot be run")]
+    Engine(#[from] EngineError),
+    #[error("the linear probe cannot be fitted: {reason}")]
+    Probe { reason: String },
+    #[error("cannot write `{}`", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("the chart cannot be drawn")]
+    Chart(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the features cannot be written")]
+    Features(#[source] safetensors::SafeTensorError),
+    #[error("interrupted after {images} images")]
+    Interrupted { images: usize },
+}
+
+impl EvalError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Bundle { source: BundleError::NotABundle { .. }, .. } => {
+                Some("make a bundle with `host-prune --target BOARD --out DIR`".into())
+            }
+            Self::NoClass { .. } => Some("put the images of each class in a sub-folder named after it".into()),
+            _ => None,
+        }
+    }
+}
