@@ -39,14 +39,15 @@ impl Job<'_> {
             };
             let strategy = Xnes::new(XnesOptions::new(start.values().to_vec(), job.options.seed))?;
             let mut observe = |event| job.tell(event);
-            job.progress.begin("search", u64::from(job.options.evaluations()), "evaluations");
+            let evaluations = u64::from(job.options.evaluations());
+            if evaluations > 0 {
+                job.progress.begin("search", evaluations, "evaluations");
+            }
             let fitted = search::fit(&problem, strategy, &mut SearchEmbedder(embedder), &options, &mut observe)?;
-            job.progress.end(&match (fitted.fitness, fitted.history.first()) {
-                (Some(best), Some(start)) => {
-                    format!("{}; fitness {best:.4} (start {start:.4}); {}", fitted.stop, fitted.statistics)
-                }
-                _ => "none: the scores rank as they are".to_owned(),
-            });
+            if let (Some(best), Some(start)) = (fitted.fitness, fitted.history.first()) {
+                let Fitted { stop, statistics, .. } = &fitted;
+                job.progress.end(&format!("{stop}; fitness {best:.4} (start {start:.4}); {statistics}"));
+            }
             Ok(fitted)
         })
     }
