@@ -8,6 +8,7 @@
 //! | [`importance`] | the local importance of heads and neurons: a self-supervised Fisher term |
 //! | [`scores`] | published SnapViT scores, in place of importance and search |
 //! | [`sensitivity`] | what removing a structure costs in fidelity, in one unit for all |
+//! | [`value_basis`] | a basis of the values inside heads, in which single dimensions are worth ranking |
 //! | [`search`] | factors that make blocks comparable: an evolution strategy |
 //! | [`ranking`] | one order of removal over all quanta, and the sub-networks along it |
 //! | [`ladder`], [`embedder`] | which sub-networks become rungs, and how faithful they are |
@@ -48,4 +49,5 @@ pub mod scores;
 pub mod search;
 pub mod sensitivity;
 pub mod shape;
+pub mod value_basis;
 pub mod whole_file;

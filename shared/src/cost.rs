@@ -1,15 +1,16 @@
 //! What a sub-network costs: multiply-accumulates and bytes. The one place
 //! where costs are computed; host, ladder, map reader and device all call it.
 //!
-//! With `T` tokens, width `E`, head dimension `D`, and `h` heads and `n`
-//! neurons kept in a block, where an MLP has `m` input matrices (1 plain,
-//! 2 gated):
+//! With `T` tokens, width `E`, head dimension `D`, and `h` heads, `v` value
+//! dimensions of each and `n` neurons kept in a block, where an MLP has `m`
+//! input matrices (1 plain, 2 gated):
 //!
 //! | part | MACs | weights |
 //! |---|---|---|
-//! | query, key, value | `T * 3 E h D` | `3 E h D` + bias `3 h D` |
-//! | scores, weighted sum | `2 T^2 h D` | |
-//! | projection | `T h D E` | `h D E` + bias `E` |
+//! | query, key | `T * 2 E h D` | `2 E h D` + bias `2 h D` |
+//! | value | `T * E h v` | `E h v` + bias `h v` |
+//! | scores, weighted sum | `T^2 h (D + v)` | |
+//! | projection | `T h v E` | `h v E` + bias `E` |
 //! | MLP in | `T m E n` | `m E n` + bias `m n` |
 //! | MLP out | `T n E` | `n E` + bias `E` |
 //! | two norms | | `4 E` |
@@ -29,12 +30,8 @@ use crate::sub_network::SubNetwork;
 #[must_use]
 pub fn macs(shape: &ModelShape, sub_network: &SubNetwork) -> u64 {
     let tokens = u64::from(shape.tokens);
-    let blocks: u64 = sub_network
-        .counts()
-        .map(|counts| {
-            let block = BlockSizes::new(shape, counts);
-            tokens * block.matrices() + 2 * tokens * tokens * block.attention_width
-        })
+    let blocks: u64 = BlockSizes::all(shape, sub_network)
+        .map(|block| tokens * block.matrices() + tokens * tokens * (block.attention_width + block.value_width))
         .sum();
     blocks + shape.outside_macs
 }
@@ -42,13 +39,8 @@ pub fn macs(shape: &ModelShape, sub_network: &SubNetwork) -> u64 {
 /// Bytes of the weights that one inference reads.
 #[must_use]
 pub fn weight_bytes(shape: &ModelShape, sub_network: &SubNetwork) -> u64 {
-    let blocks: u64 = sub_network
-        .counts()
-        .map(|counts| {
-            let block = BlockSizes::new(shape, counts);
-            block.matrices() + block.biases() + 4 * block.embed_dim
-        })
-        .sum();
+    let blocks: u64 =
+        BlockSizes::all(shape, sub_network).map(|block| block.matrices() + block.biases() + 4 * block.embed_dim).sum();
     blocks * u64::from(shape.bytes_per_weight) + shape.outside_weight_bytes
 }
 
@@ -57,11 +49,9 @@ pub fn weight_bytes(shape: &ModelShape, sub_network: &SubNetwork) -> u64 {
 /// precision of the weights. Attention scores are taken to stay on chip.
 #[must_use]
 pub fn activation_bytes(shape: &ModelShape, sub_network: &SubNetwork) -> u64 {
-    let values: u64 = sub_network
-        .counts()
-        .map(|counts| {
-            let block = BlockSizes::new(shape, counts);
-            4 * block.attention_width + block.mlp_inputs * block.neurons + 2 * block.embed_dim
+    let values: u64 = BlockSizes::all(shape, sub_network)
+        .map(|block| {
+            2 * (block.attention_width + block.value_width) + block.mlp_inputs * block.neurons + 2 * block.embed_dim
         })
         .sum();
     2 * values * u64::from(shape.tokens) * u64::from(shape.bytes_per_weight)
@@ -70,17 +60,25 @@ pub fn activation_bytes(shape: &ModelShape, sub_network: &SubNetwork) -> u64 {
 /// The sizes of one block of a sub-network.
 struct BlockSizes {
     embed_dim: u64,
+    /// Of queries, and of keys.
     attention_width: u64,
+    value_width: u64,
     neurons: u64,
     mlp_inputs: u64,
 }
 
 impl BlockSizes {
-    fn new(shape: &ModelShape, (heads, neurons): (usize, usize)) -> Self {
+    fn all(shape: &ModelShape, sub_network: &SubNetwork) -> impl Iterator<Item = Self> {
+        (0..sub_network.blocks()).map(|block| Self::new(shape, sub_network, block))
+    }
+
+    fn new(shape: &ModelShape, sub_network: &SubNetwork, block: usize) -> Self {
+        let heads = sub_network.heads(block) as u64;
         Self {
             embed_dim: u64::from(shape.embed_dim),
-            attention_width: heads as u64 * u64::from(shape.head_dim),
-            neurons: neurons as u64,
+            attention_width: heads * u64::from(shape.head_dim),
+            value_width: heads * sub_network.value_dims(block) as u64,
+            neurons: sub_network.neurons(block) as u64,
             mlp_inputs: match shape.mlp {
                 MlpKind::Plain => 1,
                 MlpKind::Gated => 2,
@@ -90,11 +88,11 @@ impl BlockSizes {
 
     /// Entries of all matrices.
     fn matrices(&self) -> u64 {
-        self.embed_dim * (4 * self.attention_width + (self.mlp_inputs + 1) * self.neurons)
+        self.embed_dim * (2 * (self.attention_width + self.value_width) + (self.mlp_inputs + 1) * self.neurons)
     }
 
     fn biases(&self) -> u64 {
-        3 * self.attention_width + self.mlp_inputs * self.neurons + 2 * self.embed_dim
+        2 * self.attention_width + self.value_width + self.mlp_inputs * self.neurons + 2 * self.embed_dim
     }
 }
 
@@ -102,6 +100,7 @@ impl BlockSizes {
 mod tests {
     use super::*;
     use crate::fixtures::vit_b16;
+    use crate::step::{Step, StepKind};
 
     /// timm says of `vit_base_patch16_224`: 86,567,656 parameters.
     #[test]
@@ -120,6 +119,18 @@ mod tests {
         let dense = SubNetwork::dense(&plain);
         assert_eq!(macs(&gated, &dense) - macs(&plain, &dense), 197 * 768 * 3072);
         assert_eq!(weight_bytes(&gated, &dense) - weight_bytes(&plain, &dense), (768 * 3072 + 3072) * 2);
+    }
+
+    #[test]
+    fn a_value_dimension_is_a_row_a_column_and_a_part_of_the_weighted_sum() {
+        let shape = ModelShape { blocks: 1, ..vit_b16() };
+        let dense = SubNetwork::dense(&shape);
+        let mut fewer = dense;
+        fewer.remove(&shape, Step::new(0, StepKind::ValueDims).expect("block 0")).expect("64 dimensions");
+        let removed = 12 * 8;
+        assert_eq!(macs(&shape, &dense) - macs(&shape, &fewer), removed * (2 * 197 * 768 + 197 * 197));
+        assert_eq!(weight_bytes(&shape, &dense) - weight_bytes(&shape, &fewer), removed * (2 * 768 + 1) * 2);
+        assert_eq!(activation_bytes(&shape, &dense) - activation_bytes(&shape, &fewer), 2 * 2 * removed * 197 * 2);
     }
 
     #[test]

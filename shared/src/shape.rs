@@ -15,6 +15,9 @@ pub const MAX_OUTSIDE: u64 = 1 << 57;
 /// Neurons that one step removes: a SIMD and tensor-core tile.
 pub const NEURON_QUANTUM: u16 = 8;
 
+/// Value dimensions of each head that one step removes: half a vector register, and whole tensor-core tiles.
+pub const VALUE_QUANTUM: u16 = 8;
+
 /// The MLP of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MlpKind {
@@ -87,7 +90,8 @@ impl ModelShape {
         }
     }
 
-    /// Steps from the dense model down to the floors of every block.
+    /// Steps from the dense model down to the floors of every block, when heads go whole; value dimensions are others
+    /// ([`Self::removable_value_steps`]).
     #[must_use]
     pub fn removable_steps(&self) -> usize {
         let heads = usize::from(self.heads.saturating_sub(self.floor_heads));
@@ -95,6 +99,12 @@ impl ModelShape {
         let groups = self.neurons.div_ceil(NEURON_QUANTUM);
         let kept_groups = self.floor_neurons.div_ceil(NEURON_QUANTUM);
         usize::from(self.blocks) * (heads + usize::from(groups.saturating_sub(kept_groups)))
+    }
+
+    /// Steps that remove value dimensions: all groups but the first one of every block.
+    #[must_use]
+    pub fn removable_value_steps(&self) -> usize {
+        usize::from(self.blocks) * usize::from(self.head_dim.div_ceil(VALUE_QUANTUM).saturating_sub(1))
     }
 }
 

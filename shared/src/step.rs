@@ -9,12 +9,13 @@
 //! |---|---|
 //! | 0 | the last group of 8 neurons that the block still has |
 //! | 1 | the last head that the block still has |
-//! | 2 | a group of value and output dimensions; known, not readable in this version |
+//! | 2 | the last 8 value dimensions that each head of the block still has, and what the projection reads of them |
 //! | 3 | reserved |
 //!
 //! Neurons are grouped in array order: group `g` is neurons `8g..min(8g + 8, N)`.
 //! The group at the end, the first to go, may be smaller; after it every count
-//! is a multiple of 8.
+//! is a multiple of 8. Value dimensions are grouped alike, in every head of the
+//! block at once; queries and keys keep all theirs.
 
 use crate::shape::MAX_BLOCKS;
 
@@ -25,6 +26,8 @@ pub enum StepKind {
     Neurons,
     /// An attention head.
     Head,
+    /// A group of value dimensions of every head.
+    ValueDims,
 }
 
 /// One quantum of one block.
@@ -36,9 +39,9 @@ pub struct Step {
 
 /// A byte whose two kind bits this version does not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("step kind {kind} cannot be read by this version (0 = neurons, 1 = head)")]
+#[error("step kind {kind} cannot be read by this version (0 = neurons, 1 = head, 2 = value dimensions)")]
 pub struct UnsupportedStepKind {
-    /// 2 (value and output dimensions) or 3 (reserved).
+    /// 3 (reserved).
     pub kind: u8,
 }
 
@@ -67,6 +70,7 @@ impl Step {
         let kind = match self.kind {
             StepKind::Neurons => 0,
             StepKind::Head => 1,
+            StepKind::ValueDims => 2,
         };
         (self.block << 2) | kind
     }
@@ -79,6 +83,7 @@ impl Step {
         let kind = match byte & 0b11 {
             0 => StepKind::Neurons,
             1 => StepKind::Head,
+            2 => StepKind::ValueDims,
             kind => return Err(UnsupportedStepKind { kind }),
         };
         Ok(Self { block: byte >> 2, kind })
@@ -97,10 +102,11 @@ mod tests {
                     assert_eq!(step.to_byte(), byte);
                     assert_eq!(Step::new(step.block(), step.kind()), Some(step));
                 }
-                Err(UnsupportedStepKind { kind }) => assert!(kind == byte & 3 && kind >= 2),
+                Err(UnsupportedStepKind { kind }) => assert!(kind == byte & 3 && kind == 3),
             }
         }
         assert_eq!(Step::new(MAX_BLOCKS, StepKind::Head), None);
         assert_eq!(Step::new(11, StepKind::Head).map(Step::to_byte), Some(0b0010_1101));
+        assert_eq!(Step::new(11, StepKind::ValueDims).map(Step::to_byte), Some(0b0010_1110));
     }
 }

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use crate::shape::{MAX_BLOCKS, ModelShape, NEURON_QUANTUM};
+use crate::shape::{MAX_BLOCKS, ModelShape, NEURON_QUANTUM, VALUE_QUANTUM};
 use crate::step::{Step, StepKind, UnsupportedStepKind};
 
 /// Which structures of each block an executor runs.
@@ -20,6 +20,13 @@ pub trait KeptStructures {
     /// The number of neurons kept in `block`: always the first ones.
     fn neurons(&self, block: usize) -> usize;
 
+    /// The number of value dimensions that each kept head of `block` keeps:
+    /// always the first ones. `None` keeps all.
+    fn value_dims(&self, block: usize) -> Option<usize> {
+        let _ = block;
+        None
+    }
+
     /// Which of the model's corrections make up for what is not kept; `None`
     /// runs the original weights.
     fn correction(&self) -> Option<usize> {
@@ -31,7 +38,7 @@ pub trait KeptStructures {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StepError {
-    #[error("kind {kind} cannot be read by this version (0 = neurons, 1 = head)")]
+    #[error("kind {kind} cannot be read by this version (0 = neurons, 1 = head, 2 = value dimensions)")]
     UnsupportedKind { kind: u8 },
     #[error("block {block} of a model with {blocks} blocks")]
     BlockOutOfRange { block: u8, blocks: u8 },
@@ -39,6 +46,8 @@ pub enum StepError {
     HeadsBelowFloor { block: u8, floor: u8 },
     #[error("block {block} would keep fewer neurons than its floor of {floor}")]
     NeuronsBelowFloor { block: u8, floor: u16 },
+    #[error("block {block} would keep no value dimension")]
+    NoValueDims { block: u8 },
 }
 
 /// A ranking that cannot be replayed: which step, and why.
@@ -62,20 +71,26 @@ pub enum CountsError {
     Neurons { block: usize, fewest: usize, most: usize, found: usize },
 }
 
-/// Heads and neurons kept in each block; both are prefixes of the permuted weights.
+/// Heads, neurons and value dimensions kept in each block; all are prefixes of the permuted weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubNetwork {
     blocks: u8,
     heads: [u8; MAX_BLOCKS],
     neurons: [u16; MAX_BLOCKS],
+    value_dims: [u16; MAX_BLOCKS],
 }
 
 impl SubNetwork {
-    /// All heads and neurons of `shape`, which must be valid
+    /// Everything of `shape`, which must be valid
     /// ([`ModelShape::validate`]).
     #[must_use]
     pub fn dense(shape: &ModelShape) -> Self {
-        Self { blocks: shape.blocks, heads: [shape.heads; MAX_BLOCKS], neurons: [shape.neurons; MAX_BLOCKS] }
+        Self {
+            blocks: shape.blocks,
+            heads: [shape.heads; MAX_BLOCKS],
+            neurons: [shape.neurons; MAX_BLOCKS],
+            value_dims: [shape.head_dim; MAX_BLOCKS],
+        }
     }
 
     /// What is left of `shape` after the first removals of a ranking, given as
@@ -97,8 +112,9 @@ impl SubNetwork {
         Ok(sub_network)
     }
 
-    /// A sub-network of the given `(heads, neurons)` of each block. Any counts
-    /// from the floors to the dense sizes are allowed, multiples of 8 or not.
+    /// A sub-network of the given `(heads, neurons)` of each block, with all value
+    /// dimensions. Any counts from the floors to the dense sizes are allowed,
+    /// multiples of 8 or not.
     ///
     /// # Errors
     /// If the number of blocks differs from the shape's or a count is out of range.
@@ -147,6 +163,13 @@ impl SubNetwork {
                 }
                 self.neurons[block] = after;
             }
+            StepKind::ValueDims => {
+                let after = self.value_dims[block].saturating_sub(1) / VALUE_QUANTUM * VALUE_QUANTUM;
+                if after == 0 {
+                    return Err(StepError::NoValueDims { block: block as u8 });
+                }
+                self.value_dims[block] = after;
+            }
         }
         Ok(())
     }
@@ -173,14 +196,20 @@ impl SubNetwork {
     pub fn neurons(&self, block: usize) -> usize {
         usize::from(self.neurons[block])
     }
+
+    /// Value dimensions kept in each head of `block`.
+    #[must_use]
+    pub fn value_dims(&self, block: usize) -> usize {
+        usize::from(self.value_dims[block])
+    }
 }
 
-/// `12x3072 11x3064 ...`: heads x neurons of each block.
+/// `12x64+3072 11x56+3064 ...`: heads x value dimensions + neurons of each block.
 impl fmt::Display for SubNetwork {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (block, (heads, neurons)) in self.counts().enumerate() {
             let separator = if block == 0 { "" } else { " " };
-            write!(formatter, "{separator}{heads}x{neurons}")?;
+            write!(formatter, "{separator}{heads}x{}+{neurons}", self.value_dims(block))?;
         }
         Ok(())
     }
@@ -197,6 +226,10 @@ impl KeptStructures for SubNetwork {
 
     fn neurons(&self, block: usize) -> usize {
         SubNetwork::neurons(self, block)
+    }
+
+    fn value_dims(&self, block: usize) -> Option<usize> {
+        Some(SubNetwork::value_dims(self, block))
     }
 }
 
@@ -230,15 +263,25 @@ mod tests {
     #[test]
     fn a_step_changes_one_count_of_one_block() {
         let left = SubNetwork::after(&tiny(), &[byte(1, StepKind::Head), byte(0, StepKind::Neurons)]).expect("valid");
-        assert_eq!(left.to_string(), "3x16 2x20");
+        assert_eq!(left.to_string(), "3x64+16 2x64+20");
         assert_eq!(SubNetwork::from_counts(&tiny(), &[(3, 16), (2, 20)]), Ok(left));
+    }
+
+    #[test]
+    fn every_head_of_a_block_loses_value_dimensions_but_not_the_last_group() {
+        let shape = ModelShape { head_dim: 20, ..tiny() };
+        let values = byte(1, StepKind::ValueDims);
+        let kept = |steps: &[u8]| SubNetwork::after(&shape, steps).map(|left| (left.value_dims(0), left.value_dims(1)));
+        assert_eq!(kept(&[values]), Ok((20, 16)));
+        assert_eq!(kept(&[values, byte(1, StepKind::Head), values]), Ok((20, 8)));
+        assert_eq!(kept(&[values; 3]), Err(ReplayError { at: 2, reason: StepError::NoValueDims { block: 1 } }));
+        assert_eq!(shape.removable_value_steps(), 2 * 2);
     }
 
     #[test]
     fn refuses_what_the_shape_does_not_have() {
         let refused = |steps: &[u8]| SubNetwork::after(&tiny(), steps).map_err(|error| error.reason);
         assert_eq!(refused(&[byte(2, StepKind::Head)]), Err(StepError::BlockOutOfRange { block: 2, blocks: 2 }));
-        assert_eq!(refused(&[0b10]), Err(StepError::UnsupportedKind { kind: 2 }));
         assert_eq!(refused(&[0b11]), Err(StepError::UnsupportedKind { kind: 3 }));
         assert_eq!(refused(&[byte(0, StepKind::Head); 3]), Err(StepError::HeadsBelowFloor { block: 0, floor: 1 }));
     }

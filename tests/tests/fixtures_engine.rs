@@ -206,7 +206,7 @@ fn a_permuted_checkpoint_is_the_same_function_under_the_same_names() {
         let permutation = Permutation { blocks: vec![order; description.blocks.len()] };
 
         let home = tempfile::tempdir().unwrap();
-        checkpoint.write_permuted(&permutation, &home.path().join("model.safetensors")).unwrap();
+        checkpoint.write_permuted(&permutation, &Weights::default(), &home.path().join("model.safetensors")).unwrap();
         if case.join("config.json").is_file() {
             std::fs::copy(case.join("config.json"), home.path().join("config.json")).unwrap();
         }

@@ -16,11 +16,13 @@ pub(super) struct HeadAttention<'a> {
     pub query_count: usize,
     /// Keys transposed: `[head_dim, tokens]`.
     pub keys: Operand<'a>,
-    /// `[tokens, head_dim]`: its rows from `first_value` are the image's.
+    /// `[tokens, value_dims]`: its rows from `first_value` are the image's.
     pub values: Operand<'a>,
     pub first_value: usize,
     pub tokens: usize,
     pub head_dim: usize,
+    /// Columns of the values that are wanted.
+    pub value_dims: usize,
     /// Multiplies the scores.
     pub scale: f32,
     /// Room for a tile of scores, `[MAX_TILE_ROWS, tokens]`.
@@ -51,7 +53,7 @@ impl Kernel for HeadAttention<'_> {
                 *inverse_sum = exponentials(simd, &mut scores[row..], rows, self.tokens, self.scale);
             }
             let weights = Operand { data: scores, rows };
-            let value_panels = panels(self.head_dim);
+            let value_panels = panels(self.value_dims);
             for panel in (0..value_panels).step_by(2) {
                 let count = (value_panels - panel).min(2);
                 fill(simd, &mut tile, weights, 0, rows, self.values, panel, count, &across_tokens);

@@ -66,7 +66,7 @@ impl PackedBlock {
         }
     }
 
-    /// Adds the attention of `heads` to `stream`, whole images of `sizes.tokens` tokens.
+    /// Adds the attention of `heads`, with the first `value_dims` of their values, to `stream`, whole images of `sizes.tokens` tokens.
     #[expect(clippy::too_many_arguments, reason = "what the branch is made of, what it runs and what it writes to")]
     pub(super) fn attend(
         &self,
@@ -75,13 +75,14 @@ impl PackedBlock {
         rotary: Option<&Rotary>,
         end: BranchEnd<'_>,
         heads: &[usize],
+        value_dims: usize,
         stream: &mut [f32],
         scratch: &mut Scratch,
     ) {
-        head_segments(heads, sizes.head_dim, &mut scratch.segments);
+        head_segments(heads, sizes.head_dim, value_dims, &mut scratch.segments);
         for stream in stream.chunks_mut(images_together(sizes.tokens) * sizes.image_values()) {
             let rows = stream.len() / sizes.embed_dim;
-            self.attend_together(set, sizes, rotary, heads, stream, scratch);
+            self.attend_together(set, sizes, rotary, heads, value_dims, stream, scratch);
             set.run(end.layer.product_with(
                 end.bias,
                 Operand { data: &scratch.attended, rows },
@@ -93,12 +94,14 @@ impl PackedBlock {
     }
 
     /// Computes `scratch.attended`, one head after the other for a few images.
+    #[expect(clippy::too_many_arguments, reason = "as its caller has")]
     fn attend_together(
         &self,
         set: InstructionSet,
         sizes: &Sizes,
         rotary: Option<&Rotary>,
         heads: &[usize],
+        value_dims: usize,
         stream: &[f32],
         scratch: &mut Scratch,
     ) {
@@ -111,19 +114,20 @@ impl PackedBlock {
             row: &mut scratch.row,
             target: NormTarget::Panels { out: &mut scratch.normed, rows },
         });
-        let head_panels = panels(head_dim);
+        let (head_panels, value_panels) = (panels(head_dim), panels(value_dims));
         for (place, head) in heads.iter().enumerate() {
             set.run(self.heads.product(
                 Operand { data: &scratch.normed, rows },
                 rows,
                 head * 3 * head_panels,
-                3 * head_panels,
+                // Query and key whole, and of the value what is kept.
+                2 * head_panels + value_panels,
                 &[Segment::prefix(embed_dim)],
                 Target::Panels { out: &mut scratch.head, rows },
             ));
             let (queries, rest) = scratch.head.split_at_mut(head_panels * rows);
             let (keys, values) = rest.split_at_mut(head_panels * rows);
-            let out = &mut scratch.attended[place * head_panels * rows..(place + 1) * head_panels * rows];
+            let out = &mut scratch.attended[place * value_panels * rows..(place + 1) * value_panels * rows];
             for first in (0..rows).step_by(tokens) {
                 if let Some(rotary) = rotary {
                     rotary.turn(queries, rows, first);
@@ -139,6 +143,7 @@ impl PackedBlock {
                     first_value: first,
                     tokens,
                     head_dim,
+                    value_dims,
                     scale: (head_dim as f32).sqrt().recip(),
                     scores: &mut scratch.scores,
                     out,

@@ -30,6 +30,10 @@ impl<K: KeptStructures> KeptStructures for Corrected<'_, K> {
         self.kept.neurons(block)
     }
 
+    fn value_dims(&self, block: usize) -> Option<usize> {
+        self.kept.value_dims(block)
+    }
+
     fn correction(&self) -> Option<usize> {
         self.correction
     }

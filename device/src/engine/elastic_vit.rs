@@ -157,7 +157,8 @@ impl ElasticVit {
                 _ => block.ends(),
             };
             let (set, sizes) = (self.instructions, &self.sizes);
-            block.attend(set, sizes, rotary, ends.projection, selection.heads(index), stream, scratch);
+            let (heads, value_dims) = (selection.heads(index), selection.value_dims(index));
+            block.attend(set, sizes, rotary, ends.projection, heads, value_dims, stream, scratch);
             block.transform(set, sizes.embed_dim, ends.down, selection.neurons(index), stream, scratch);
             observer(index + 1, stream);
         }

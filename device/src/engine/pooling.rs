@@ -160,7 +160,8 @@ impl AttentionPooling {
             self.attend(set, sizes, image, batch, scratch);
         }
         pooled.fill(0.0);
-        head_segments(&self.all_heads, sizes.pooling_head_dim(), &mut scratch.segments);
+        let head_dim = sizes.pooling_head_dim();
+        head_segments(&self.all_heads, head_dim, head_dim, &mut scratch.segments);
         set.run(self.out.product(
             Operand { data: &scratch.attended, rows: batch },
             batch,
@@ -218,6 +219,7 @@ impl AttentionPooling {
                 first_value: 0,
                 tokens,
                 head_dim,
+                value_dims: head_dim,
                 scale: (head_dim as f32).sqrt().recip(),
                 scores: &mut scratch.scores,
                 out: &mut scratch.attended[head * head_panels * batch..(head + 1) * head_panels * batch],

@@ -80,7 +80,8 @@ impl Reference<'_> {
         let mut hidden_states = vec![tokens.clone()];
         for (index, block) in self.description.blocks.iter().enumerate() {
             let heads: Vec<usize> = (0..kept.heads(index)).map(|place| kept.head(index, place)).collect();
-            self.block(block, &heads, kept.neurons(index), &mut tokens);
+            let value_dims = kept.value_dims(index).unwrap_or(self.description.head_dim);
+            self.block(block, &heads, value_dims, kept.neurons(index), &mut tokens);
             hidden_states.push(tokens.clone());
         }
         if let Some(norm) = &self.description.final_norm {
@@ -133,7 +134,7 @@ impl Reference<'_> {
         tokens
     }
 
-    fn block(&self, block: &Block, heads: &[usize], neurons: usize, tokens: &mut Rows) {
+    fn block(&self, block: &Block, heads: &[usize], value_dims: usize, neurons: usize, tokens: &mut Rows) {
         let head_dim = self.description.head_dim;
         let normed: Rows = tokens.iter().map(|row| self.norm(&block.norm1, row)).collect();
         let project = |linear: &Linear| -> Rows { normed.iter().map(|row| self.linear(linear, row)).collect() };
@@ -149,7 +150,7 @@ impl Reference<'_> {
                     |key: &Vec<f64>| dot(&query[columns.clone()], &key[columns.clone()]) / (head_dim as f64).sqrt();
                 let weights = softmax(&keys.iter().map(score).collect::<Vec<_>>());
                 for (weight, value) in weights.iter().zip(&values) {
-                    columns.clone().for_each(|column| attended[column] += weight * value[column]);
+                    columns.clone().take(value_dims).for_each(|column| attended[column] += weight * value[column]);
                 }
             }
             let mut branch = self.linear(&block.projection, &attended);

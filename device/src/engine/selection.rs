@@ -14,9 +14,11 @@ pub(super) struct Selection {
     heads: Vec<usize>,
     head_counts: Vec<usize>,
     neurons: Vec<usize>,
+    value_dims: Vec<usize>,
     correction: Option<usize>,
     most_heads: usize,
     most_neurons: usize,
+    most_value_dims: usize,
 }
 
 impl Selection {
@@ -25,9 +27,11 @@ impl Selection {
             heads: vec![0; sizes.depth * sizes.heads],
             head_counts: vec![0; sizes.depth],
             neurons: vec![0; sizes.depth],
+            value_dims: vec![0; sizes.depth],
             correction: None,
             most_heads: sizes.heads,
             most_neurons: sizes.neurons,
+            most_value_dims: sizes.head_dim,
         }
     }
 
@@ -46,6 +50,10 @@ impl Selection {
             if neurons > self.most_neurons {
                 return Err(too_many("neurons", self.most_neurons, neurons));
             }
+            let value_dims = kept.value_dims(block).unwrap_or(self.most_value_dims);
+            if value_dims > self.most_value_dims {
+                return Err(too_many("value dimensions", self.most_value_dims, value_dims));
+            }
             let mut smallest = 0;
             for place in 0..heads {
                 let head = kept.head(block, place);
@@ -57,6 +65,7 @@ impl Selection {
             }
             self.head_counts[block] = heads;
             self.neurons[block] = neurons;
+            self.value_dims[block] = value_dims;
         }
         Ok(())
     }
@@ -71,20 +80,27 @@ impl Selection {
         &self.heads[block * self.most_heads..][..self.head_counts[block]]
     }
 
+    /// The number of value dimensions that each kept head of `block` keeps.
+    pub(super) fn value_dims(&self, block: usize) -> usize {
+        self.value_dims[block]
+    }
+
     /// The number of neurons kept in `block`.
     pub(super) fn neurons(&self, block: usize) -> usize {
         self.neurons[block]
     }
 }
 
-/// The inner dimension of a projection: each head's panels of the input meet its rows of the weight.
-pub(super) fn head_segments(heads: &[usize], head_dim: usize, segments: &mut Vec<Segment>) {
+/// The inner dimension of a projection: the kept dimensions of each head's panels of the input meet their rows of the
+/// weight.
+pub(super) fn head_segments(heads: &[usize], head_dim: usize, value_dims: usize, segments: &mut Vec<Segment>) {
+    let kept = panels(value_dims);
     segments.clear();
     for (place, &head) in heads.iter().enumerate() {
-        let next = Segment { a_panel: place * panels(head_dim), b_row: head * head_dim, length: head_dim };
+        let next = Segment { a_panel: place * kept, b_row: head * head_dim, length: value_dims };
         match segments.last_mut() {
-            Some(last) if head_dim.is_multiple_of(PANEL) && last.b_row + last.length == next.b_row => {
-                last.length += head_dim;
+            Some(last) if value_dims.is_multiple_of(PANEL) && last.b_row + last.length == next.b_row => {
+                last.length += value_dims;
             }
             _ => segments.push(next),
         }
@@ -98,11 +114,14 @@ mod tests {
     #[test]
     fn neighbouring_heads_of_whole_panels_are_one_segment() {
         let mut segments = Vec::new();
-        head_segments(&[0, 1, 3], 32, &mut segments);
+        head_segments(&[0, 1, 3], 32, 32, &mut segments);
         let joined = Segment { a_panel: 0, b_row: 0, length: 64 };
         assert_eq!(segments, [joined, Segment { a_panel: 4, b_row: 96, length: 32 }]);
-        head_segments(&[0, 1], 24, &mut segments);
+        head_segments(&[0, 1], 24, 24, &mut segments);
         let apart = Segment { a_panel: 2, b_row: 24, length: 24 };
         assert_eq!(segments, [Segment::prefix(24), apart]);
+        head_segments(&[0, 1], 32, 16, &mut segments);
+        let fewer = Segment { a_panel: 1, b_row: 32, length: 16 };
+        assert_eq!(segments, [Segment::prefix(16), fewer], "fewer dimensions than the head has leave gaps");
     }
 }

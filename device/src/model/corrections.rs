@@ -14,10 +14,10 @@
 
 use std::collections::HashMap;
 
-use half::{bf16, f16};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
+use super::safetensors::narrow;
 use super::weights::{Tensor, Weights, WeightsError};
 
 /// The metadata entry that lists rungs.
@@ -116,7 +116,7 @@ impl Corrections {
             for (block, corrected) in corrections.blocks.iter().enumerate() {
                 for (layer, correction) in [("projection", &corrected.projection), ("down", &corrected.down)] {
                     for (part, tensor) in [("weight", &correction.weight), ("bias", &correction.biases)] {
-                        tensors.push((format!("{group}.{block}.{layer}.{part}"), tensor, bytes(dtype, &tensor.data)));
+                        tensors.push((format!("{group}.{block}.{layer}.{part}"), tensor, narrow(dtype, &tensor.data)));
                     }
                 }
             }
@@ -161,14 +161,6 @@ impl Correction {
         let rows = self.biases.data.chunks(width).zip(kept).filter(|(_, kept)| **kept);
         self.biases.data = rows.flat_map(|(row, _)| row.iter().copied()).collect();
         self.biases.shape = vec![self.biases.data.len() / width, width];
-    }
-}
-
-fn bytes(dtype: Dtype, values: &[f32]) -> Vec<u8> {
-    match dtype {
-        Dtype::F16 => values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect(),
-        Dtype::BF16 => values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect(),
-        _ => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
     }
 }
 

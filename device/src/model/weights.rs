@@ -46,6 +46,11 @@ impl Weights {
         self.tensors.get(name)
     }
 
+    /// The whole tensor of that name, to change it.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Tensor> {
+        self.tensors.get_mut(name)
+    }
+
     /// All tensors, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))

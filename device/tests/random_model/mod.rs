@@ -95,11 +95,16 @@ impl Choices {
 pub struct Kept {
     pub heads: Vec<Vec<usize>>,
     pub neurons: Vec<usize>,
+    pub value_dims: Vec<usize>,
 }
 
 impl Kept {
     pub fn all(choices: &Choices) -> Self {
-        Self { heads: vec![(0..choices.heads).collect(); choices.depth], neurons: vec![choices.neurons; choices.depth] }
+        Self {
+            heads: vec![(0..choices.heads).collect(); choices.depth],
+            neurons: vec![choices.neurons; choices.depth],
+            value_dims: vec![choices.head_dim; choices.depth],
+        }
     }
 }
 
@@ -114,6 +119,10 @@ impl KeptStructures for Kept {
 
     fn neurons(&self, block: usize) -> usize {
         self.neurons[block]
+    }
+
+    fn value_dims(&self, block: usize) -> Option<usize> {
+        Some(self.value_dims[block])
     }
 }
 

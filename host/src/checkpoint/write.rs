@@ -7,6 +7,8 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use headroom_device::model::Weights;
+use headroom_device::model::safetensors::narrow;
 use safetensors::Dtype;
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -20,13 +22,19 @@ use super::tensors::TensorInfo;
 impl Checkpoint {
     /// Writes the checkpoint to `out`, its structures in the order of `permutation`, and returns the file's SHA-256.
     ///
-    /// All tensors are written, also those that the description does not name, in their stored type; files of a
+    /// Tensors in `changed` are taken from there, before they are permuted. All tensors are written, also those that
+    /// the description does not name, in their stored type; files of a
     /// sharded checkpoint become one. The file appears whole or not at all: it is written beside `out`, flushed to
     /// the disk and renamed. One tensor at a time is in memory.
     ///
     /// # Errors
     /// If the permutation does not fit the model, or reading or writing fails.
-    pub fn write_permuted(&self, permutation: &Permutation, out: &Path) -> Result<[u8; 32], CheckpointError> {
+    pub fn write_permuted(
+        &self,
+        permutation: &Permutation,
+        changed: &Weights,
+        out: &Path,
+    ) -> Result<[u8; 32], CheckpointError> {
         let plan = Plan::new(permutation, &self.description)?;
         let failed = |source: io::Error| CheckpointError::Io { operation: "write", path: out.to_owned(), source };
         let folder = match out.parent() {
@@ -44,7 +52,10 @@ impl Checkpoint {
         let mut file = Hashing { file: BufWriter::new(temporary), hash: Sha256::new() };
         file.write_all(&header(self.tensors().metadata(), &tensors).map_err(failed)?).map_err(failed)?;
         for (name, info) in &tensors {
-            let mut bytes = self.tensors().bytes(info)?;
+            let mut bytes = match changed.get(name) {
+                Some(tensor) => narrow(info.dtype, &tensor.data),
+                None => self.tensors().bytes(info)?,
+            };
             plan.reorder(name, &mut bytes, &info.shape, info.dtype.bitsize() / 8)?;
             file.write_all(&bytes).map_err(failed)?;
         }

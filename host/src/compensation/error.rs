@@ -6,13 +6,11 @@ use crate::executor::ExecutorError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompensationError {
-    #[error("{found} pixel values are no whole images of {pixels_per_image}")]
-    Pixels { pixels_per_image: usize, found: usize },
     #[error("the second moments of {inputs} inputs cannot be inverted: a value is not finite")]
     Singular { inputs: usize },
     #[error("interrupted after {layers} layers")]
     Interrupted { layers: usize },
-    #[error("the model failed")]
+    #[error(transparent)]
     Executor(#[from] ExecutorError),
 }
 

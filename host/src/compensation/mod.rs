@@ -4,8 +4,7 @@
 //! last layer of a branch would have given: the projection of the heads, and the
 //! down layer of the neurons. Block by block, every rung `r` of some chosen ones
 //! carries its own tokens `x_r`, pruned and corrected so far, beside the dense
-//! ones `x`. With its inputs `a_r` (a prefix of all, because the weights are
-//! permuted), the dense output `y` of the branch and the share `g` of the error
+//! ones `x`. With its inputs `a_r`, some of all, the dense output `y` of the branch and the share `g` of the error
 //! so far that this layer is to repair, one matrix `W` for all of them minimises
 //!
 //! ```text
@@ -38,7 +37,7 @@ use headroom_device::model::weights::Tensor as PlainTensor;
 use headroom_shared::SubNetwork;
 use rayon::prelude::*;
 
-use crate::executor::{Branch, CandleVit, ExecutorError, Stream};
+use crate::executor::{Branch, CandleVit, Kept, Stream};
 
 pub use error::CompensationError;
 use moments::Moments;
@@ -117,7 +116,8 @@ pub fn fit(
             .collect(),
         Mode::Mean | Mode::Shared | Mode::Sequential => vec![(chosen.to_vec(), all)],
     };
-    let mut fit = Fit { model, sub_networks: rungs, pixels: batches(model, pixels)?, options, progress, done: 0 };
+    let start = model.streams(pixels, TOKENS_TOGETHER)?;
+    let mut fit = Fit { model, sub_networks: rungs, start, options, progress, done: 0 };
     let groups = groups.into_iter().filter(|(_, rungs)| !rungs.is_empty());
     let groups = groups.map(|(chosen, rungs)| fit.group(&chosen, rungs)).collect::<Result<_, _>>()?;
     Ok(Corrections { groups })
@@ -134,20 +134,6 @@ pub fn layers(mode: Mode, depth: usize, rungs: usize, chosen: usize) -> usize {
     2 * depth * (fits + rungs.saturating_sub(1))
 }
 
-fn batches(model: &CandleVit, pixels: &[f32]) -> Result<Vec<Tensor>, CompensationError> {
-    let [channels, height, width] = model.image_shape();
-    let pixels_per_image = channels * height * width;
-    if pixels.is_empty() || !pixels.len().is_multiple_of(pixels_per_image) {
-        return Err(CompensationError::Pixels { pixels_per_image, found: pixels.len() });
-    }
-    let together = (TOKENS_TOGETHER / model.tokens()).max(1);
-    let batch = |pixels: &[f32]| {
-        let images = pixels.len() / pixels_per_image;
-        Ok(Tensor::from_slice(pixels, (images, channels, height, width), &Device::Cpu)?)
-    };
-    pixels.chunks(together * pixels_per_image).map(batch).collect()
-}
-
 /// A layer with the matrix of a group and what every rung's biases depend on.
 struct Layer {
     block: usize,
@@ -162,7 +148,8 @@ struct Layer {
 struct Fit<'a> {
     model: &'a CandleVit,
     sub_networks: &'a [SubNetwork],
-    pixels: Vec<Tensor>,
+    /// What enters block 0.
+    start: Vec<Stream>,
     options: Options<'a>,
     progress: &'a (dyn Fn(usize) + Sync),
     done: usize,
@@ -191,8 +178,8 @@ impl Fit<'_> {
 
     /// The matrices, block by block, with the tokens of every chosen rung beside the dense ones.
     fn layers(&mut self, chosen: &[usize]) -> Result<Vec<Layer>, CompensationError> {
-        let dense = (self.model.heads(), self.model.neurons());
-        let mut dense_streams = self.streams()?;
+        let dense = self.model.whole();
+        let mut dense_streams = self.start.clone();
         // What is fitted on dense tokens needs no others.
         let feeds_back = matches!(self.options.mode, Mode::Sequential | Mode::PerRung);
         let mut streams: Vec<Vec<Stream>> = if feeds_back { vec![dense_streams.clone(); chosen.len()] } else { vec![] };
@@ -210,7 +197,8 @@ impl Fit<'_> {
                     let own = streams.get(place).unwrap_or(&before);
                     let moments = self.moments(own, &before, &dense_streams, block, branch, rung)?;
                     if let Some(moments) = moments {
-                        solve::add(&mut sum, &moments, &original)?;
+                        let kept = self.model.kept_inputs(branch, self.kept(block, rung));
+                        solve::add(&mut sum, &moments, &original, &kept)?;
                     }
                 }
                 let weight = match sum {
@@ -233,7 +221,7 @@ impl Fit<'_> {
 
     /// The biases of every layer at `rung`.
     fn biases(&mut self, layers: &[Layer], rung: usize) -> Result<Vec<Vec<f32>>, CompensationError> {
-        let mut streams = self.streams()?;
+        let mut streams = self.start.clone();
         let mut biases = Vec::with_capacity(layers.len());
         for layer in layers {
             biases.push(self.advance_corrected(&mut streams, layer, rung)?);
@@ -250,6 +238,7 @@ impl Fit<'_> {
         rung: usize,
     ) -> Result<Vec<f32>, CompensationError> {
         let kept = self.kept(layer.block, rung);
+        let weight = self.model.kept_inputs(layer.branch, kept).select(&layer.weight, 0)?;
         let inputs: Vec<Option<Tensor>> = streams
             .par_iter()
             .map(|stream| self.model.branch_inputs(layer.block, layer.branch, kept, stream))
@@ -263,7 +252,7 @@ impl Fit<'_> {
             .map(|(output, (dense, own))| output + feedback * (dense - own))
             .collect();
         if let Some(mean_inputs) = moments::column_means(&inputs)? {
-            let weight = layer.weight.to_dtype(candle_core::DType::F32)?.to_vec2::<f32>()?;
+            let weight = weight.to_dtype(candle_core::DType::F32)?.to_vec2::<f32>()?;
             for (mean, row) in mean_inputs.iter().zip(weight) {
                 bias.iter_mut().zip(row).for_each(|(bias, weight)| *bias -= mean * f64::from(weight));
             }
@@ -274,7 +263,7 @@ impl Fit<'_> {
         streams
             .par_iter_mut()
             .zip(&inputs)
-            .try_for_each(|(stream, inputs)| stream.advance(inputs.as_ref(), &layer.weight, &tensor))?;
+            .try_for_each(|(stream, inputs)| stream.advance(inputs.as_ref(), &weight, &tensor))?;
         Ok(bias)
     }
 
@@ -283,7 +272,7 @@ impl Fit<'_> {
         streams: &mut [Stream],
         block: usize,
         branch: Branch,
-        kept: (usize, usize),
+        kept: Kept,
         weight: &Tensor,
         bias: &Tensor,
     ) -> Result<(), CompensationError> {
@@ -315,14 +304,9 @@ impl Fit<'_> {
         })
     }
 
-    fn streams(&self) -> Result<Vec<Stream>, CompensationError> {
-        let streams: Result<Vec<Stream>, ExecutorError> =
-            self.pixels.par_iter().map(|pixels| self.model.stream(pixels)).collect();
-        Ok(streams?)
-    }
-
-    fn kept(&self, block: usize, rung: usize) -> (usize, usize) {
-        (self.sub_networks[rung].heads(block), self.sub_networks[rung].neurons(block))
+    fn kept(&self, block: usize, rung: usize) -> Kept {
+        let rung = &self.sub_networks[rung];
+        Kept { heads: rung.heads(block), value_dims: rung.value_dims(block), neurons: rung.neurons(block) }
     }
 
     fn report(&mut self) -> Result<(), CompensationError> {

@@ -86,6 +86,8 @@ enum NeuronMasks {
 pub struct MaskGradient {
     /// `[images, heads]`.
     pub heads: Tensor,
+    /// Of every value dimension alone, head after head: `[images, heads * head_dim]`.
+    pub value_dims: Tensor,
     /// `[images, neurons]`.
     pub neurons: Tensor,
 }
@@ -100,7 +102,8 @@ impl BlockGradient {
     /// If the device fails.
     pub fn masks(&self) -> Result<MaskGradient> {
         let Masks { batch, heads, values, neurons } = &self.masks;
-        let heads = (values * &self.value.outputs)?.reshape((batch.images, batch.tokens, *heads, ()))?.sum((1, 3))?;
+        let value_dims = (values * &self.value.outputs)?.reshape((batch.images, batch.tokens, ()))?.sum(1)?;
+        let heads = value_dims.reshape((batch.images, *heads, ()))?.sum(2)?;
         let neurons = match neurons {
             NeuronMasks::Plain { activation, hidden, gradient } => (activate(*activation, hidden)? * gradient)?,
             NeuronMasks::Gated { up, at_up } => (up * at_up)?,
@@ -108,7 +111,7 @@ impl BlockGradient {
         // The last block may have gone on with a few tokens of each image.
         let width = neurons.dim(1)?;
         let neurons = neurons.reshape((batch.images, (), width))?.sum(1)?;
-        Ok(MaskGradient { heads, neurons })
+        Ok(MaskGradient { heads, value_dims, neurons })
     }
 }
 
@@ -200,6 +203,16 @@ impl Block {
     pub fn attend(&self, x: &Tensor, batch: Batch, rotary: Option<&Rotary>) -> Result<Tensor> {
         let packed = self.pack(x, batch, rotary)?;
         self.projection.forward_onto(x, &self.attention(batch).forward(&packed)?)
+    }
+
+    /// The block whose projection reads only the first `value_dims` of each head.
+    pub fn with_value_dims(mut self, value_dims: usize) -> Result<Self> {
+        let rows = self.heads * self.head_dim;
+        let reads: Vec<f32> = (0..rows).map(|row| f32::from(u8::from(row % self.head_dim < value_dims))).collect();
+        let weight = &self.projection.weight;
+        let reads = Tensor::from_vec(reads, (rows, 1), weight.device())?.to_dtype(weight.dtype())?;
+        self.projection.weight = weight.broadcast_mul(&reads)?;
+        Ok(self)
     }
 
     /// What the heads found, before the projection.

@@ -1,8 +1,10 @@
 //! The two branches of a block, one at a time: what compensation is fitted on.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
+use rayon::prelude::*;
 
 use super::block::Batch;
+use super::error::ExecutorError;
 use super::linear::Linear;
 use super::model::CandleVit;
 use super::operation::product::{Start, Stored, product};
@@ -19,6 +21,45 @@ pub enum Branch {
 impl Branch {
     /// In the order in which a block runs them.
     pub const ALL: [Self; 2] = [Self::Attention, Self::Mlp];
+}
+
+/// What a block keeps: the first heads, the first value dimensions of each, the first neurons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    pub heads: usize,
+    pub value_dims: usize,
+    pub neurons: usize,
+}
+
+/// The inputs of the last layer of a branch that a [`Kept`] has, in the order of all inputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeptInputs {
+    /// So many from the start.
+    First(usize),
+    /// These, ascending.
+    These(Vec<u32>),
+}
+
+impl KeptInputs {
+    /// Their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        let (first, these) = match self {
+            Self::First(count) => (*count, &[][..]),
+            Self::These(these) => (0, these.as_slice()),
+        };
+        (0..first).chain(these.iter().map(|&index| index as usize))
+    }
+
+    /// Those rows or columns of a matrix.
+    ///
+    /// # Errors
+    /// If the matrix has fewer, or the device fails.
+    pub fn select(&self, matrix: &Tensor, axis: usize) -> Result<Tensor> {
+        match self {
+            Self::First(count) => matrix.narrow(axis, 0, *count),
+            Self::These(these) => matrix.index_select(&Tensor::new(these.as_slice(), matrix.device())?, axis),
+        }
+    }
 }
 
 /// The tokens of some images on their way through the model, `[images * tokens, embed_dim]`.
@@ -38,25 +79,63 @@ impl CandleVit {
         Ok(Stream { rows, batch })
     }
 
-    /// The inputs of the last layer of a branch, `[rows, inputs]`, when the first `heads` heads or the first `neurons`
-    /// neurons are kept. `None` where nothing is.
+    /// [`Self::stream`] of `pixels` `[images, channels, height, width]` in batches of about so many tokens.
+    ///
+    /// # Errors
+    /// If the pixels are not whole images, or the device fails.
+    pub fn streams(&self, pixels: &[f32], tokens_together: usize) -> super::error::Result<Vec<Stream>> {
+        let [channels, height, width] = self.image_shape();
+        let pixels_per_image = channels * height * width;
+        if pixels.is_empty() || !pixels.len().is_multiple_of(pixels_per_image) {
+            return Err(ExecutorError::WholeImages { pixels_per_image, found: pixels.len() });
+        }
+        let together = (tokens_together / self.tokens()).max(1);
+        let stream = |pixels: &[f32]| {
+            let shape = (pixels.len() / pixels_per_image, channels, height, width);
+            self.stream(&Tensor::from_slice(pixels, shape, &Device::Cpu)?)
+        };
+        pixels.par_chunks(together * pixels_per_image).map(stream).collect()
+    }
+
+    /// Everything that a block has.
+    #[must_use]
+    pub fn whole(&self) -> Kept {
+        Kept { heads: self.heads(), value_dims: self.head_dim(), neurons: self.neurons() }
+    }
+
+    /// The inputs of the last layer of a branch that are left.
+    #[must_use]
+    pub fn kept_inputs(&self, branch: Branch, kept: Kept) -> KeptInputs {
+        let width = self.head_dim();
+        match branch {
+            Branch::Mlp => KeptInputs::First(kept.neurons),
+            Branch::Attention if kept.value_dims == width => KeptInputs::First(kept.heads * width),
+            Branch::Attention => {
+                let starts = (0..kept.heads).map(|head| head * width);
+                KeptInputs::These(starts.flat_map(|start| start..start + kept.value_dims).map(|i| i as u32).collect())
+            }
+        }
+    }
+
+    /// The inputs of the last layer of a branch, `[rows, inputs]`, that are left ([`Self::kept_inputs`]). `None` where
+    /// nothing is.
     ///
     /// # Errors
     /// If the device fails.
-    pub fn branch_inputs(
-        &self,
-        block: usize,
-        branch: Branch,
-        (heads, neurons): (usize, usize),
-        stream: &Stream,
-    ) -> Result<Option<Tensor>> {
+    pub fn branch_inputs(&self, block: usize, branch: Branch, kept: Kept, stream: &Stream) -> Result<Option<Tensor>> {
         let block = &self.blocks[block];
+        let inputs = self.kept_inputs(branch, kept);
+        let Kept { heads, value_dims, neurons } = kept;
         match branch {
-            Branch::Attention if heads == 0 => Ok(None),
+            Branch::Attention if heads == 0 || value_dims == 0 => Ok(None),
             Branch::Mlp if neurons == 0 => Ok(None),
             Branch::Attention => {
                 let kept = block.kept(&(0..heads).collect::<Vec<_>>(), 0)?;
-                kept.context(&stream.rows, stream.batch, self.rotary.as_ref()).map(Some)
+                let context = kept.context(&stream.rows, stream.batch, self.rotary.as_ref())?;
+                match inputs {
+                    KeptInputs::First(_) => Ok(Some(context)),
+                    these @ KeptInputs::These(_) => these.select(&context, 1).map(Some),
+                }
             }
             Branch::Mlp => block.kept(&[], neurons)?.activations(&stream.rows).map(Some),
         }
@@ -77,7 +156,7 @@ impl CandleVit {
 }
 
 impl Stream {
-    /// Adds `inputs` times the first rows of `weight` `[inputs, embed_dim]`, and `bias`.
+    /// Adds `inputs` times `weight` `[inputs, embed_dim]`, and `bias`.
     ///
     /// # Errors
     /// If shapes disagree, or the device fails.
@@ -85,8 +164,7 @@ impl Stream {
         self.rows = match inputs {
             None => self.rows.broadcast_add(bias)?,
             Some(inputs) => {
-                let weight = weight.narrow(0, 0, inputs.dim(1)?)?;
-                product(Start { bias: Some(bias), matrix: Some(&self.rows) }, inputs, &weight, Stored::Straight)?
+                product(Start { bias: Some(bias), matrix: Some(&self.rows) }, inputs, weight, Stored::Straight)?
             }
         };
         Ok(())

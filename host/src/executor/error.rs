@@ -18,6 +18,9 @@ pub enum ExecutorError {
     /// The input is not a batch of images of the model's size.
     #[error("the model takes pixels [batch, {channels}, {height}, {width}], found {found:?}")]
     Pixels { channels: usize, height: usize, width: usize, found: Vec<usize> },
+    /// Values that fill no whole images.
+    #[error("{found} pixel values are no whole images of {pixels_per_image}")]
+    WholeImages { pixels_per_image: usize, found: usize },
     /// A sub-network keeps more than the model has, or a head twice or out of order.
     #[error("block {block} cannot keep heads {heads:?} of {dense_heads} and {neurons} of {dense_neurons} neurons")]
     Kept { block: usize, heads: Vec<usize>, dense_heads: usize, neurons: usize, dense_neurons: usize },

@@ -166,7 +166,10 @@ impl CandleVit {
             let (dense_heads, dense_neurons) = (self.heads, self.neurons);
             return Err(ExecutorError::Kept { block: index, heads, dense_heads, neurons, dense_neurons });
         }
-        let block = self.blocks[index].kept(&heads, neurons)?;
+        let mut block = self.blocks[index].kept(&heads, neurons)?;
+        if let Some(value_dims) = kept.value_dims(index).filter(|dims| *dims < self.head_dim) {
+            block = block.with_value_dims(value_dims)?;
+        }
         let middle = match heads.len() {
             0 => block.without_heads(x)?,
             _ => block.attend(x, batch, self.rotary.as_ref())?,

@@ -8,7 +8,7 @@ use headroom_device::model::description::{
     Activation, Block, CropMode, Head, Linear, Mlp, Pooling, Position, PositionResampling, PrefixKind,
 };
 use headroom_shared::shape::NEURON_QUANTUM;
-use headroom_shared::{ModelShape, SubNetwork, cost};
+use headroom_shared::{ModelShape, Step, StepKind, SubNetwork, cost};
 use serde::Serialize;
 
 use super::job::{open_model, shape_with_floors};
@@ -296,14 +296,18 @@ impl PrunableReport {
         let blocks = description.blocks.len();
         let fewest_neurons = shape.floor_neurons.next_multiple_of(NEURON_QUANTUM).min(shape.neurons);
         let fewest = (usize::from(shape.floor_heads), usize::from(fewest_neurons));
-        let smallest = SubNetwork::from_counts(shape, &vec![fewest; blocks])?;
+        let mut smallest = SubNetwork::from_counts(shape, &vec![fewest; blocks])?;
+        for block in 0..blocks {
+            let step = Step::new(block, StepKind::ValueDims);
+            while step.is_some_and(|step| smallest.remove(shape, step).is_ok()) {}
+        }
         Ok(Self {
             heads: blocks * description.heads,
             neurons: blocks * description.neurons,
             parameters: description.blocks.iter().map(|block| prunable_weights(block, tensors)).sum(),
             fewest_heads: fewest.0,
             fewest_neurons: fewest.1,
-            steps: shape.removable_steps(),
+            steps: shape.removable_steps() + shape.removable_value_steps(),
             fewest_macs: cost::macs(shape, &smallest),
         })
     }

@@ -21,6 +21,7 @@ use crate::scores::ScoresError;
 use crate::search::{FitError, StrategyError};
 use crate::sensitivity::SensitivityError;
 use crate::shape::ModelShapeError;
+use crate::value_basis::ValueBasisError;
 
 /// Why a prune job failed.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,8 @@ pub enum PruneError {
     Importance(#[from] ImportanceError),
     #[error("the importance of structures cannot be computed")]
     Sensitivity(#[from] SensitivityError),
+    #[error("the values of heads cannot be put into another basis")]
+    ValueBasis(#[from] ValueBasisError),
     #[error("the structures cannot be ranked")]
     Ranking(#[from] RankingError),
     #[error("the search cannot go on")]
@@ -82,6 +85,8 @@ pub enum PruneError {
     NothingToResume { folder: PathBuf },
     #[error("a ladder holds at most {most} rungs, --rung-macs lists {found}")]
     TooManyRungs { most: usize, found: usize },
+    #[error("--attention-units dimensions is of --method headroom: nothing else scores dimensions")]
+    DimensionsWithoutScores,
     #[error("--fisher is of --method snapvit, not of --method headroom")]
     FisherWithoutSnapvit,
     #[error("interrupted before there was anything to write")]
@@ -95,6 +100,7 @@ impl PruneError {
         matches!(
             self,
             Self::Interrupted
+                | Self::ValueBasis(ValueBasisError::Interrupted { .. })
                 | Self::Importance(ImportanceError::Interrupted { .. })
                 | Self::Sensitivity(SensitivityError::Interrupted { .. })
                 | Self::Compensation(CompensationError::Interrupted { .. })

@@ -1,6 +1,6 @@
 //! Importance in a file, so that a resumed job need not compute it again.
 //!
-//! A safetensors file of f64 tensors `heads.N` and `neurons.N`, with the
+//! A safetensors file of f64 tensors `heads.N`, `neurons.N` and `value_dims.N`, with the
 //! fingerprint of everything that the importance depends on as metadata. A
 //! file with another fingerprint is not an error: importance is computed anew.
 
@@ -26,7 +26,8 @@ pub fn save(path: &Path, importance: &Importance, fingerprint: &str) -> io::Resu
         let name = |(block, values): (usize, &Vec<f64>)| (format!("{kind}.{block}"), values.len(), bytes(values));
         values.iter().enumerate().map(name).collect::<Vec<_>>()
     };
-    let tensors = [named("heads", &importance.heads), named("neurons", &importance.neurons)].concat();
+    let Importance { heads, neurons, value_dims } = importance;
+    let tensors = [named("heads", heads), named("neurons", neurons), named("value_dims", value_dims)].concat();
     let views = tensors
         .iter()
         .map(|(name, length, data)| Ok((name.as_str(), TensorView::new(Dtype::F64, vec![*length], data)?)))
@@ -54,7 +55,12 @@ pub fn load(path: &Path, blocks: usize, fingerprint: &str) -> Option<Importance>
             .then(|| chunks.iter().map(|b| f64::from_le_bytes(*b)).collect())
     };
     let all = |kind: &str| (0..blocks).map(|block| values(kind, block)).collect::<Option<Vec<_>>>();
-    Some(Importance { heads: all("heads")?, neurons: all("neurons")? })
+    Some(Importance {
+        heads: all("heads")?,
+        neurons: all("neurons")?,
+        // Not every method scores them.
+        value_dims: all("value_dims").unwrap_or_default(),
+    })
 }
 
 #[cfg(test)]
@@ -68,10 +74,14 @@ mod tests {
         let importance = Importance {
             heads: vec![vec![0.1, f64::MIN_POSITIVE], vec![3.0e-300, 2.0]],
             neurons: vec![vec![1.0 / 3.0; 5], vec![0.0; 5]],
+            value_dims: vec![vec![0.7; 4], vec![0.2; 4]],
         };
         save(&path, &importance, "inputs").unwrap();
         let loaded = load(&path, 2, "inputs").unwrap();
-        assert_eq!((loaded.heads, loaded.neurons), (importance.heads, importance.neurons));
+        assert_eq!(loaded, importance);
+        let whole_heads = Importance { value_dims: Vec::new(), ..importance };
+        save(&path, &whole_heads, "inputs").unwrap();
+        assert_eq!(load(&path, 2, "inputs"), Some(whole_heads));
         assert!(load(&path, 2, "other inputs").is_none());
         assert!(load(&path, 3, "inputs").is_none());
         std::fs::write(&path, "rubbish").unwrap();

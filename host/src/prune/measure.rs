@@ -43,8 +43,8 @@ impl Measured {
     }
 }
 
-/// Measures the fidelity of every rung on the embedder's images, against the
-/// dense model, without and with its correction, and predicts the rest for the
+/// Measures the fidelity of every rung on the embedder's images, against
+/// `dense`, the original model's embeddings of them, without and with its correction, and predicts the rest for the
 /// board. `corrections` are the rungs that the embedder's corrections are of.
 ///
 /// Its time is known, so that Ctrl-C waits for it: without it there is no
@@ -52,25 +52,26 @@ impl Measured {
 ///
 /// # Errors
 /// If a rung is not a sub-network of the shape or cannot be run.
+#[expect(clippy::too_many_arguments, reason = "what is measured, on what, and for which board")]
 pub fn measure(
     shape: &ModelShape,
     ranking: &[u8],
     rungs: &[u32],
     corrections: &[usize],
+    dense: &[f32],
     embedder: &CpuEmbedder<'_>,
     board: &BoardProfile,
     progress: &dyn Progress,
 ) -> Result<Vec<Measured>, MeasureError> {
     let roofline = Roofline::new(board, shape.bytes_per_weight);
-    let dense = embedder.embed(&SubNetwork::dense(shape))?;
     let mut measured = Vec::with_capacity(rungs.len());
     for (index, &steps) in rungs.iter().enumerate() {
         let sub_network = SubNetwork::after(shape, &ranking[..steps as usize])?;
         let fidelity_with = |correction: Option<usize>| -> Result<f32, EngineError> {
             let embeddings = embedder.embed(&Corrected { kept: &sub_network, correction })?;
-            Ok(mean_cosine(&embeddings, &dense, embedder.embed_dim()).clamp(-1.0, 1.0) as f32)
+            Ok(mean_cosine(&embeddings, dense, embedder.embed_dim()).clamp(-1.0, 1.0) as f32)
         };
-        let uncorrected = if steps == 0 { 1.0 } else { fidelity_with(None)? };
+        let uncorrected = fidelity_with(None)?;
         let correction = corrections.iter().position(|&rung| rung == index);
         let corrected = correction.map(|correction| fidelity_with(Some(correction))).transpose()?;
         let fidelity = corrected.map_or(uncorrected, |corrected| corrected.max(uncorrected));
@@ -110,6 +111,9 @@ pub fn report(shape: &ModelShape, ranking: &[u8], measured: &[Measured]) -> Resu
             weight_bytes: rung.weight_bytes,
             heads: sub_network.counts().map(|(heads, _)| heads).sum(),
             neurons: sub_network.counts().map(|(_, neurons)| neurons).sum(),
+            value_dims: (0..sub_network.blocks())
+                .map(|block| sub_network.heads(block) * sub_network.value_dims(block))
+                .sum(),
             fidelity: rung.fidelity,
             uncorrected_fidelity: measured.uncorrected,
             corrected: measured.is_corrected(),

@@ -18,6 +18,16 @@ pub enum Method {
     Random,
 }
 
+/// What is removed from attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AttentionUnits {
+    /// Whole heads only. The weights are permuted and otherwise bit for bit the original ones.
+    Heads,
+    /// Value dimensions inside heads too, in a basis that ranks them ([`crate::value_basis`]). The dense rung is the
+    /// original model but for rounding.
+    Dimensions,
+}
+
 impl Method {
     /// The name that `--method` takes.
     #[must_use]

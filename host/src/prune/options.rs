@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use super::Method;
+use super::{AttentionUnits, Method};
 use crate::compensation::{Damping, Mode};
 use crate::executor::DeviceChoice;
 use crate::importance::FisherForm;
@@ -65,6 +65,11 @@ pub struct Options {
     /// What a structure's score is weighed against, with --method headroom.
     #[arg(long, value_enum, default_value_t = RankBy::default())]
     pub rank_by: RankBy,
+
+    /// What is removed from attention: whole heads, or value dimensions inside heads too, which keeps more but rounds
+    /// the dense rung anew [default: dimensions; heads with the other methods than headroom].
+    #[arg(long, value_enum)]
+    pub attention_units: Option<AttentionUnits>,
 
     /// Published SnapViT scores (.pt) to rank by, instead of importance and search.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["method", "fisher"])]
@@ -138,6 +143,13 @@ impl Options {
     pub fn evaluations(&self) -> u32 {
         let searches = self.scores.is_none() && self.method() == Method::Snapvit;
         self.evaluations.unwrap_or(if searches { 50 } else { 0 })
+    }
+
+    /// Only the default method scores dimensions.
+    #[must_use]
+    pub fn attention_units(&self) -> AttentionUnits {
+        let scored = self.scores.is_none() && self.method() == Method::Headroom;
+        self.attention_units.unwrap_or(if scored { AttentionUnits::Dimensions } else { AttentionUnits::Heads })
     }
 
     /// The published method has no compensation that survives a switch, and baselines are compared as they are.

@@ -23,6 +23,8 @@ pub struct StructureCosts {
     pub neuron: f64,
     /// Of a head.
     pub head: f64,
+    /// Of a value dimension of one head.
+    pub value_dim: f64,
 }
 
 /// The cost by which structures are ranked.
@@ -38,7 +40,7 @@ pub enum RankBy {
 }
 
 impl StructureCosts {
-    /// What the first neurons and the first head that go save of the dense model.
+    /// What the first neurons, head and value dimensions that go save of the dense model.
     #[must_use]
     pub fn new(shape: &ModelShape, by: RankBy, board: &BoardProfile) -> Self {
         let roofline = Roofline::new(board, shape.bytes_per_weight);
@@ -54,11 +56,12 @@ impl StructureCosts {
             let structures = match kind {
                 StepKind::Neurons => dense.neurons(0) - smaller.neurons(0),
                 StepKind::Head => dense.heads(0) - smaller.heads(0),
+                StepKind::ValueDims => dense.heads(0) * (dense.value_dims(0) - smaller.value_dims(0)),
             };
             // Where the floors keep all of a kind, its cost is never asked for.
             if removed { (of(&dense) - of(&smaller)) / structures as f64 } else { 1.0 }
         };
-        Self { neuron: saved(StepKind::Neurons), head: saved(StepKind::Head) }
+        Self { neuron: saved(StepKind::Neurons), head: saved(StepKind::Head), value_dim: saved(StepKind::ValueDims) }
     }
 }
 
@@ -71,13 +74,16 @@ mod tests {
     #[test]
     fn costs_are_what_a_structure_saves() {
         let board = boards::find("jetson-orin").expect("a known board").profile;
-        let model = ModelShape { embed_dim: 16, head_dim: 4, tokens: 5, ..shape(3, 2, 20) };
+        let model = ModelShape { embed_dim: 16, head_dim: 12, tokens: 5, ..shape(3, 2, 20) };
         let macs = StructureCosts::new(&model, RankBy::Macs, &board);
-        // A neuron is a row of 16 and a column of 16, for 5 tokens; a head has 4 rows of each of q, k, v, 4 columns of
-        // the projection, and two products of 5 x 5 x 4.
-        assert_eq!(macs, StructureCosts { neuron: 160.0, head: (5 * 4 * 4 * 16 + 2 * 25 * 4) as f64 });
+        // A neuron is a row of 16 and a column of 16, for 5 tokens; a head has 12 rows of each of q, k, v, 12
+        // columns of the projection, and two products of 5 x 5 x 12.
+        // A value dimension has a row, a column and its part of one product.
+        let value_dim = f64::from(5 * 2 * 16 + 25);
+        assert_eq!(macs, StructureCosts { neuron: 160.0, head: (5 * 16 * 12 * 4 + 2 * 25 * 12) as f64, value_dim });
         let bytes = StructureCosts::new(&model, RankBy::WeightBytes, &board);
-        assert_eq!(bytes, StructureCosts { neuron: 4.0 * 33.0, head: 4.0 * (16 * 16 + 12) as f64 });
+        let value_dim = 4.0 * 33.0;
+        assert_eq!(bytes, StructureCosts { neuron: 4.0 * 33.0, head: 4.0 * (12 * 64 + 36) as f64, value_dim });
         let seconds = StructureCosts::new(&model, RankBy::Latency, &board);
         assert!(seconds.neuron > 0.0 && seconds.head > seconds.neuron);
     }

@@ -1,7 +1,7 @@
 //! Local scores, grouped into what one step can remove.
 
 use headroom_shared::ModelShape;
-use headroom_shared::shape::NEURON_QUANTUM;
+use headroom_shared::shape::{NEURON_QUANTUM, VALUE_QUANTUM};
 
 use crate::ranking::{RankingError, Sparsity};
 
@@ -21,6 +21,9 @@ pub(super) struct BlockQuanta {
     pub(super) groups: Vec<f64>,
     /// Local score of each head, in the order of the weights.
     pub(super) heads: Vec<f64>,
+    /// Mean local score of the value dimensions of each group that can go, in order of removal; none where heads go
+    /// whole.
+    pub(super) value_groups: Vec<f64>,
 }
 
 impl Quanta {
@@ -43,9 +46,31 @@ impl Quanta {
                 .collect();
             groups.reverse();
             groups.truncate(removable);
-            BlockQuanta { neuron_order, groups, heads: heads.clone() }
+            BlockQuanta { neuron_order, groups, heads: heads.clone(), value_groups: Vec::new() }
         });
         Ok(Self { shape: *shape, blocks: blocks.collect() })
+    }
+
+    /// The same, with value dimensions as quanta of their own: `scores[block]` head after head, in each of which they
+    /// fall.
+    ///
+    /// # Errors
+    /// If a list does not fit the shape, or a score is NaN, infinite or negative.
+    pub fn with_value_dims(mut self, scores: &[Vec<f64>]) -> Result<Self, RankingError> {
+        let (heads, dims) = (usize::from(self.shape.heads), usize::from(self.shape.head_dim));
+        check_scores("value dimension", scores, usize::from(self.shape.blocks), heads * dims)?;
+        for (block, scores) in self.blocks.iter_mut().zip(scores) {
+            debug_assert!(scores.chunks(dims).all(|head| head.is_sorted_by(|a, b| a >= b)), "dimensions fall");
+            let groups = (0..dims).step_by(usize::from(VALUE_QUANTUM)).map(|first| {
+                let last = (first + usize::from(VALUE_QUANTUM)).min(dims);
+                let sum = scores.chunks(dims).map(|head| head[first..last].iter().sum::<f64>()).sum::<f64>();
+                sum / (heads * (last - first)) as f64
+            });
+            // The first group stays.
+            block.value_groups = groups.skip(1).collect();
+            block.value_groups.reverse();
+        }
+        Ok(self)
     }
 
     /// The shape, with its floors.
@@ -86,6 +111,12 @@ impl Quanta {
 pub(super) fn neurons_after(shape: &ModelShape, groups: usize) -> u16 {
     let kept = usize::from(shape.neurons.div_ceil(NEURON_QUANTUM)) - groups;
     u16::try_from(kept * usize::from(NEURON_QUANTUM)).unwrap_or(u16::MAX).min(shape.neurons)
+}
+
+/// Value dimensions that a head keeps after losing `groups` groups.
+pub(super) fn value_dims_after(shape: &ModelShape, groups: usize) -> u16 {
+    let kept = usize::from(shape.head_dim.div_ceil(VALUE_QUANTUM)) - groups;
+    u16::try_from(kept * usize::from(VALUE_QUANTUM)).unwrap_or(u16::MAX).min(shape.head_dim)
 }
 
 /// Indices by falling score; equal scores keep their order.

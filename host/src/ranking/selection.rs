@@ -3,7 +3,7 @@
 use headroom_shared::{KeptStructures, ModelShape};
 use serde::{Deserialize, Serialize};
 
-/// What one candidate of the search keeps: any set of heads, the first neurons.
+/// What one candidate of the search keeps: any set of heads, the first neurons and value dimensions.
 ///
 /// A factor never changes the order of neurons inside a block, so with neurons
 /// sorted once, by falling local importance, a count says which are kept; heads
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Selection {
     heads: Vec<Vec<u16>>,
     neurons: Vec<u16>,
+    value_dims: Vec<u16>,
 }
 
 impl Selection {
@@ -19,13 +20,17 @@ impl Selection {
     #[must_use]
     pub fn dense(shape: &ModelShape) -> Self {
         let blocks = usize::from(shape.blocks);
-        Self { heads: vec![(0..u16::from(shape.heads)).collect(); blocks], neurons: vec![shape.neurons; blocks] }
+        Self {
+            heads: vec![(0..u16::from(shape.heads)).collect(); blocks],
+            neurons: vec![shape.neurons; blocks],
+            value_dims: vec![shape.head_dim; blocks],
+        }
     }
 
-    /// For each block, the kept heads in ascending order and the number of kept neurons.
-    pub(super) fn new(heads: Vec<Vec<u16>>, neurons: Vec<u16>) -> Self {
+    /// For each block, the kept heads in ascending order and the numbers of kept neurons and value dimensions.
+    pub(super) fn new(heads: Vec<Vec<u16>>, neurons: Vec<u16>, value_dims: Vec<u16>) -> Self {
         debug_assert!(heads.iter().all(|kept| kept.is_sorted()), "kept heads ascend");
-        Self { heads, neurons }
+        Self { heads, neurons, value_dims }
     }
 
     /// The number of blocks.
@@ -52,5 +57,9 @@ impl KeptStructures for Selection {
 
     fn neurons(&self, block: usize) -> usize {
         usize::from(self.neurons[block])
+    }
+
+    fn value_dims(&self, block: usize) -> Option<usize> {
+        Some(usize::from(self.value_dims[block]))
     }
 }

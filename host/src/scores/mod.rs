@@ -73,6 +73,7 @@ impl SnapvitScores {
             importance: Importance {
                 neurons: table(&file, path, MLP_SCORES)?,
                 heads: table(&file, path, HEAD_SCORES)?,
+                value_dims: Vec::new(),
             },
         })
     }
@@ -87,7 +88,7 @@ impl SnapvitScores {
             let gate = if gated { " gated" } else { "" };
             format!("{blocks} blocks of {heads} heads and {neurons}{gate} neurons")
         };
-        let Importance { neurons, heads } = &self.importance;
+        let Importance { neurons, heads, .. } = &self.importance;
         let each = |scores: &[Vec<f64>]| scores.first().map_or(0, Vec::len);
         let expected = sizes(description.blocks.len(), description.heads, description.neurons, is_gated);
         let found = sizes(neurons.len(), each(heads), each(neurons), self.gated.unwrap_or(is_gated));

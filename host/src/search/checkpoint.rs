@@ -20,7 +20,7 @@ use crate::whole_file;
 const FORMAT: &str = "headroom-fit";
 
 /// Raised when the content, or the course of a fit from the same content, changes.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Where a fit keeps its state.
 #[derive(Clone, Debug, PartialEq, Eq)]

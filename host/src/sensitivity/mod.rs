@@ -113,31 +113,38 @@ pub fn estimate(
 struct Squares {
     heads: Vec<Vec<f64>>,
     neurons: Vec<Vec<f64>>,
+    value_dims: Vec<Vec<f64>>,
 }
 
 impl Squares {
     fn zeros(model: &CandleVit) -> Self {
         let zeros = |structures: usize| vec![vec![0.0; structures]; model.depth()];
-        Self { heads: zeros(model.heads()), neurons: zeros(model.neurons()) }
+        let value_dims = zeros(model.heads() * model.head_dim());
+        Self { heads: zeros(model.heads()), neurons: zeros(model.neurons()), value_dims }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Vec<f64>> {
+        self.heads.iter().chain(&self.neurons).chain(&self.value_dims)
+    }
+
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Vec<f64>> {
+        self.heads.iter_mut().chain(&mut self.neurons).chain(&mut self.value_dims)
     }
 
     fn is_finite(&self) -> bool {
-        self.heads.iter().chain(&self.neurons).flatten().all(|square| square.is_finite())
+        self.all().flatten().all(|square| square.is_finite())
     }
 
     fn add(&mut self, other: &Self) {
-        for (total, other) in [(&mut self.heads, &other.heads), (&mut self.neurons, &other.neurons)] {
-            for (total, other) in total.iter_mut().flatten().zip(other.iter().flatten()) {
-                *total += other;
-            }
+        for (total, other) in self.all_mut().flatten().zip(other.all().flatten()) {
+            *total += other;
         }
     }
 
     /// Half the mean of `count` squares.
     fn importance(mut self, count: f64) -> Importance {
-        let squares = self.heads.iter_mut().chain(&mut self.neurons).flatten();
-        squares.for_each(|square| *square /= 2.0 * count);
-        Importance { heads: self.heads, neurons: self.neurons }
+        self.all_mut().flatten().for_each(|square| *square /= 2.0 * count);
+        Importance { heads: self.heads, neurons: self.neurons, value_dims: self.value_dims }
     }
 }
 
@@ -171,9 +178,10 @@ fn add_squares(
     let directions = directions.to_dtype(pooled.dtype())?.to_device(model.device())?;
     traced.backward(&directions, |block, gradient| {
         let masks = gradient.masks()?;
-        for (slopes, squares) in
-            [(masks.heads, &mut squares.heads[block]), (masks.neurons, &mut squares.neurons[block])]
-        {
+        let Squares { heads, neurons, value_dims } = &mut *squares;
+        let pairs = [(masks.heads, heads), (masks.neurons, neurons), (masks.value_dims, value_dims)];
+        for (slopes, squares) in pairs {
+            let squares = &mut squares[block];
             for image in slopes.to_dtype(DType::F32)?.to_vec2::<f32>()? {
                 squares.iter_mut().zip(image).for_each(|(square, slope)| *square += f64::from(slope).powi(2));
             }

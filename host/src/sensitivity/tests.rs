@@ -75,6 +75,11 @@ fn it_is_the_curvature_of_the_fidelity() {
                 let columns = head * description.head_dim..(head + 1) * description.head_dim;
                 let expected = by_differences(&description, &weights, &pixels, &block.projection, columns);
                 close(found.heads[index][head], expected, "head");
+                let dims = head * description.head_dim..(head + 1) * description.head_dim;
+                for dim in dims {
+                    let expected = by_differences(&description, &weights, &pixels, &block.projection, dim..dim + 1);
+                    close(found.value_dims[index][dim], expected, "value dimension");
+                }
             }
             let (Mlp::Plain { down, .. } | Mlp::Gated { down, .. }) = &block.mlp;
             for neuron in 0..description.neurons {

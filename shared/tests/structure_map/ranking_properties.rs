@@ -9,13 +9,17 @@ use proptest::prelude::*;
 struct NaiveBlock {
     groups: Vec<Vec<usize>>,
     heads: Vec<usize>,
+    value_groups: Vec<Vec<usize>>,
 }
 
 fn naive_blocks(shape: &ModelShape) -> Vec<NaiveBlock> {
-    let neurons: Vec<usize> = (0..usize::from(shape.neurons)).collect();
+    let groups = |all: u16| -> Vec<Vec<usize>> {
+        (0..usize::from(all)).collect::<Vec<_>>().chunks(8).map(<[usize]>::to_vec).collect()
+    };
     (0..shape.blocks)
         .map(|_| NaiveBlock {
-            groups: neurons.chunks(8).map(<[usize]>::to_vec).collect(),
+            groups: groups(shape.neurons),
+            value_groups: groups(shape.head_dim),
             heads: (0..usize::from(shape.heads)).collect(),
         })
         .collect()
@@ -26,13 +30,14 @@ prop_compose! {
         blocks in 1_u8..=64,
         heads in 1_u8..=16,
         neurons in 1_u16..=200,
+        head_dim in 1_u16..=40,
         gated: bool,
         floors in (0.0_f64..=1.0, 0.0_f64..=1.0),
     ) -> ModelShape {
         ModelShape {
             blocks,
             heads,
-            head_dim: 16,
+            head_dim,
             neurons,
             embed_dim: 48,
             tokens: 17,
@@ -55,6 +60,9 @@ fn shapes_and_rankings() -> impl Strategy<Value = (ModelShape, Vec<u8>)> {
             steps.extend(std::iter::repeat_n(block << 2, groups));
             let heads = usize::from(shape.heads - shape.floor_heads);
             steps.extend(std::iter::repeat_n((block << 2) | 1, heads));
+            // The first group stays.
+            let value_groups = (0..shape.head_dim).step_by(8).skip(1).count();
+            steps.extend(std::iter::repeat_n((block << 2) | 2, value_groups));
         }
         (Just(shape), Just(steps).prop_shuffle())
     })
@@ -65,7 +73,7 @@ proptest! {
 
     #[test]
     fn replaying_equals_the_naive_model((shape, steps) in shapes_and_rankings()) {
-        prop_assert_eq!(steps.len(), shape.removable_steps());
+        prop_assert_eq!(steps.len(), shape.removable_steps() + shape.removable_value_steps());
         let mut naive = naive_blocks(&shape);
         for taken in 0..=steps.len() {
             let left = SubNetwork::after(&shape, &steps[..taken]).expect("a ranking of this shape");
@@ -74,19 +82,24 @@ proptest! {
                 .map(|block| (block.heads.len(), block.groups.iter().map(Vec::len).sum()))
                 .collect();
             prop_assert_eq!(left.counts().collect::<Vec<_>>(), expected.clone());
-            prop_assert_eq!(SubNetwork::from_counts(&shape, &expected), Ok(left));
+            let whole_heads = naive.iter().all(|block| block.value_groups.concat().len() == usize::from(shape.head_dim));
+            prop_assert_eq!(SubNetwork::from_counts(&shape, &expected) == Ok(left), whole_heads);
+            for (block, naive) in naive.iter().enumerate() {
+                prop_assert_eq!(left.value_dims(block), naive.value_groups.concat().len());
+            }
             if let Some(&byte) = steps.get(taken) {
                 let step = Step::from_byte(byte).expect("a readable step");
                 let block = &mut naive[step.block()];
                 match step.kind() {
                     StepKind::Neurons => drop(block.groups.pop()),
                     StepKind::Head => drop(block.heads.pop()),
+                    StepKind::ValueDims => drop(block.value_groups.pop()),
                 }
             }
         }
         // Nothing is left that could be removed.
         for block in 0..usize::from(shape.blocks) {
-            for kind in [StepKind::Neurons, StepKind::Head] {
+            for kind in [StepKind::Neurons, StepKind::Head, StepKind::ValueDims] {
                 let more = [&steps[..], &[Step::new(block, kind).expect("in range").to_byte()]].concat();
                 prop_assert!(SubNetwork::after(&shape, &more).is_err());
             }

@@ -84,7 +84,9 @@ fn choices_and_kept() -> impl Strategy<Value = (Choices, Kept)> {
         let all: Vec<usize> = (0..choices.heads).collect();
         let heads = proptest::collection::vec(proptest::sample::subsequence(all, 0..=choices.heads), choices.depth);
         let neurons = proptest::collection::vec(0..=choices.neurons, choices.depth);
-        (Just(choices), heads, neurons).prop_map(|(choices, heads, neurons)| (choices, Kept { heads, neurons }))
+        let value_dims = proptest::collection::vec(0..=choices.head_dim, choices.depth);
+        (Just(choices), heads, neurons, value_dims)
+            .prop_map(|(choices, heads, neurons, value_dims)| (choices, Kept { heads, neurons, value_dims }))
     })
 }
 
@@ -173,9 +175,12 @@ proptest! {
         let heads: Vec<usize> = (0..choices.heads).rev().step_by(2).take(kept_heads).collect();
         let heads: Vec<usize> = heads.into_iter().rev().collect();
         let neurons = kept_neurons.min(choices.neurons);
-        let kept = Kept { heads: vec![heads.clone(); choices.depth], neurons: vec![neurons; choices.depth] };
+        let value_dims = vec![choices.head_dim; choices.depth];
+        let neuron_counts = vec![neurons; choices.depth];
+        let kept =
+            Kept { heads: vec![heads.clone(); choices.depth], neurons: neuron_counts.clone(), value_dims: value_dims.clone() };
         let (cut_description, cut_weights) = cut(&description, &weights, &heads, neurons);
-        let all = Kept { heads: vec![(0..heads.len()).collect(); choices.depth], neurons: kept.neurons.clone() };
+        let all = Kept { heads: vec![(0..heads.len()).collect(); choices.depth], neurons: neuron_counts, value_dims };
         for set in InstructionSet::available() {
             let vit = ElasticVit::with_instructions(&description, &weights, set).unwrap();
             let cut_vit = ElasticVit::with_instructions(&cut_description, &cut_weights, set).unwrap();

@@ -1,5 +1,6 @@
 //! Every golden case against the facts in its META.json.
 
+use headroom_device::model::Weights;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -196,7 +197,7 @@ fn the_identity_reproduces_every_single_file() {
         let identity = crate::checkpoint::Permutation::identity(&checkpoint.description);
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("model.safetensors");
-        checkpoint.write_permuted(&identity, &out).unwrap();
+        checkpoint.write_permuted(&identity, &Weights::default(), &out).unwrap();
         let source = case.join("model.safetensors");
         if source.is_file() {
             assert_eq!(std::fs::read(&out).unwrap(), std::fs::read(source).unwrap(), "{}", case.display());

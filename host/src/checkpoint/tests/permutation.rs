@@ -1,3 +1,4 @@
+use headroom_device::model::Weights;
 use proptest::prelude::*;
 
 use super::tiny::{BLOCKS, CONFIG, HEADS, NEURONS, TinyVit};
@@ -10,7 +11,7 @@ fn open(bytes: Vec<u8>) -> Checkpoint {
 fn written(checkpoint: &Checkpoint, permutation: &Permutation) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("model.safetensors");
-    let hash = checkpoint.write_permuted(permutation, &out).unwrap();
+    let hash = checkpoint.write_permuted(permutation, &Weights::default(), &out).unwrap();
     let bytes = std::fs::read(&out).unwrap();
     assert_eq!(hash, <[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(&bytes)));
     assert_eq!(folder.path().read_dir().unwrap().count(), 1, "a temporary file was left behind");
@@ -105,7 +106,11 @@ fn what_is_no_permutation_is_refused_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     for (permutation, error) in expected {
         assert_eq!(permutation.apply(&checkpoint.description, &checkpoint.weights().unwrap()), Err(error));
-        assert!(checkpoint.write_permuted(&permutation, &folder.path().join("out.safetensors")).is_err());
+        assert!(
+            checkpoint
+                .write_permuted(&permutation, &Weights::default(), &folder.path().join("out.safetensors"))
+                .is_err()
+        );
     }
     assert_eq!(folder.path().read_dir().unwrap().count(), 0);
 }
@@ -114,6 +119,8 @@ fn what_is_no_permutation_is_refused_and_nothing_is_written() {
 fn an_unwritable_destination_is_an_error_that_names_it() {
     let checkpoint = open(TinyVit::new().bytes());
     let out = std::path::Path::new("/proc/headroom/model.safetensors");
-    let error = checkpoint.write_permuted(&Permutation::identity(&checkpoint.description), out).unwrap_err();
+    let error = checkpoint
+        .write_permuted(&Permutation::identity(&checkpoint.description), &Weights::default(), out)
+        .unwrap_err();
     assert!(error.to_string().contains("/proc/headroom/model.safetensors"), "{error}");
 }

@@ -33,10 +33,11 @@ impl Job<'_> {
         fitted: &Fitted,
         images: &JobImages,
     ) -> Result<PruneReport, PruneError> {
-        let Ranked { shape, ranking, permutation, .. } = ranked;
+        let Ranked { shape, ranking, permutation, changed, .. } = ranked;
         let rungs: Vec<Rung<'_>> = made.measured.iter().map(|measured| measured.rung).collect();
         let weights_path = bundle.folder().join(WEIGHTS_FILE);
-        let weights_sha256 = self.checkpoint.write_permuted(permutation, &weights_path).map_err(PruneError::Weights)?;
+        let weights_sha256 =
+            self.checkpoint.write_permuted(permutation, changed, &weights_path).map_err(PruneError::Weights)?;
         let size = std::fs::metadata(&weights_path)
             .map_err(|source| PruneError::State { folder: bundle.folder().to_path_buf(), source })?;
         bundle.record(WEIGHTS_FILE, size.len(), hex(&weights_sha256));

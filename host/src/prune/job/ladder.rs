@@ -2,10 +2,11 @@
 
 use headroom_device::engine::ElasticVit;
 use headroom_device::model::Weights;
+use headroom_shared::{ModelShape, SubNetwork};
 
 use super::super::images::JobImages;
 use super::super::measure::Measured;
-use super::super::{PruneError, measure};
+use super::super::{AttentionUnits, PruneError, measure};
 use super::compensation::Compensation;
 use super::{Job, Passes, Ranked};
 use crate::embedder::CpuEmbedder;
@@ -26,7 +27,8 @@ impl Job<'_> {
     ) -> Result<MadeLadder, PruneError> {
         let Ranked { shape, ranking, rungs, .. } = ranked;
         let corrected: Vec<usize> = compensation.corrections.places().map(|(rung, ..)| rung).collect();
-        let passes = (rungs.len() + corrected.len()) as u64 * images.fidelity_count() as u64;
+        // The dense model comes on top.
+        let passes = (1 + rungs.len() + corrected.len()) as u64 * images.fidelity_count() as u64;
         let measured = self.stage(
             "ladder",
             |_| Passes::forward(passes),
@@ -36,14 +38,33 @@ impl Job<'_> {
                 let pixels = images.fidelity();
                 let embedder = CpuEmbedder::new(&vit, pixels, images.pixels_per_image(), description.embed_dim);
                 job.progress.begin("ladder", rungs.len() as u64, "rungs");
+                let dense = job.dense_embeddings(images, &embedder, shape)?;
                 let board = &job.board.profile;
                 let steps = &ranking.steps;
-                let measured = measure::measure(shape, steps, rungs, &corrected, &embedder, board, job.progress)?;
+                let measured =
+                    measure::measure(shape, steps, rungs, &corrected, &dense, &embedder, board, job.progress)?;
                 job.progress.end(&format!("{} rungs measured on {} images", rungs.len(), images.fidelity_count()));
                 Ok(measured)
             },
         )?;
         compensation.corrections.retain(|rung| measured[rung].is_corrected());
         Ok(MadeLadder { measured, compensation })
+    }
+
+    /// What the original model makes of the images. Where its weights are only permuted, that is what they still make.
+    fn dense_embeddings(
+        &self,
+        images: &JobImages,
+        permuted: &CpuEmbedder<'_>,
+        shape: &ModelShape,
+    ) -> Result<Vec<f32>, PruneError> {
+        let dense = SubNetwork::dense(shape);
+        if self.options.attention_units() == AttentionUnits::Heads {
+            return Ok(permuted.embed(&dense)?);
+        }
+        let description = &self.checkpoint.description;
+        let original = ElasticVit::new(description, &self.checkpoint.weights()?)?;
+        let embedder = CpuEmbedder::new(&original, images.fidelity(), images.pixels_per_image(), description.embed_dim);
+        Ok(embedder.embed(&dense)?)
     }
 }

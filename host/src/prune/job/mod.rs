@@ -6,16 +6,18 @@ mod importance;
 mod ladder;
 mod search;
 mod state;
+mod value_basis;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use headroom_device::model::Weights;
 use headroom_shared::{MAX_RUNGS, ModelShape};
 
 use super::images::JobImages;
 use super::report::{PruneReport, StageReport};
-use super::{Method, Options, PruneError};
+use super::{AttentionUnits, Method, Options, PruneError};
 use crate::boards::{self, Board};
 use crate::bundle::BundleWriter;
 use crate::checkpoint::{BlockOrder, Checkpoint, OpenOptions, Permutation};
@@ -24,6 +26,7 @@ use crate::ranking::{Arrangement, Quanta, Ranking, RemovalOrder, SparsityPath, S
 use crate::scores::SnapvitScores;
 use crate::search::StopReason;
 use crate::shape::model_shape;
+use crate::value_basis::ValueBasis;
 use crate::{demo, interrupt, ladder as rungs_of};
 use state::JobState;
 
@@ -46,6 +49,10 @@ pub struct Ending {
 pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -> Result<Ending, PruneError> {
     if options.fisher.is_some() && options.method() != Method::Snapvit {
         return Err(PruneError::FisherWithoutSnapvit);
+    }
+    let scored = options.scores.is_none() && options.method() == Method::Headroom;
+    if options.attention_units() == AttentionUnits::Dimensions && !scored {
+        return Err(PruneError::DimensionsWithoutScores);
     }
     // The dense rung comes on top.
     let (most, found) = (MAX_RUNGS - 1, options.rung_macs.len());
@@ -100,6 +107,8 @@ struct Ranked {
     shape: ModelShape,
     ranking: Ranking,
     permutation: Permutation,
+    /// Tensors that are not the checkpoint's own, before the permutation.
+    changed: Weights,
     /// Steps of each rung.
     rungs: Vec<u32>,
 }
@@ -121,10 +130,19 @@ impl Job<'_> {
         if let Some(scores) = &self.scores {
             scores.for_model(&self.checkpoint.description)?;
         }
-        let weights = self.checkpoint.weights()?;
+        let mut weights = self.checkpoint.weights()?;
         let images = self.images()?;
-        let importance = self.importance(&weights, &images)?;
-        let quanta = Quanta::new(&shape, &importance.neurons, &importance.heads)?;
+        let mut basis = self.value_basis(&weights, &images)?;
+        if let Some(basis) = &basis {
+            basis.apply(&mut weights);
+        }
+        let mut importance = self.importance(&weights, &images)?;
+        let mut quanta = Quanta::new(&shape, &importance.neurons, &importance.heads)?;
+        if let Some(basis) = &mut basis {
+            basis.sort(&self.checkpoint.description, &mut importance.value_dims)?;
+            basis.apply(&mut weights);
+            quanta = quanta.with_value_dims(&importance.value_dims)?;
+        }
         let fitted = self.search(&weights, &quanta, &images)?;
 
         let path = SparsityPath::new(&self.options.sparsities, quanta.limit())?;
@@ -136,7 +154,8 @@ impl Job<'_> {
             [] => rungs_of::even_rungs(&shape, &ranking.steps, usize::from(self.options.rungs))?,
             shares => rungs_of::rungs_at(&shape, &ranking.steps, shares)?,
         };
-        let ranked = Ranked { shape, ranking, permutation, rungs };
+        let changed = basis.map(ValueBasis::into_changed).unwrap_or_default();
+        let ranked = Ranked { shape, ranking, permutation, changed, rungs };
         let compensation = self.compensation(&permuted, &ranked, &images)?;
         let made = self.ladder(&permuted, &ranked, compensation, &images)?;
         drop(permuted);

@@ -52,7 +52,7 @@ fn says_what_is_wrong_with_a_file() {
     fs::write(&file.path, "hello\n").expect("writes");
     assert!(matches!(refused(&file), CheckpointError::NotACheckpoint { .. }));
     fs::write(&file.path, r#"{"format":"headroom-fit","version":7,"sha256":""}"#).expect("writes");
-    assert!(refused(&file).to_string().ends_with("has version 7, this program reads 2"));
+    assert!(refused(&file).to_string().ends_with("has version 7, this program reads 3"));
     file.save(&fingerprint("b"), &vec![1, 2, 3]).expect("writes");
     assert!(refused(&file).to_string().ends_with("is of another fit; search: b in the checkpoint, a in this run"));
 }

@@ -1,0 +1,48 @@
+//! The basis of the values, where dimensions inside heads are ranked.
+
+use candle_core::DType;
+use headroom_device::model::Weights;
+
+use super::super::images::JobImages;
+use super::super::{AttentionUnits, PruneError};
+use super::{Job, Passes};
+use crate::executor::CandleVit;
+use crate::value_basis::ValueBasis;
+
+/// Images that the basis is fitted on: a head's second moments need few.
+const IMAGES: usize = 64;
+
+impl Job<'_> {
+    pub(super) fn value_basis(
+        &mut self,
+        weights: &Weights,
+        images: &JobImages,
+    ) -> Result<Option<ValueBasis>, PruneError> {
+        if self.options.attention_units() == AttentionUnits::Heads {
+            return Ok(None);
+        }
+        let count = images.calibration_count().min(IMAGES);
+        let pixels = &images.calibration()[..count * images.pixels_per_image()];
+        self.stage(
+            "value basis",
+            |_| Passes::forward(count as u64),
+            |job| {
+                let description = &job.checkpoint.description;
+                job.progress.begin("value basis", description.blocks.len() as u64, "blocks");
+                let model = CandleVit::load(description, weights, &job.options.device.resolve()?, DType::F32)?;
+                let done = |blocks| job.progress.done(blocks as u64);
+                let basis = ValueBasis::fit(
+                    &model,
+                    description,
+                    weights,
+                    pixels,
+                    job.checkpoint.dtype(),
+                    job.interrupt,
+                    &done,
+                )?;
+                job.progress.end(&format!("fitted on {count} images"));
+                Ok(Some(basis))
+            },
+        )
+    }
+}
