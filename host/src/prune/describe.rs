@@ -111,6 +111,8 @@ pub struct TokensReport {
 pub struct PrunableReport {
     /// Heads of all blocks.
     pub heads: usize,
+    /// Value dimensions of all heads.
+    pub value_dims: usize,
     /// Neurons of all blocks.
     pub neurons: usize,
     /// Weights of these heads and neurons.
@@ -231,8 +233,9 @@ impl DescribeReport {
         row(
             "prunable",
             format!(
-                "{} heads and {} neurons in {} steps: {:.1} % of the parameters",
+                "{} heads, {} value dimensions and {} neurons in {} steps: {:.1} % of the parameters",
                 prunable.heads,
+                prunable.value_dims,
                 prunable.neurons,
                 prunable.steps,
                 100.0 * prunable.parameters as f64 / self.parameters as f64
@@ -303,6 +306,7 @@ impl PrunableReport {
         }
         Ok(Self {
             heads: blocks * description.heads,
+            value_dims: blocks * description.heads * description.head_dim,
             neurons: blocks * description.neurons,
             parameters: description.blocks.iter().map(|block| prunable_weights(block, tensors)).sum(),
             fewest_heads: fewest.0,

@@ -28,7 +28,11 @@ pub fn shape() -> ModelShape {
 pub fn ranking(shape: &ModelShape, seed: u64) -> Vec<u8> {
     let groups = shape.neurons.div_ceil(8) - shape.floor_neurons.div_ceil(8);
     let heads = shape.heads - shape.floor_heads;
-    let kinds = [(StepKind::Neurons, usize::from(groups)), (StepKind::Head, usize::from(heads))];
+    let kinds = [
+        (StepKind::Neurons, usize::from(groups)),
+        (StepKind::Head, usize::from(heads)),
+        (StepKind::ValueDims, shape.removable_value_steps() / usize::from(shape.blocks)),
+    ];
     let mut steps = Vec::new();
     for block in 0..usize::from(shape.blocks) {
         for (kind, count) in kinds {
