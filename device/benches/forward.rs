@@ -53,7 +53,7 @@ fn keep(choices: &Choices, percent: usize) -> Kept {
     Kept {
         heads: vec![(0..heads).collect(); choices.depth],
         neurons: vec![choices.neurons * percent / 100; choices.depth],
-        value_dims: vec![choices.head_dim; choices.depth],
+        ..Kept::all(choices)
     }
 }
 

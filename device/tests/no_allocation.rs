@@ -88,7 +88,12 @@ fn forward_passes_and_switches_allocate_nothing() {
         let mut workspace = vit.workspace(4);
         let pixels: Vec<f32> = noise(2, 4 * vit.pixels()).collect();
         let all = Kept::all(&choices);
-        let some = Kept { heads: vec![vec![0, 2], vec![]], neurons: vec![17, 0], value_dims: vec![5, 12] };
+        let some = Kept {
+            heads: vec![vec![0, 2], vec![]],
+            neurons: vec![17, 0],
+            value_dims: vec![5, 12],
+            query_dims: vec![12, 7],
+        };
         let before = allocations();
         // The first pass already counts: the workspace is complete when it is made.
         let passes = [(4, &all, None), (1, &some, Some(1)), (3, &some, Some(0)), (2, &some, None), (4, &all, Some(1))];

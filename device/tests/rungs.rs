@@ -117,7 +117,7 @@ fn the_table_holds_the_sub_network_of_every_rung() {
         assert_eq!(table.get(index), Some(&map.sub_network_after(rung.steps as usize)));
     }
     assert_eq!(table.get(3), None);
-    assert_eq!(table.get(2).expect("the smallest").to_string(), "2x8+32 2x8+32");
+    assert_eq!(table.get(2).expect("the smallest").to_string(), "2x8/8+32 2x8/8+32");
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! | [`importance`] | the local importance of heads and neurons: a self-supervised Fisher term |
 //! | [`scores`] | published SnapViT scores, in place of importance and search |
 //! | [`sensitivity`] | what removing a structure costs in fidelity, in one unit for all |
-//! | [`value_basis`] | a basis of the values inside heads, in which single dimensions are worth ranking |
+//! | [`head_basis`] | a basis inside heads, in which single dimensions are worth ranking |
 //! | [`search`] | factors that make blocks comparable: an evolution strategy |
 //! | [`ranking`] | one order of removal over all quanta, and the sub-networks along it |
 //! | [`ladder`], [`embedder`] | which sub-networks become rungs, and how faithful they are |
@@ -20,7 +20,8 @@
 //! | [`boards`], [`demo`], [`shape`], [`chart`], [`progress`], [`interrupt`], [`whole_file`] | what the jobs need around them |
 //!
 //! Terms: a *structure* is an attention head or an MLP neuron; a *quantum* is
-//! what one *step* of the *ranking* removes, a head or eight neurons; a
+//! what one *step* of the *ranking* removes, a head, eight neurons or eight
+//! dimensions of every head of a block; a
 //! *sub-network* is what is left after some steps; a *rung* is one that was
 //! measured; *fidelity* is the mean cosine similarity to the dense embedding.
 //!
@@ -39,6 +40,7 @@ pub mod demo;
 pub mod embedder;
 pub mod eval;
 pub mod executor;
+pub mod head_basis;
 pub mod importance;
 pub mod interrupt;
 pub mod ladder;
@@ -49,5 +51,4 @@ pub mod scores;
 pub mod search;
 pub mod sensitivity;
 pub mod shape;
-pub mod value_basis;
 pub mod whole_file;

@@ -1,15 +1,15 @@
 //! What a sub-network costs: multiply-accumulates and bytes. The one place
 //! where costs are computed; host, ladder, map reader and device all call it.
 //!
-//! With `T` tokens, width `E`, head dimension `D`, and `h` heads, `v` value
-//! dimensions of each and `n` neurons kept in a block, where an MLP has `m`
+//! With `T` tokens, width `E`, and `h` heads, `q` query and key and `v` value
+//! dimensions of each, and `n` neurons kept in a block, where an MLP has `m`
 //! input matrices (1 plain, 2 gated):
 //!
 //! | part | MACs | weights |
 //! |---|---|---|
-//! | query, key | `T * 2 E h D` | `2 E h D` + bias `2 h D` |
+//! | query, key | `T * 2 E h q` | `2 E h q` + bias `2 h q` |
 //! | value | `T * E h v` | `E h v` + bias `h v` |
-//! | scores, weighted sum | `T^2 h (D + v)` | |
+//! | scores, weighted sum | `T^2 h (q + v)` | |
 //! | projection | `T h v E` | `h v E` + bias `E` |
 //! | MLP in | `T m E n` | `m E n` + bias `m n` |
 //! | MLP out | `T n E` | `n E` + bias `E` |
@@ -31,7 +31,7 @@ use crate::sub_network::SubNetwork;
 pub fn macs(shape: &ModelShape, sub_network: &SubNetwork) -> u64 {
     let tokens = u64::from(shape.tokens);
     let blocks: u64 = BlockSizes::all(shape, sub_network)
-        .map(|block| tokens * block.matrices() + tokens * tokens * (block.attention_width + block.value_width))
+        .map(|block| tokens * block.matrices() + tokens * tokens * (block.query_width + block.value_width))
         .sum();
     blocks + shape.outside_macs
 }
@@ -51,7 +51,7 @@ pub fn weight_bytes(shape: &ModelShape, sub_network: &SubNetwork) -> u64 {
 pub fn activation_bytes(shape: &ModelShape, sub_network: &SubNetwork) -> u64 {
     let values: u64 = BlockSizes::all(shape, sub_network)
         .map(|block| {
-            2 * (block.attention_width + block.value_width) + block.mlp_inputs * block.neurons + 2 * block.embed_dim
+            2 * (block.query_width + block.value_width) + block.mlp_inputs * block.neurons + 2 * block.embed_dim
         })
         .sum();
     2 * values * u64::from(shape.tokens) * u64::from(shape.bytes_per_weight)
@@ -61,7 +61,7 @@ pub fn activation_bytes(shape: &ModelShape, sub_network: &SubNetwork) -> u64 {
 struct BlockSizes {
     embed_dim: u64,
     /// Of queries, and of keys.
-    attention_width: u64,
+    query_width: u64,
     value_width: u64,
     neurons: u64,
     mlp_inputs: u64,
@@ -76,7 +76,7 @@ impl BlockSizes {
         let heads = sub_network.heads(block) as u64;
         Self {
             embed_dim: u64::from(shape.embed_dim),
-            attention_width: heads * u64::from(shape.head_dim),
+            query_width: heads * sub_network.query_dims(block) as u64,
             value_width: heads * sub_network.value_dims(block) as u64,
             neurons: sub_network.neurons(block) as u64,
             mlp_inputs: match shape.mlp {
@@ -88,11 +88,11 @@ impl BlockSizes {
 
     /// Entries of all matrices.
     fn matrices(&self) -> u64 {
-        self.embed_dim * (2 * (self.attention_width + self.value_width) + (self.mlp_inputs + 1) * self.neurons)
+        self.embed_dim * (2 * (self.query_width + self.value_width) + (self.mlp_inputs + 1) * self.neurons)
     }
 
     fn biases(&self) -> u64 {
-        2 * self.attention_width + self.value_width + self.mlp_inputs * self.neurons + 2 * self.embed_dim
+        2 * self.query_width + self.value_width + self.mlp_inputs * self.neurons + 2 * self.embed_dim
     }
 }
 
@@ -131,6 +131,11 @@ mod tests {
         assert_eq!(macs(&shape, &dense) - macs(&shape, &fewer), removed * (2 * 197 * 768 + 197 * 197));
         assert_eq!(weight_bytes(&shape, &dense) - weight_bytes(&shape, &fewer), removed * (2 * 768 + 1) * 2);
         assert_eq!(activation_bytes(&shape, &dense) - activation_bytes(&shape, &fewer), 2 * 2 * removed * 197 * 2);
+        // A query dimension is two rows, two biases and a part of the scores.
+        let mut other = dense;
+        other.remove(&shape, Step::new(0, StepKind::QueryDims).expect("block 0")).expect("64 dimensions");
+        assert_eq!(macs(&shape, &other), macs(&shape, &fewer));
+        assert_eq!(weight_bytes(&shape, &fewer) - weight_bytes(&shape, &other), removed * 2);
     }
 
     #[test]

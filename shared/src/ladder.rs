@@ -105,8 +105,8 @@ impl<'a> Ladder<'a> {
                 found: rung.steps,
             };
             for &byte in steps.get(replayed..rung.steps as usize).ok_or(beyond)? {
-                let removed = Step::from_byte(byte).map(|step| sub_network.remove(shape, step));
-                debug_assert_eq!(removed, Ok(Ok(())), "the ranking is replayable");
+                let removed = sub_network.remove(shape, Step::from_byte(byte));
+                debug_assert_eq!(removed, Ok(()), "the ranking is replayable");
             }
             check_costs(index, rung, shape, &sub_network)?;
             check_token_schedule(index, rung, shape)?;

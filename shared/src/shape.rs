@@ -15,8 +15,8 @@ pub const MAX_OUTSIDE: u64 = 1 << 57;
 /// Neurons that one step removes: a SIMD and tensor-core tile.
 pub const NEURON_QUANTUM: u16 = 8;
 
-/// Value dimensions of each head that one step removes: half a vector register, and whole tensor-core tiles.
-pub const VALUE_QUANTUM: u16 = 8;
+/// Dimensions of each head that one step removes: half a vector register, and whole tensor-core tiles.
+pub const DIMENSION_QUANTUM: u16 = 8;
 
 /// The MLP of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,8 +90,8 @@ impl ModelShape {
         }
     }
 
-    /// Steps from the dense model down to the floors of every block, when heads go whole; value dimensions are others
-    /// ([`Self::removable_value_steps`]).
+    /// Steps from the dense model down to the floors of every block, when heads go whole; dimensions inside them are
+    /// others ([`Self::removable_dimension_steps`]).
     #[must_use]
     pub fn removable_steps(&self) -> usize {
         let heads = usize::from(self.heads.saturating_sub(self.floor_heads));
@@ -101,10 +101,11 @@ impl ModelShape {
         usize::from(self.blocks) * (heads + usize::from(groups.saturating_sub(kept_groups)))
     }
 
-    /// Steps that remove value dimensions: all groups but the first one of every block.
+    /// Steps that remove value dimensions, and as many that remove query dimensions: all groups but the first one of
+    /// every block.
     #[must_use]
-    pub fn removable_value_steps(&self) -> usize {
-        usize::from(self.blocks) * usize::from(self.head_dim.div_ceil(VALUE_QUANTUM).saturating_sub(1))
+    pub fn removable_dimension_steps(&self) -> usize {
+        usize::from(self.blocks) * usize::from(self.head_dim.div_ceil(DIMENSION_QUANTUM).saturating_sub(1))
     }
 }
 

@@ -10,12 +10,12 @@
 //! | 0 | the last group of 8 neurons that the block still has |
 //! | 1 | the last head that the block still has |
 //! | 2 | the last 8 value dimensions that each head of the block still has, and what the projection reads of them |
-//! | 3 | reserved |
+//! | 3 | the last 8 query and key dimensions that each head of the block still has; only where positions are not rotary |
 //!
 //! Neurons are grouped in array order: group `g` is neurons `8g..min(8g + 8, N)`.
 //! The group at the end, the first to go, may be smaller; after it every count
-//! is a multiple of 8. Value dimensions are grouped alike, in every head of the
-//! block at once; queries and keys keep all theirs.
+//! is a multiple of 8. Dimensions inside heads are grouped alike, in every head of
+//! the block at once.
 
 use crate::shape::MAX_BLOCKS;
 
@@ -28,6 +28,8 @@ pub enum StepKind {
     Head,
     /// A group of value dimensions of every head.
     ValueDims,
+    /// A group of query and key dimensions of every head.
+    QueryDims,
 }
 
 /// One quantum of one block.
@@ -35,14 +37,6 @@ pub enum StepKind {
 pub struct Step {
     block: u8,
     kind: StepKind,
-}
-
-/// A byte whose two kind bits this version does not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("step kind {kind} cannot be read by this version (0 = neurons, 1 = head, 2 = value dimensions)")]
-pub struct UnsupportedStepKind {
-    /// 3 (reserved).
-    pub kind: u8,
 }
 
 impl Step {
@@ -71,22 +65,21 @@ impl Step {
             StepKind::Neurons => 0,
             StepKind::Head => 1,
             StepKind::ValueDims => 2,
+            StepKind::QueryDims => 3,
         };
         (self.block << 2) | kind
     }
 
-    /// Reads a byte of the structure map.
-    ///
-    /// # Errors
-    /// If the kind is not one of this version.
-    pub fn from_byte(byte: u8) -> Result<Self, UnsupportedStepKind> {
+    /// Reads a byte of the structure map: every byte is a step.
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Self {
         let kind = match byte & 0b11 {
             0 => StepKind::Neurons,
             1 => StepKind::Head,
             2 => StepKind::ValueDims,
-            kind => return Err(UnsupportedStepKind { kind }),
+            _ => StepKind::QueryDims,
         };
-        Ok(Self { block: byte >> 2, kind })
+        Self { block: byte >> 2, kind }
     }
 }
 
@@ -95,18 +88,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_is_a_step_or_an_unsupported_kind() {
+    fn every_byte_is_a_step() {
         for byte in 0..=u8::MAX {
-            match Step::from_byte(byte) {
-                Ok(step) => {
-                    assert_eq!(step.to_byte(), byte);
-                    assert_eq!(Step::new(step.block(), step.kind()), Some(step));
-                }
-                Err(UnsupportedStepKind { kind }) => assert!(kind == byte & 3 && kind == 3),
-            }
+            let step = Step::from_byte(byte);
+            assert_eq!(step.to_byte(), byte);
+            assert_eq!(Step::new(step.block(), step.kind()), Some(step));
         }
         assert_eq!(Step::new(MAX_BLOCKS, StepKind::Head), None);
         assert_eq!(Step::new(11, StepKind::Head).map(Step::to_byte), Some(0b0010_1101));
         assert_eq!(Step::new(11, StepKind::ValueDims).map(Step::to_byte), Some(0b0010_1110));
+        assert_eq!(Step::new(11, StepKind::QueryDims).map(Step::to_byte), Some(0b0010_1111));
     }
 }

@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use crate::shape::{MAX_BLOCKS, ModelShape, NEURON_QUANTUM, VALUE_QUANTUM};
-use crate::step::{Step, StepKind, UnsupportedStepKind};
+use crate::shape::{DIMENSION_QUANTUM, MAX_BLOCKS, ModelShape, NEURON_QUANTUM};
+use crate::step::{Step, StepKind};
 
 /// Which structures of each block an executor runs.
 ///
@@ -27,6 +27,13 @@ pub trait KeptStructures {
         None
     }
 
+    /// The number of query and key dimensions that each kept head of `block`
+    /// keeps: always the first ones. `None` keeps all.
+    fn query_dims(&self, block: usize) -> Option<usize> {
+        let _ = block;
+        None
+    }
+
     /// Which of the model's corrections make up for what is not kept; `None`
     /// runs the original weights.
     fn correction(&self) -> Option<usize> {
@@ -38,8 +45,6 @@ pub trait KeptStructures {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StepError {
-    #[error("kind {kind} cannot be read by this version (0 = neurons, 1 = head, 2 = value dimensions)")]
-    UnsupportedKind { kind: u8 },
     #[error("block {block} of a model with {blocks} blocks")]
     BlockOutOfRange { block: u8, blocks: u8 },
     #[error("block {block} would keep fewer heads than its floor of {floor}")]
@@ -48,6 +53,8 @@ pub enum StepError {
     NeuronsBelowFloor { block: u8, floor: u16 },
     #[error("block {block} would keep no value dimension")]
     NoValueDims { block: u8 },
+    #[error("block {block} would keep no query dimension")]
+    NoQueryDims { block: u8 },
 }
 
 /// A ranking that cannot be replayed: which step, and why.
@@ -71,13 +78,14 @@ pub enum CountsError {
     Neurons { block: usize, fewest: usize, most: usize, found: usize },
 }
 
-/// Heads, neurons and value dimensions kept in each block; all are prefixes of the permuted weights.
+/// Heads, neurons and dimensions of heads kept in each block; all are prefixes of the permuted weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubNetwork {
     blocks: u8,
     heads: [u8; MAX_BLOCKS],
     neurons: [u16; MAX_BLOCKS],
     value_dims: [u16; MAX_BLOCKS],
+    query_dims: [u16; MAX_BLOCKS],
 }
 
 impl SubNetwork {
@@ -90,6 +98,7 @@ impl SubNetwork {
             heads: [shape.heads; MAX_BLOCKS],
             neurons: [shape.neurons; MAX_BLOCKS],
             value_dims: [shape.head_dim; MAX_BLOCKS],
+            query_dims: [shape.head_dim; MAX_BLOCKS],
         }
     }
 
@@ -97,23 +106,19 @@ impl SubNetwork {
     /// the step bytes of a structure map. Time O(steps), no heap.
     ///
     /// # Errors
-    /// If a byte is not a step of this version, names a block that the shape
-    /// does not have, or would undercut a floor.
+    /// If a byte names a block that the shape does not have, or would undercut a
+    /// floor.
     pub fn after(shape: &ModelShape, steps: &[u8]) -> Result<Self, ReplayError> {
         let mut sub_network = Self::dense(shape);
         for (at, &byte) in steps.iter().enumerate() {
             let at = u32::try_from(at).unwrap_or(u32::MAX);
-            let step = Step::from_byte(byte).map_err(|UnsupportedStepKind { kind }| ReplayError {
-                at,
-                reason: StepError::UnsupportedKind { kind },
-            })?;
-            sub_network.remove(shape, step).map_err(|reason| ReplayError { at, reason })?;
+            sub_network.remove(shape, Step::from_byte(byte)).map_err(|reason| ReplayError { at, reason })?;
         }
         Ok(sub_network)
     }
 
-    /// A sub-network of the given `(heads, neurons)` of each block, with all value
-    /// dimensions. Any counts from the floors to the dense sizes are allowed,
+    /// A sub-network of the given `(heads, neurons)` of each block, with all
+    /// dimensions of heads. Any counts from the floors to the dense sizes are allowed,
     /// multiples of 8 or not.
     ///
     /// # Errors
@@ -164,11 +169,12 @@ impl SubNetwork {
                 self.neurons[block] = after;
             }
             StepKind::ValueDims => {
-                let after = self.value_dims[block].saturating_sub(1) / VALUE_QUANTUM * VALUE_QUANTUM;
-                if after == 0 {
-                    return Err(StepError::NoValueDims { block: block as u8 });
-                }
-                self.value_dims[block] = after;
+                self.value_dims[block] =
+                    fewer_dims(self.value_dims[block]).ok_or(StepError::NoValueDims { block: block as u8 })?;
+            }
+            StepKind::QueryDims => {
+                self.query_dims[block] =
+                    fewer_dims(self.query_dims[block]).ok_or(StepError::NoQueryDims { block: block as u8 })?;
             }
         }
         Ok(())
@@ -202,14 +208,27 @@ impl SubNetwork {
     pub fn value_dims(&self, block: usize) -> usize {
         usize::from(self.value_dims[block])
     }
+
+    /// Query and key dimensions kept in each head of `block`.
+    #[must_use]
+    pub fn query_dims(&self, block: usize) -> usize {
+        usize::from(self.query_dims[block])
+    }
 }
 
-/// `12x64+3072 11x56+3064 ...`: heads x value dimensions + neurons of each block.
+/// What is left of so many dimensions without their last group; `None` if nothing is.
+fn fewer_dims(dims: u16) -> Option<u16> {
+    let after = dims.saturating_sub(1) / DIMENSION_QUANTUM * DIMENSION_QUANTUM;
+    (after > 0).then_some(after)
+}
+
+/// `12x64/64+3072 11x48/56+3064 ...`: heads x query/value dimensions + neurons of each block.
 impl fmt::Display for SubNetwork {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (block, (heads, neurons)) in self.counts().enumerate() {
             let separator = if block == 0 { "" } else { " " };
-            write!(formatter, "{separator}{heads}x{}+{neurons}", self.value_dims(block))?;
+            let (queries, values) = (self.query_dims(block), self.value_dims(block));
+            write!(formatter, "{separator}{heads}x{queries}/{values}+{neurons}")?;
         }
         Ok(())
     }
@@ -230,6 +249,10 @@ impl KeptStructures for SubNetwork {
 
     fn value_dims(&self, block: usize) -> Option<usize> {
         Some(SubNetwork::value_dims(self, block))
+    }
+
+    fn query_dims(&self, block: usize) -> Option<usize> {
+        Some(SubNetwork::query_dims(self, block))
     }
 }
 
@@ -263,26 +286,29 @@ mod tests {
     #[test]
     fn a_step_changes_one_count_of_one_block() {
         let left = SubNetwork::after(&tiny(), &[byte(1, StepKind::Head), byte(0, StepKind::Neurons)]).expect("valid");
-        assert_eq!(left.to_string(), "3x64+16 2x64+20");
+        assert_eq!(left.to_string(), "3x64/64+16 2x64/64+20");
         assert_eq!(SubNetwork::from_counts(&tiny(), &[(3, 16), (2, 20)]), Ok(left));
     }
 
     #[test]
-    fn every_head_of_a_block_loses_value_dimensions_but_not_the_last_group() {
+    fn every_head_of_a_block_loses_dimensions_but_not_the_last_group() {
         let shape = ModelShape { head_dim: 20, ..tiny() };
         let values = byte(1, StepKind::ValueDims);
         let kept = |steps: &[u8]| SubNetwork::after(&shape, steps).map(|left| (left.value_dims(0), left.value_dims(1)));
         assert_eq!(kept(&[values]), Ok((20, 16)));
         assert_eq!(kept(&[values, byte(1, StepKind::Head), values]), Ok((20, 8)));
         assert_eq!(kept(&[values; 3]), Err(ReplayError { at: 2, reason: StepError::NoValueDims { block: 1 } }));
-        assert_eq!(shape.removable_value_steps(), 2 * 2);
+        let queries = byte(0, StepKind::QueryDims);
+        let left = SubNetwork::after(&shape, &[queries, values, queries]).expect("three groups each");
+        assert_eq!((left.query_dims(0), left.value_dims(0), left.query_dims(1), left.value_dims(1)), (8, 20, 20, 16));
+        assert_eq!(kept(&[queries; 3]), Err(ReplayError { at: 2, reason: StepError::NoQueryDims { block: 0 } }));
+        assert_eq!(shape.removable_dimension_steps(), 2 * 2);
     }
 
     #[test]
     fn refuses_what_the_shape_does_not_have() {
         let refused = |steps: &[u8]| SubNetwork::after(&tiny(), steps).map_err(|error| error.reason);
         assert_eq!(refused(&[byte(2, StepKind::Head)]), Err(StepError::BlockOutOfRange { block: 2, blocks: 2 }));
-        assert_eq!(refused(&[0b11]), Err(StepError::UnsupportedKind { kind: 3 }));
         assert_eq!(refused(&[byte(0, StepKind::Head); 3]), Err(StepError::HeadsBelowFloor { block: 0, floor: 1 }));
     }
 

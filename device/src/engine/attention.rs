@@ -10,17 +10,18 @@ use super::simd::{Kernel, MAX_TILE_ROWS, Simd};
 
 /// `out = softmax(q k^T scale) v` of one head.
 pub(super) struct HeadAttention<'a> {
-    /// `[queries, head_dim]`: its rows from `first_query` are the image's.
+    /// `[queries, query_dims]`: its rows from `first_query` are the image's.
     pub queries: Operand<'a>,
     pub first_query: usize,
     pub query_count: usize,
-    /// Keys transposed: `[head_dim, tokens]`.
+    /// Keys transposed: `[query_dims, tokens]`.
     pub keys: Operand<'a>,
     /// `[tokens, value_dims]`: its rows from `first_value` are the image's.
     pub values: Operand<'a>,
     pub first_value: usize,
     pub tokens: usize,
-    pub head_dim: usize,
+    /// Columns of queries and keys that are compared.
+    pub query_dims: usize,
     /// Columns of the values that are wanted.
     pub value_dims: usize,
     /// Multiplies the scores.
@@ -39,7 +40,7 @@ impl Kernel for HeadAttention<'_> {
         let mut tile = Tile::default();
         let mut inverse_sums = [0.0; MAX_TILE_ROWS];
         let key_panels = panels(self.tokens);
-        let across_head = [Segment::prefix(self.head_dim)];
+        let across_head = [Segment::prefix(self.query_dims)];
         let across_tokens = [Segment { a_panel: 0, b_row: self.first_value, length: self.tokens }];
         for (part, rows) in even_parts(self.query_count, S::TILE_ROWS) {
             let first = self.first_query + part;
@@ -102,9 +103,9 @@ fn exponentials<S: Simd>(simd: S, scores: &mut [PanelRow], stride: usize, column
     1.0 / simd.sum(sum)
 }
 
-/// Transposes rows `first..first + tokens` of `[rows, head_dim]` keys to `[head_dim, tokens]`.
-pub(super) fn transpose(keys: Operand, first: usize, tokens: usize, head_dim: usize, out: &mut [PanelRow]) {
-    for (panel, out) in out.chunks_exact_mut(head_dim).take(panels(tokens)).enumerate() {
+/// Transposes rows `first..first + tokens` of `[rows, dims]` keys to `[dims, tokens]`.
+pub(super) fn transpose(keys: Operand, first: usize, tokens: usize, dims: usize, out: &mut [PanelRow]) {
+    for (panel, out) in out.chunks_exact_mut(dims).take(panels(tokens)).enumerate() {
         let token = first + panel * PANEL;
         let count = (first + tokens - token).min(PANEL);
         for (part, out) in out.chunks_mut(PANEL).enumerate() {

@@ -8,7 +8,7 @@ use super::norm::{NormTarget, Normalise, PackedNorm};
 use super::pack::{PackedLinear, Tensors, pack_vector};
 use super::panel::{PANEL, PanelRow, even_parts, panels};
 use super::rotary::Rotary;
-use super::selection::head_segments;
+use super::selection::{HeadDims, head_segments};
 use super::simd::InstructionSet;
 use super::sizes::Sizes;
 use super::workspace::{MLP_ROWS, Scratch, images_together};
@@ -66,7 +66,7 @@ impl PackedBlock {
         }
     }
 
-    /// Adds the attention of `heads`, with the first `value_dims` of their values, to `stream`, whole images of `sizes.tokens` tokens.
+    /// Adds the attention of `heads`, with the first `dims` of their queries, keys and values, to `stream`, whole images of `sizes.tokens` tokens.
     #[expect(clippy::too_many_arguments, reason = "what the branch is made of, what it runs and what it writes to")]
     pub(super) fn attend(
         &self,
@@ -75,14 +75,14 @@ impl PackedBlock {
         rotary: Option<&Rotary>,
         end: BranchEnd<'_>,
         heads: &[usize],
-        value_dims: usize,
+        dims: HeadDims,
         stream: &mut [f32],
         scratch: &mut Scratch,
     ) {
-        head_segments(heads, sizes.head_dim, value_dims, &mut scratch.segments);
+        head_segments(heads, sizes.head_dim, dims.value, &mut scratch.segments);
         for stream in stream.chunks_mut(images_together(sizes.tokens) * sizes.image_values()) {
             let rows = stream.len() / sizes.embed_dim;
-            self.attend_together(set, sizes, rotary, heads, value_dims, stream, scratch);
+            self.attend_together(set, sizes, rotary, heads, dims, stream, scratch);
             set.run(end.layer.product_with(
                 end.bias,
                 Operand { data: &scratch.attended, rows },
@@ -101,7 +101,7 @@ impl PackedBlock {
         sizes: &Sizes,
         rotary: Option<&Rotary>,
         heads: &[usize],
-        value_dims: usize,
+        dims: HeadDims,
         stream: &[f32],
         scratch: &mut Scratch,
     ) {
@@ -114,36 +114,40 @@ impl PackedBlock {
             row: &mut scratch.row,
             target: NormTarget::Panels { out: &mut scratch.normed, rows },
         });
-        let (head_panels, value_panels) = (panels(head_dim), panels(value_dims));
+        let head_panels = panels(head_dim);
+        let (query_panels, value_panels) = (panels(dims.query), panels(dims.value));
         for (place, head) in heads.iter().enumerate() {
-            set.run(self.heads.product(
-                Operand { data: &scratch.normed, rows },
-                rows,
-                head * 3 * head_panels,
-                // Query and key whole, and of the value what is kept.
-                2 * head_panels + value_panels,
-                &[Segment::prefix(embed_dim)],
-                Target::Panels { out: &mut scratch.head, rows },
-            ));
-            let (queries, rest) = scratch.head.split_at_mut(head_panels * rows);
-            let (keys, values) = rest.split_at_mut(head_panels * rows);
+            let parts = [query_panels, query_panels, value_panels];
+            if query_panels == head_panels {
+                // Side by side in the weights too.
+                self.project(set, head * 3 * head_panels, parts.iter().sum(), rows, &scratch.normed, &mut scratch.head);
+            } else {
+                let mut out = &mut scratch.head[..];
+                for (part, count) in parts.into_iter().enumerate() {
+                    let (own, rest) = out.split_at_mut(count * rows);
+                    self.project(set, (head * 3 + part) * head_panels, count, rows, &scratch.normed, own);
+                    out = rest;
+                }
+            }
+            let (queries, rest) = scratch.head.split_at_mut(query_panels * rows);
+            let (keys, values) = rest.split_at_mut(query_panels * rows);
             let out = &mut scratch.attended[place * value_panels * rows..(place + 1) * value_panels * rows];
             for first in (0..rows).step_by(tokens) {
                 if let Some(rotary) = rotary {
                     rotary.turn(queries, rows, first);
                     rotary.turn(keys, rows, first);
                 }
-                transpose(Operand { data: keys, rows }, first, tokens, head_dim, &mut scratch.keys);
+                transpose(Operand { data: keys, rows }, first, tokens, dims.query, &mut scratch.keys);
                 set.run(HeadAttention {
                     queries: Operand { data: queries, rows },
                     first_query: first,
                     query_count: tokens,
-                    keys: Operand { data: &scratch.keys, rows: head_dim },
+                    keys: Operand { data: &scratch.keys, rows: dims.query },
                     values: Operand { data: values, rows },
                     first_value: first,
                     tokens,
-                    head_dim,
-                    value_dims,
+                    query_dims: dims.query,
+                    value_dims: dims.value,
                     scale: (head_dim as f32).sqrt().recip(),
                     scores: &mut scratch.scores,
                     out,
@@ -152,6 +156,26 @@ impl PackedBlock {
                 });
             }
         }
+    }
+
+    /// Some panels of queries, keys or values.
+    fn project(
+        &self,
+        set: InstructionSet,
+        first: usize,
+        count: usize,
+        rows: usize,
+        normed: &[PanelRow],
+        out: &mut [PanelRow],
+    ) {
+        set.run(self.heads.product(
+            Operand { data: normed, rows },
+            rows,
+            first,
+            count,
+            &[Segment::prefix(self.heads.inputs())],
+            Target::Panels { out, rows },
+        ));
     }
 
     /// Adds the MLP of the first `neurons` to `stream`, any number of tokens.

@@ -34,6 +34,10 @@ impl<K: KeptStructures> KeptStructures for Corrected<'_, K> {
         self.kept.value_dims(block)
     }
 
+    fn query_dims(&self, block: usize) -> Option<usize> {
+        self.kept.query_dims(block)
+    }
+
     fn correction(&self) -> Option<usize> {
         self.correction
     }

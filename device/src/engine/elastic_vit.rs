@@ -157,8 +157,8 @@ impl ElasticVit {
                 _ => block.ends(),
             };
             let (set, sizes) = (self.instructions, &self.sizes);
-            let (heads, value_dims) = (selection.heads(index), selection.value_dims(index));
-            block.attend(set, sizes, rotary, ends.projection, heads, value_dims, stream, scratch);
+            let (heads, dims) = (selection.heads(index), selection.dims(index));
+            block.attend(set, sizes, rotary, ends.projection, heads, dims, stream, scratch);
             block.transform(set, sizes.embed_dim, ends.down, selection.neurons(index), stream, scratch);
             observer(index + 1, stream);
         }

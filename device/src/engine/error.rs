@@ -6,6 +6,9 @@ use crate::model::weights::WeightsError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
+    /// Too few query and key dimensions; rotary positions need all of them.
+    #[error("block {block} cannot keep {found} query dimensions: the fewest are {fewest}")]
+    QueryDims { block: usize, fewest: usize, found: usize },
     /// The description names a tensor that is not there.
     #[error(transparent)]
     Weights(#[from] WeightsError),

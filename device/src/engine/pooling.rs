@@ -218,7 +218,7 @@ impl AttentionPooling {
                 values: Operand { data: values, rows: tokens },
                 first_value: 0,
                 tokens,
-                head_dim,
+                query_dims: head_dim,
                 value_dims: head_dim,
                 scale: (head_dim as f32).sqrt().recip(),
                 scores: &mut scratch.scores,

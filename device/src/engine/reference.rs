@@ -2,6 +2,7 @@
 
 use headroom_shared::KeptStructures;
 
+use super::selection::HeadDims;
 use crate::model::description::{Activation, Block, Head, LayerNorm, Linear, Mlp, Pooling};
 use crate::model::position::{learned_positions, rotary_tables};
 use crate::model::{Description, Weights};
@@ -81,7 +82,9 @@ impl Reference<'_> {
         for (index, block) in self.description.blocks.iter().enumerate() {
             let heads: Vec<usize> = (0..kept.heads(index)).map(|place| kept.head(index, place)).collect();
             let value_dims = kept.value_dims(index).unwrap_or(self.description.head_dim);
-            self.block(block, &heads, value_dims, kept.neurons(index), &mut tokens);
+            let query_dims = kept.query_dims(index).unwrap_or(self.description.head_dim);
+            let dims = HeadDims { query: query_dims, value: value_dims };
+            self.block(block, &heads, dims, kept.neurons(index), &mut tokens);
             hidden_states.push(tokens.clone());
         }
         if let Some(norm) = &self.description.final_norm {
@@ -134,7 +137,7 @@ impl Reference<'_> {
         tokens
     }
 
-    fn block(&self, block: &Block, heads: &[usize], value_dims: usize, neurons: usize, tokens: &mut Rows) {
+    fn block(&self, block: &Block, heads: &[usize], dims: HeadDims, neurons: usize, tokens: &mut Rows) {
         let head_dim = self.description.head_dim;
         let normed: Rows = tokens.iter().map(|row| self.norm(&block.norm1, row)).collect();
         let project = |linear: &Linear| -> Rows { normed.iter().map(|row| self.linear(linear, row)).collect() };
@@ -146,11 +149,12 @@ impl Reference<'_> {
             let mut attended = vec![0.0; query.len()];
             for &head in heads {
                 let columns = head * head_dim..(head + 1) * head_dim;
+                let compared = columns.start..columns.start + dims.query;
                 let score =
-                    |key: &Vec<f64>| dot(&query[columns.clone()], &key[columns.clone()]) / (head_dim as f64).sqrt();
+                    |key: &Vec<f64>| dot(&query[compared.clone()], &key[compared.clone()]) / (head_dim as f64).sqrt();
                 let weights = softmax(&keys.iter().map(score).collect::<Vec<_>>());
                 for (weight, value) in weights.iter().zip(&values) {
-                    columns.clone().take(value_dims).for_each(|column| attended[column] += weight * value[column]);
+                    columns.clone().take(dims.value).for_each(|column| attended[column] += weight * value[column]);
                 }
             }
             let mut branch = self.linear(&block.projection, &attended);

@@ -15,10 +15,13 @@ pub(super) struct Selection {
     head_counts: Vec<usize>,
     neurons: Vec<usize>,
     value_dims: Vec<usize>,
+    query_dims: Vec<usize>,
     correction: Option<usize>,
     most_heads: usize,
     most_neurons: usize,
-    most_value_dims: usize,
+    head_dim: usize,
+    /// Whether queries and keys are turned by positions, which needs all their dimensions.
+    rotary: bool,
 }
 
 impl Selection {
@@ -28,10 +31,12 @@ impl Selection {
             head_counts: vec![0; sizes.depth],
             neurons: vec![0; sizes.depth],
             value_dims: vec![0; sizes.depth],
+            query_dims: vec![0; sizes.depth],
             correction: None,
             most_heads: sizes.heads,
             most_neurons: sizes.neurons,
-            most_value_dims: sizes.head_dim,
+            head_dim: sizes.head_dim,
+            rotary: sizes.rotary,
         }
     }
 
@@ -50,9 +55,17 @@ impl Selection {
             if neurons > self.most_neurons {
                 return Err(too_many("neurons", self.most_neurons, neurons));
             }
-            let value_dims = kept.value_dims(block).unwrap_or(self.most_value_dims);
-            if value_dims > self.most_value_dims {
-                return Err(too_many("value dimensions", self.most_value_dims, value_dims));
+            let value_dims = kept.value_dims(block).unwrap_or(self.head_dim);
+            if value_dims > self.head_dim {
+                return Err(too_many("value dimensions", self.head_dim, value_dims));
+            }
+            let query_dims = kept.query_dims(block).unwrap_or(self.head_dim);
+            if query_dims > self.head_dim {
+                return Err(too_many("query dimensions", self.head_dim, query_dims));
+            }
+            let fewest = if self.rotary { self.head_dim } else { 1 };
+            if query_dims < fewest {
+                return Err(EngineError::QueryDims { block, fewest, found: query_dims });
             }
             let mut smallest = 0;
             for place in 0..heads {
@@ -66,6 +79,7 @@ impl Selection {
             self.head_counts[block] = heads;
             self.neurons[block] = neurons;
             self.value_dims[block] = value_dims;
+            self.query_dims[block] = query_dims;
         }
         Ok(())
     }
@@ -80,15 +94,22 @@ impl Selection {
         &self.heads[block * self.most_heads..][..self.head_counts[block]]
     }
 
-    /// The number of value dimensions that each kept head of `block` keeps.
-    pub(super) fn value_dims(&self, block: usize) -> usize {
-        self.value_dims[block]
+    /// The dimensions that each kept head of `block` keeps.
+    pub(super) fn dims(&self, block: usize) -> HeadDims {
+        HeadDims { query: self.query_dims[block], value: self.value_dims[block] }
     }
 
     /// The number of neurons kept in `block`.
     pub(super) fn neurons(&self, block: usize) -> usize {
         self.neurons[block]
     }
+}
+
+/// Dimensions of a head that are kept: of its query and key, and of its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HeadDims {
+    pub query: usize,
+    pub value: usize,
 }
 
 /// The inner dimension of a projection: the kept dimensions of each head's panels of the input meet their rows of the

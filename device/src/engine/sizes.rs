@@ -21,6 +21,8 @@ pub(super) struct Sizes {
     pub heads: usize,
     pub head_dim: usize,
     pub neurons: usize,
+    /// Whether positions turn queries and keys.
+    pub rotary: bool,
     /// Heads and hidden neurons of attention pooling; zeros without it.
     pub pooling_heads: usize,
     pub pooling_neurons: usize,
@@ -54,6 +56,7 @@ impl Sizes {
             heads: description.heads,
             head_dim: description.head_dim,
             neurons: description.neurons,
+            rotary: matches!(description.embedding.position, Position::Rotary { .. }),
             pooling_heads,
             pooling_neurons,
             classes,

@@ -96,6 +96,7 @@ pub struct Kept {
     pub heads: Vec<Vec<usize>>,
     pub neurons: Vec<usize>,
     pub value_dims: Vec<usize>,
+    pub query_dims: Vec<usize>,
 }
 
 impl Kept {
@@ -104,6 +105,7 @@ impl Kept {
             heads: vec![(0..choices.heads).collect(); choices.depth],
             neurons: vec![choices.neurons; choices.depth],
             value_dims: vec![choices.head_dim; choices.depth],
+            query_dims: vec![choices.head_dim; choices.depth],
         }
     }
 }
@@ -123,6 +125,10 @@ impl KeptStructures for Kept {
 
     fn value_dims(&self, block: usize) -> Option<usize> {
         Some(self.value_dims[block])
+    }
+
+    fn query_dims(&self, block: usize) -> Option<usize> {
+        Some(self.query_dims[block])
     }
 }
 

@@ -29,7 +29,7 @@ pub fn random(model: &CandleVit, seed: u64) -> Importance {
     let mut scores = |structures: usize| -> Vec<Vec<f64>> {
         (0..model.depth()).map(|_| (0..structures).map(|_| random.random()).collect()).collect()
     };
-    Importance { heads: scores(model.heads()), neurons: scores(model.neurons()), value_dims: Vec::new() }
+    Importance { heads: scores(model.heads()), neurons: scores(model.neurons()), ..Importance::default() }
 }
 
 /// The norm of a structure's weights.

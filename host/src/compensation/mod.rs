@@ -306,7 +306,12 @@ impl Fit<'_> {
 
     fn kept(&self, block: usize, rung: usize) -> Kept {
         let rung = &self.sub_networks[rung];
-        Kept { heads: rung.heads(block), value_dims: rung.value_dims(block), neurons: rung.neurons(block) }
+        Kept {
+            heads: rung.heads(block),
+            value_dims: rung.value_dims(block),
+            query_dims: rung.query_dims(block),
+            neurons: rung.neurons(block),
+        }
     }
 
     fn report(&mut self) -> Result<(), CompensationError> {

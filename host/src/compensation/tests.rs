@@ -2,7 +2,7 @@
 
 use candle_core::DType;
 use headroom_device::engine::{Corrected, ElasticVit};
-use headroom_device::model::description::{Linear, Mlp, TensorRef};
+use headroom_device::model::description::{Linear, Mlp, Position, TensorRef};
 use headroom_device::model::{Description, Weights};
 use headroom_shared::{MlpKind, ModelShape, Step, StepKind};
 use proptest::prelude::*;
@@ -41,8 +41,14 @@ fn rungs(description: &Description) -> Vec<SubNetwork> {
     };
     let mut fewest = part(1);
     for block in 0..description.blocks.len() {
-        let step = Step::new(block, StepKind::ValueDims).unwrap();
-        while fewest.value_dims(block) > description.head_dim / 3 && fewest.remove(&shape, step).is_ok() {}
+        let step = |kind| Step::new(block, kind).unwrap();
+        while fewest.value_dims(block) > description.head_dim / 3
+            && fewest.remove(&shape, step(StepKind::ValueDims)).is_ok()
+        {}
+        if !matches!(description.embedding.position, Position::Rotary { .. }) {
+            // One group, where there is more than one.
+            let _ = fewest.remove(&shape, step(StepKind::QueryDims));
+        }
     }
     vec![part(3), part(2), fewest]
 }

@@ -73,6 +73,9 @@ struct Masks {
     heads: usize,
     /// `[tokens, heads * head_dim]`.
     values: Tensor,
+    /// Queries, turned by positions where those are rotary, and the gradient at them.
+    queries: Tensor,
+    at_queries: Tensor,
     neurons: NeuronMasks,
 }
 
@@ -88,6 +91,8 @@ pub struct MaskGradient {
     pub heads: Tensor,
     /// Of every value dimension alone, head after head: `[images, heads * head_dim]`.
     pub value_dims: Tensor,
+    /// Of every query dimension alone, which is that of its key too.
+    pub query_dims: Tensor,
     /// `[images, neurons]`.
     pub neurons: Tensor,
 }
@@ -101,7 +106,8 @@ impl BlockGradient {
     /// # Errors
     /// If the device fails.
     pub fn masks(&self) -> Result<MaskGradient> {
-        let Masks { batch, heads, values, neurons } = &self.masks;
+        let Masks { batch, heads, values, queries, at_queries, neurons } = &self.masks;
+        let query_dims = (queries * at_queries)?.reshape((batch.images, batch.tokens, ()))?.sum(1)?;
         let value_dims = (values * &self.value.outputs)?.reshape((batch.images, batch.tokens, ()))?.sum(1)?;
         let heads = value_dims.reshape((batch.images, *heads, ()))?.sum(2)?;
         let neurons = match neurons {
@@ -111,7 +117,7 @@ impl BlockGradient {
         // The last block may have gone on with a few tokens of each image.
         let width = neurons.dim(1)?;
         let neurons = neurons.reshape((batch.images, (), width))?.sum(1)?;
-        Ok(MaskGradient { heads, value_dims, neurons })
+        Ok(MaskGradient { heads, value_dims, query_dims, neurons })
     }
 }
 
@@ -207,12 +213,27 @@ impl Block {
 
     /// The block whose projection reads only the first `value_dims` of each head.
     pub fn with_value_dims(mut self, value_dims: usize) -> Result<Self> {
-        let rows = self.heads * self.head_dim;
-        let reads: Vec<f32> = (0..rows).map(|row| f32::from(u8::from(row % self.head_dim < value_dims))).collect();
         let weight = &self.projection.weight;
-        let reads = Tensor::from_vec(reads, (rows, 1), weight.device())?.to_dtype(weight.dtype())?;
-        self.projection.weight = weight.broadcast_mul(&reads)?;
+        let rows = self.heads * self.head_dim;
+        self.projection.weight = weight.broadcast_mul(&self.first_dims(rows, value_dims, weight)?)?;
         Ok(self)
+    }
+
+    /// The block whose scores compare only the first `query_dims` of each head's queries and keys.
+    pub fn with_query_dims(mut self, query_dims: usize) -> Result<Self> {
+        // A query of zero compares nothing.
+        let queries = self.first_dims(self.heads * self.head_dim, query_dims, &self.packed.weight)?;
+        let others = Tensor::ones_like(&queries)?;
+        let kept = Tensor::cat(&[&queries, &others, &others], 0)?;
+        self.packed.weight = self.packed.weight.broadcast_mul(&kept)?;
+        self.packed.bias = self.packed.bias.map(|bias| bias.mul(&kept.squeeze(1)?)).transpose()?;
+        Ok(self)
+    }
+
+    /// `[rows, 1]`: one for the first `dims` dimensions of each head, zero for the others, as `like` holds them.
+    fn first_dims(&self, rows: usize, dims: usize, like: &Tensor) -> Result<Tensor> {
+        let keeps: Vec<f32> = (0..rows).map(|row| f32::from(u8::from(row % self.head_dim < dims))).collect();
+        Tensor::from_vec(keeps, (rows, 1), like.device())?.to_dtype(like.dtype())
     }
 
     /// What the heads found, before the projection.
@@ -267,7 +288,7 @@ impl Block {
 
     /// The gradient at the block's input, from the one at its output, and the gradients at the
     /// layers whose rows are structures. Of the first block the gradient at the input is not
-    /// wanted, and with it falls away what leads only there: queries, keys and the first norm.
+    /// wanted, and with it falls away what leads only there: the layers of queries and keys and the first norm.
     pub fn backward(
         &self,
         trace: &Trace,
@@ -290,13 +311,15 @@ impl Block {
         let attention = self.attention(batch);
         let width = self.heads * self.head_dim;
         let values = trace.packed.narrow(1, 2 * width, width)?;
-        let masks = Masks { batch, heads: self.heads, values, neurons: neuron_masks };
+        let queries = trace.packed.narrow(1, 0, width)?;
+        let rotated = attention.backward(&trace.packed, &context_gradient)?;
+        let at_queries = rotated.narrow(1, 0, width)?;
+        let masks = Masks { batch, heads: self.heads, values, queries, at_queries, neurons: neuron_masks };
         let inputs = self.norm1.forward(&trace.input)?;
         if !wants_input {
-            let outputs = attention.backward_to_values(&trace.packed, &context_gradient)?;
+            let outputs = rotated.narrow(1, 2 * width, width)?;
             return Ok((BlockGradient { value: LayerGradient { outputs, inputs }, neurons, masks }, None));
         }
-        let rotated = attention.backward(&trace.packed, &context_gradient)?;
         let packed = rotary.map_or_else(|| Ok(rotated.clone()), |rotary| rotary.backward(&attention, &rotated))?;
         let value = LayerGradient { outputs: packed.narrow(1, 2 * width, width)?, inputs };
         let normed_gradient = self.packed.backward(&packed, None)?;
@@ -308,7 +331,7 @@ impl Block {
         Attention { images: batch.images, tokens: batch.tokens, heads: self.heads, head_dim: self.head_dim }
     }
 
-    fn pack(&self, x: &Tensor, batch: Batch, rotary: Option<&Rotary>) -> Result<Tensor> {
+    pub fn pack(&self, x: &Tensor, batch: Batch, rotary: Option<&Rotary>) -> Result<Tensor> {
         let packed = self.packed.forward(&self.norm1.forward(x)?)?;
         rotary.map_or_else(|| Ok(packed.clone()), |rotary| rotary.forward(&self.attention(batch), &packed))
     }

@@ -23,11 +23,12 @@ impl Branch {
     pub const ALL: [Self; 2] = [Self::Attention, Self::Mlp];
 }
 
-/// What a block keeps: the first heads, the first value dimensions of each, the first neurons.
+/// What a block keeps: the first heads, the first value and query dimensions of each, the first neurons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kept {
     pub heads: usize,
     pub value_dims: usize,
+    pub query_dims: usize,
     pub neurons: usize,
 }
 
@@ -100,7 +101,19 @@ impl CandleVit {
     /// Everything that a block has.
     #[must_use]
     pub fn whole(&self) -> Kept {
-        Kept { heads: self.heads(), value_dims: self.head_dim(), neurons: self.neurons() }
+        let dims = self.head_dim();
+        Kept { heads: self.heads(), value_dims: dims, query_dims: dims, neurons: self.neurons() }
+    }
+
+    /// The queries and the keys of all heads, `[rows, heads * head_dim]` each, turned by positions where those are
+    /// rotary.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn queries_and_keys(&self, block: usize, stream: &Stream) -> Result<(Tensor, Tensor)> {
+        let packed = self.blocks[block].pack(&stream.rows, stream.batch, self.rotary.as_ref())?;
+        let width = self.heads() * self.head_dim();
+        Ok((packed.narrow(1, 0, width)?.contiguous()?, packed.narrow(1, width, width)?.contiguous()?))
     }
 
     /// The inputs of the last layer of a branch that are left.
@@ -125,12 +138,15 @@ impl CandleVit {
     pub fn branch_inputs(&self, block: usize, branch: Branch, kept: Kept, stream: &Stream) -> Result<Option<Tensor>> {
         let block = &self.blocks[block];
         let inputs = self.kept_inputs(branch, kept);
-        let Kept { heads, value_dims, neurons } = kept;
+        let Kept { heads, value_dims, query_dims, neurons } = kept;
         match branch {
             Branch::Attention if heads == 0 || value_dims == 0 => Ok(None),
             Branch::Mlp if neurons == 0 => Ok(None),
             Branch::Attention => {
-                let kept = block.kept(&(0..heads).collect::<Vec<_>>(), 0)?;
+                let mut kept = block.kept(&(0..heads).collect::<Vec<_>>(), 0)?;
+                if query_dims < self.head_dim() {
+                    kept = kept.with_query_dims(query_dims)?;
+                }
                 let context = kept.context(&stream.rows, stream.batch, self.rotary.as_ref())?;
                 match inputs {
                     KeptInputs::First(_) => Ok(Some(context)),

@@ -167,6 +167,9 @@ impl CandleVit {
             return Err(ExecutorError::Kept { block: index, heads, dense_heads, neurons, dense_neurons });
         }
         let mut block = self.blocks[index].kept(&heads, neurons)?;
+        if let Some(query_dims) = kept.query_dims(index).filter(|dims| *dims < self.head_dim) {
+            block = block.with_query_dims(query_dims)?;
+        }
         if let Some(value_dims) = kept.value_dims(index).filter(|dims| *dims < self.head_dim) {
             block = block.with_value_dims(value_dims)?;
         }

@@ -42,6 +42,8 @@ pub struct Importance {
     pub neurons: Vec<Vec<f64>>,
     /// By block and value dimension, head after head; empty where they are not scored.
     pub value_dims: Vec<Vec<f64>>,
+    /// The same of query and key dimensions.
+    pub query_dims: Vec<Vec<f64>>,
 }
 
 /// The views of one image, as the model takes them.

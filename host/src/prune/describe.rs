@@ -300,9 +300,14 @@ impl PrunableReport {
         let fewest_neurons = shape.floor_neurons.next_multiple_of(NEURON_QUANTUM).min(shape.neurons);
         let fewest = (usize::from(shape.floor_heads), usize::from(fewest_neurons));
         let mut smallest = SubNetwork::from_counts(shape, &vec![fewest; blocks])?;
+        let rotary = matches!(description.embedding.position, Position::Rotary { .. });
+        let kinds: &[StepKind] =
+            if rotary { &[StepKind::ValueDims] } else { &[StepKind::ValueDims, StepKind::QueryDims] };
         for block in 0..blocks {
-            let step = Step::new(block, StepKind::ValueDims);
-            while step.is_some_and(|step| smallest.remove(shape, step).is_ok()) {}
+            for kind in kinds {
+                let step = Step::new(block, *kind);
+                while step.is_some_and(|step| smallest.remove(shape, step).is_ok()) {}
+            }
         }
         Ok(Self {
             heads: blocks * description.heads,
@@ -311,7 +316,7 @@ impl PrunableReport {
             parameters: description.blocks.iter().map(|block| prunable_weights(block, tensors)).sum(),
             fewest_heads: fewest.0,
             fewest_neurons: fewest.1,
-            steps: shape.removable_steps() + shape.removable_value_steps(),
+            steps: shape.removable_steps() + kinds.len() * shape.removable_dimension_steps(),
             fewest_macs: cost::macs(shape, &smallest),
         })
     }

@@ -15,13 +15,13 @@ use crate::calibration::CalibrationError;
 use crate::checkpoint::{CheckpointError, PermutationError};
 use crate::compensation::CompensationError;
 use crate::executor::{DeviceError, ExecutorError};
+use crate::head_basis::HeadBasisError;
 use crate::importance::ImportanceError;
 use crate::ranking::RankingError;
 use crate::scores::ScoresError;
 use crate::search::{FitError, StrategyError};
 use crate::sensitivity::SensitivityError;
 use crate::shape::ModelShapeError;
-use crate::value_basis::ValueBasisError;
 
 /// Why a prune job failed.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +47,8 @@ pub enum PruneError {
     Importance(#[from] ImportanceError),
     #[error("the importance of structures cannot be computed")]
     Sensitivity(#[from] SensitivityError),
-    #[error("the values of heads cannot be put into another basis")]
-    ValueBasis(#[from] ValueBasisError),
+    #[error("the heads cannot be put into another basis")]
+    HeadBasis(#[from] HeadBasisError),
     #[error("the structures cannot be ranked")]
     Ranking(#[from] RankingError),
     #[error("the search cannot go on")]
@@ -100,7 +100,7 @@ impl PruneError {
         matches!(
             self,
             Self::Interrupted
-                | Self::ValueBasis(ValueBasisError::Interrupted { .. })
+                | Self::HeadBasis(HeadBasisError::Interrupted { .. })
                 | Self::Importance(ImportanceError::Interrupted { .. })
                 | Self::Sensitivity(SensitivityError::Interrupted { .. })
                 | Self::Compensation(CompensationError::Interrupted { .. })

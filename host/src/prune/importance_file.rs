@@ -1,6 +1,7 @@
 //! Importance in a file, so that a resumed job need not compute it again.
 //!
-//! A safetensors file of f64 tensors `heads.N`, `neurons.N` and `value_dims.N`, with the
+//! A safetensors file of f64 tensors `heads.N`, `neurons.N`, `value_dims.N` and
+//! `query_dims.N`, with the
 //! fingerprint of everything that the importance depends on as metadata. A
 //! file with another fingerprint is not an error: importance is computed anew.
 
@@ -26,8 +27,9 @@ pub fn save(path: &Path, importance: &Importance, fingerprint: &str) -> io::Resu
         let name = |(block, values): (usize, &Vec<f64>)| (format!("{kind}.{block}"), values.len(), bytes(values));
         values.iter().enumerate().map(name).collect::<Vec<_>>()
     };
-    let Importance { heads, neurons, value_dims } = importance;
-    let tensors = [named("heads", heads), named("neurons", neurons), named("value_dims", value_dims)].concat();
+    let Importance { heads, neurons, value_dims, query_dims } = importance;
+    let kinds = [("heads", heads), ("neurons", neurons), ("value_dims", value_dims), ("query_dims", query_dims)];
+    let tensors = kinds.map(|(kind, values)| named(kind, values)).concat();
     let views = tensors
         .iter()
         .map(|(name, length, data)| Ok((name.as_str(), TensorView::new(Dtype::F64, vec![*length], data)?)))
@@ -60,6 +62,7 @@ pub fn load(path: &Path, blocks: usize, fingerprint: &str) -> Option<Importance>
         neurons: all("neurons")?,
         // Not every method scores them.
         value_dims: all("value_dims").unwrap_or_default(),
+        query_dims: all("query_dims").unwrap_or_default(),
     })
 }
 
@@ -75,11 +78,12 @@ mod tests {
             heads: vec![vec![0.1, f64::MIN_POSITIVE], vec![3.0e-300, 2.0]],
             neurons: vec![vec![1.0 / 3.0; 5], vec![0.0; 5]],
             value_dims: vec![vec![0.7; 4], vec![0.2; 4]],
+            query_dims: vec![vec![0.1; 4], vec![0.6; 4]],
         };
         save(&path, &importance, "inputs").unwrap();
         let loaded = load(&path, 2, "inputs").unwrap();
         assert_eq!(loaded, importance);
-        let whole_heads = Importance { value_dims: Vec::new(), ..importance };
+        let whole_heads = Importance { value_dims: Vec::new(), query_dims: Vec::new(), ..importance };
         save(&path, &whole_heads, "inputs").unwrap();
         assert_eq!(load(&path, 2, "inputs"), Some(whole_heads));
         assert!(load(&path, 2, "other inputs").is_none());

@@ -103,6 +103,7 @@ pub fn report(shape: &ModelShape, ranking: &[u8], measured: &[Measured]) -> Resu
     let line = |(index, measured): (usize, &Measured)| {
         let rung = &measured.rung;
         let sub_network = SubNetwork::after(shape, &ranking[..rung.steps as usize])?;
+        let blocks = || 0..sub_network.blocks();
         Ok(RungReport {
             rung: index,
             steps: rung.steps,
@@ -111,9 +112,8 @@ pub fn report(shape: &ModelShape, ranking: &[u8], measured: &[Measured]) -> Resu
             weight_bytes: rung.weight_bytes,
             heads: sub_network.counts().map(|(heads, _)| heads).sum(),
             neurons: sub_network.counts().map(|(_, neurons)| neurons).sum(),
-            value_dims: (0..sub_network.blocks())
-                .map(|block| sub_network.heads(block) * sub_network.value_dims(block))
-                .sum(),
+            query_dims: blocks().map(|block| sub_network.heads(block) * sub_network.query_dims(block)).sum(),
+            value_dims: blocks().map(|block| sub_network.heads(block) * sub_network.value_dims(block)).sum(),
             fidelity: rung.fidelity,
             uncorrected_fidelity: measured.uncorrected,
             corrected: measured.is_corrected(),

@@ -23,7 +23,7 @@ pub enum Method {
 pub enum AttentionUnits {
     /// Whole heads only. The weights are permuted and otherwise bit for bit the original ones.
     Heads,
-    /// Value dimensions inside heads too, in a basis that ranks them ([`crate::value_basis`]). The dense rung is the
+    /// Dimensions inside heads too, in a basis that ranks them ([`crate::head_basis`]). The dense rung is the
     /// original model but for rounding.
     Dimensions,
 }

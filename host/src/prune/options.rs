@@ -66,8 +66,8 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t = RankBy::default())]
     pub rank_by: RankBy,
 
-    /// What is removed from attention: whole heads, or value dimensions inside heads too, which keeps more but rounds
-    /// the dense rung anew [default: dimensions; heads with the other methods than headroom].
+    /// What is removed from attention: whole heads, or dimensions inside heads too, which keeps more but rounds the
+    /// dense rung anew [default: dimensions; heads with the other methods than headroom].
     #[arg(long, value_enum)]
     pub attention_units: Option<AttentionUnits>,
 

@@ -172,6 +172,8 @@ pub struct RungReport {
     pub weight_bytes: u64,
     /// Heads kept in all blocks.
     pub heads: usize,
+    /// Query dimensions, and as many key dimensions, kept in all heads of all blocks.
+    pub query_dims: usize,
     /// Value dimensions kept in all heads of all blocks.
     pub value_dims: usize,
     /// Neurons kept in all blocks.
@@ -198,7 +200,9 @@ impl PruneReport {
     fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(UTF8_BORDERS_ONLY);
-        table.set_header(["rung", "MACs", "share", "weights", "heads", "dims", "neurons", "fidelity", "ms *", "mJ *"]);
+        table.set_header([
+            "rung", "MACs", "share", "weights", "heads", "queries", "values", "neurons", "fidelity", "ms *", "mJ *",
+        ]);
         for rung in &self.ladder {
             table.add_row([
                 rung.rung.to_string(),
@@ -206,6 +210,7 @@ impl PruneReport {
                 format!("{:.0} %", rung.macs_share * 100.0),
                 with_prefix(rung.weight_bytes as f64, "B"),
                 rung.heads.to_string(),
+                rung.query_dims.to_string(),
                 rung.value_dims.to_string(),
                 rung.neurons.to_string(),
                 format!("{:.4}{}", rung.fidelity, if rung.corrected { " +" } else { "  " }),

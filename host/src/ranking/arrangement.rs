@@ -25,6 +25,8 @@ pub struct StructureCosts {
     pub head: f64,
     /// Of a value dimension of one head.
     pub value_dim: f64,
+    /// Of a query dimension and its key dimension, of one head.
+    pub query_dim: f64,
 }
 
 /// The cost by which structures are ranked.
@@ -57,11 +59,17 @@ impl StructureCosts {
                 StepKind::Neurons => dense.neurons(0) - smaller.neurons(0),
                 StepKind::Head => dense.heads(0) - smaller.heads(0),
                 StepKind::ValueDims => dense.heads(0) * (dense.value_dims(0) - smaller.value_dims(0)),
+                StepKind::QueryDims => dense.heads(0) * (dense.query_dims(0) - smaller.query_dims(0)),
             };
             // Where the floors keep all of a kind, its cost is never asked for.
             if removed { (of(&dense) - of(&smaller)) / structures as f64 } else { 1.0 }
         };
-        Self { neuron: saved(StepKind::Neurons), head: saved(StepKind::Head), value_dim: saved(StepKind::ValueDims) }
+        Self {
+            neuron: saved(StepKind::Neurons),
+            head: saved(StepKind::Head),
+            value_dim: saved(StepKind::ValueDims),
+            query_dim: saved(StepKind::QueryDims),
+        }
     }
 }
 
@@ -80,10 +88,21 @@ mod tests {
         // columns of the projection, and two products of 5 x 5 x 12.
         // A value dimension has a row, a column and its part of one product.
         let value_dim = f64::from(5 * 2 * 16 + 25);
-        assert_eq!(macs, StructureCosts { neuron: 160.0, head: (5 * 16 * 12 * 4 + 2 * 25 * 12) as f64, value_dim });
+        assert_eq!(
+            macs,
+            StructureCosts {
+                neuron: 160.0,
+                head: (5 * 16 * 12 * 4 + 2 * 25 * 12) as f64,
+                value_dim,
+                query_dim: value_dim
+            }
+        );
         let bytes = StructureCosts::new(&model, RankBy::WeightBytes, &board);
         let value_dim = 4.0 * 33.0;
-        assert_eq!(bytes, StructureCosts { neuron: 4.0 * 33.0, head: 4.0 * (12 * 64 + 36) as f64, value_dim });
+        assert_eq!(
+            bytes,
+            StructureCosts { neuron: 4.0 * 33.0, head: 4.0 * (12 * 64 + 36) as f64, value_dim, query_dim: 4.0 * 34.0 }
+        );
         let seconds = StructureCosts::new(&model, RankBy::Latency, &board);
         assert!(seconds.neuron > 0.0 && seconds.head > seconds.neuron);
     }

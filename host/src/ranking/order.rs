@@ -3,7 +3,7 @@
 use headroom_shared::{ModelShape, Step, StepKind};
 
 use crate::ranking::path::Moment;
-use crate::ranking::quanta::{by_falling_score, neurons_after, value_dims_after};
+use crate::ranking::quanta::{by_falling_score, dims_after, neurons_after};
 use crate::ranking::{Arrangement, Factors, Quanta, Selection, Sparsity, SparsityPath, StructureCosts};
 
 /// For each kind of structure the order in which its quanta go, over all blocks.
@@ -63,10 +63,11 @@ impl<'a> RemovalOrder<'a> {
         let mut groups = Vec::new();
         let mut heads = Vec::new();
         let mut head_orders = Vec::new();
-        let mut value_groups = Vec::new();
+        let (mut value_groups, mut query_groups) = (Vec::new(), Vec::new());
         for (block, block_quanta) in (0u8..).zip(quanta.blocks()) {
             let at = usize::from(block);
             value_groups.extend(block_quanta.value_groups.iter().map(|&local| (local, block)));
+            query_groups.extend(block_quanta.query_groups.iter().map(|&local| (local, block)));
             groups.extend(block_quanta.groups.iter().map(|local| (local * factors.mlp(at), block)));
             let scores: Vec<f64> =
                 block_quanta.heads.iter().enumerate().map(|(head, local)| local * factors.head(at, head)).collect();
@@ -79,9 +80,12 @@ impl<'a> RemovalOrder<'a> {
         groups.sort_by(|a, b| a.0.total_cmp(&b.0));
         heads.sort_by(|a, b| a.0.total_cmp(&b.0));
         value_groups.sort_by(|a, b| a.0.total_cmp(&b.0));
+        query_groups.sort_by(|a, b| a.0.total_cmp(&b.0));
         let merged = match arrangement {
             Arrangement::ByKind => None,
-            Arrangement::ByCost(costs) => Some(Merged::new(shape, &groups, &heads, &value_groups, costs)),
+            Arrangement::ByCost(costs) => {
+                Some(Merged::new(shape, &groups, &heads, [&value_groups, &query_groups], costs))
+            }
         };
         let neurons: Vec<u8> = groups.into_iter().map(|(_, block)| block).collect();
         Self {
@@ -114,27 +118,29 @@ impl<'a> RemovalOrder<'a> {
             kept_heads[usize::from(block)].pop();
         }
         kept_heads.iter_mut().for_each(|kept| kept.sort_unstable());
-        let value_dims = vec![shape.head_dim; kept_heads.len()];
-        Selection::new(kept_heads, groups.into_iter().map(|gone| neurons_after(shape, gone)).collect(), value_dims)
+        let dims = vec![shape.head_dim; kept_heads.len()];
+        let neurons = groups.into_iter().map(|gone| neurons_after(shape, gone)).collect();
+        Selection::new(kept_heads, neurons, dims.clone(), dims)
     }
 
     /// What is left after these steps of any order that both kinds have.
     fn selection_after(&self, steps: &[Step]) -> Selection {
         let mut groups = vec![0; self.head_orders.len()];
-        let mut value_groups = groups.clone();
+        let (mut value_groups, mut query_groups) = (groups.clone(), groups.clone());
         let mut kept_heads = self.head_orders.clone();
         for step in steps {
             match step.kind() {
                 StepKind::Neurons => groups[step.block()] += 1,
                 StepKind::Head => drop(kept_heads[step.block()].pop()),
                 StepKind::ValueDims => value_groups[step.block()] += 1,
+                StepKind::QueryDims => query_groups[step.block()] += 1,
             }
         }
         kept_heads.iter_mut().for_each(|kept| kept.sort_unstable());
         let shape = self.quanta.shape();
         let neurons = groups.into_iter().map(|gone| neurons_after(shape, gone));
-        let value_dims = value_groups.into_iter().map(|gone| value_dims_after(shape, gone));
-        Selection::new(kept_heads, neurons.collect(), value_dims.collect())
+        let dims = |groups: Vec<usize>| groups.into_iter().map(|gone| dims_after(shape, gone)).collect();
+        Selection::new(kept_heads, neurons.collect(), dims(value_groups), dims(query_groups))
     }
 
     /// The one order of removal: the merged one, or both orders merged along `path`.
@@ -173,36 +179,36 @@ impl<'a> RemovalOrder<'a> {
 }
 
 impl Merged {
-    /// Merges the groups of neurons, of value dimensions, both with their mean scores, and the heads, all in their own
-    /// order. Of equal score per cost they go in this order.
+    /// Merges the groups of neurons, of value and of query dimensions, all with their mean scores, and the heads, each
+    /// in their own order. Of equal score per cost they go in this order.
     fn new(
         shape: &ModelShape,
         groups: &[(f64, u8)],
         heads: &[(f64, (u8, u16))],
-        value_groups: &[(f64, u8)],
+        [values, queries]: [&[(f64, u8)]; 2],
         costs: StructureCosts,
     ) -> Self {
         let groups = groups.iter().map(|&(score, block)| (score / costs.neuron, step(block, StepKind::Neurons)));
         let heads = heads.iter().map(|&(score, (block, _))| (score / costs.head, step(block, StepKind::Head)));
-        let values =
-            value_groups.iter().map(|&(score, block)| (score / costs.value_dim, step(block, StepKind::ValueDims)));
-        let mut due: Vec<(f64, Step)> = groups.chain(values).chain(heads).collect();
+        let values = values.iter().map(|&(score, block)| (score / costs.value_dim, step(block, StepKind::ValueDims)));
+        let queries = queries.iter().map(|&(score, block)| (score / costs.query_dim, step(block, StepKind::QueryDims)));
+        let mut due: Vec<(f64, Step)> = groups.chain(values).chain(queries).chain(heads).collect();
         due.sort_by(|a, b| a.0.total_cmp(&b.0));
         let steps: Vec<Step> = due.into_iter().map(|(_, step)| step).collect();
 
         let mut gone_groups = vec![0; usize::from(shape.blocks)];
-        let mut gone_values = gone_groups.clone();
+        let (mut gone_values, mut gone_queries) = (gone_groups.clone(), gone_groups.clone());
+        let dims_of = |groups: &mut usize| {
+            *groups += 1;
+            // Of all heads: a little too much where some are gone already.
+            f64::from(shape.heads) * f64::from(dims_after(shape, *groups - 1) - dims_after(shape, *groups))
+        };
         let mut gone = 0.0;
         let centres = steps.iter().map(|step| {
             let cost = match step.kind() {
                 StepKind::Head => costs.head,
-                // Of all heads: a little too much where some are gone already.
-                StepKind::ValueDims => {
-                    let groups = &mut gone_values[step.block()];
-                    *groups += 1;
-                    let dims = value_dims_after(shape, *groups - 1) - value_dims_after(shape, *groups);
-                    costs.value_dim * f64::from(shape.heads) * f64::from(dims)
-                }
+                StepKind::ValueDims => costs.value_dim * dims_of(&mut gone_values[step.block()]),
+                StepKind::QueryDims => costs.query_dim * dims_of(&mut gone_queries[step.block()]),
                 StepKind::Neurons => {
                     let groups = &mut gone_groups[step.block()];
                     *groups += 1;
@@ -268,7 +274,8 @@ mod tests {
     }
 
     /// A neuron and a head of the shapes above, unlike each other.
-    const BY_COST: Arrangement = Arrangement::ByCost(StructureCosts { neuron: 3.0, head: 40.0, value_dim: 2.0 });
+    const BY_COST: Arrangement =
+        Arrangement::ByCost(StructureCosts { neuron: 3.0, head: 40.0, value_dim: 2.0, query_dim: 5.0 });
 
     /// Scores from a small set, so that there are many ties.
     fn scores(blocks: usize, each: usize) -> impl Strategy<Value = Vec<Vec<f64>>> {
@@ -289,13 +296,16 @@ mod tests {
             let points = prop::collection::vec(-2.0..2.0, blocks * (1 + heads));
             let parts = (prop::collection::vec(0.0..1.0, 4), prop::collection::vec(0.0..1.0, 4));
             let dims = usize::from(shape.head_dim);
-            let local = (scores(blocks, shape.neurons.into()), scores(blocks, heads), scores(blocks, heads * dims));
+            let dimensions = (scores(blocks, heads * dims), scores(blocks, heads * dims));
+            let local = (scores(blocks, shape.neurons.into()), scores(blocks, heads), dimensions);
             (local, points, parts).prop_filter_map("sparsities must rise", move |(local, point, mut parts)| {
-                let (neurons, heads, mut values) = local;
-                for head in values.iter_mut().flat_map(|block| block.chunks_mut(dims)) {
+                let (neurons, heads, (mut values, mut queries)) = local;
+                for head in values.iter_mut().chain(&mut queries).flat_map(|block| block.chunks_mut(dims)) {
                     head.sort_by(|a, b| b.total_cmp(a));
                 }
-                let quanta = Quanta::new(&shape, &neurons, &heads).and_then(|quanta| quanta.with_value_dims(&values));
+                let quanta = Quanta::new(&shape, &neurons, &heads)
+                    .and_then(|quanta| quanta.with_value_dims(&values))
+                    .and_then(|quanta| quanta.with_query_dims(&queries));
                 let quanta = quanta.expect("scores of the shape");
                 let limit = quanta.limit();
                 parts.0.sort_by(f64::total_cmp);
@@ -321,8 +331,10 @@ mod tests {
             kept
         });
         let blocks = 0..left.blocks();
-        let value_dims = blocks.map(|block| left.value_dims(block) as u16).collect();
-        Selection::new(heads.collect(), left.counts().map(|(_, neurons)| neurons as u16).collect(), value_dims)
+        let value_dims = blocks.clone().map(|block| left.value_dims(block) as u16).collect();
+        let query_dims = blocks.map(|block| left.query_dims(block) as u16).collect();
+        let neurons = left.counts().map(|(_, neurons)| neurons as u16).collect();
+        Selection::new(heads.collect(), neurons, value_dims, query_dims)
     }
 
     fn is_permutation(order: &[u16], of: usize) -> bool {
@@ -337,8 +349,8 @@ mod tests {
             let shape = case.quanta.shape();
             for arrangement in [Arrangement::ByKind, BY_COST] {
                 let ranking = case.order(arrangement).rank(&case.path);
-                let values = if arrangement == BY_COST { shape.removable_value_steps() } else { 0 };
-                prop_assert_eq!(ranking.steps.len(), shape.removable_steps() + values);
+                let dimensions = if arrangement == BY_COST { 2 * shape.removable_dimension_steps() } else { 0 };
+                prop_assert_eq!(ranking.steps.len(), shape.removable_steps() + dimensions);
                 let last = SubNetwork::after(shape, &ranking.steps);
                 prop_assert!(last.is_ok(), "{last:?}");
                 for block in 0..usize::from(shape.blocks) {
@@ -365,11 +377,11 @@ mod tests {
         fn what_goes_first_by_cost_has_the_least_score_per_cost(case in cases()) {
             let shape = case.quanta.shape();
             let steps = case.order(BY_COST).rank(&case.path).steps;
-            let mut gone = vec![(0, 0, 0); usize::from(shape.blocks)];
+            let mut gone = vec![(0, 0, 0, 0); usize::from(shape.blocks)];
             let mut before = 0.0;
             let head_orders = case.order(BY_COST).head_orders;
             for byte in steps {
-                let step = Step::from_byte(byte).expect("a step");
+                let step = Step::from_byte(byte);
                 let block = step.block();
                 let quanta = &case.quanta.blocks()[block];
                 let ratio = match step.kind() {
@@ -380,6 +392,10 @@ mod tests {
                     StepKind::ValueDims => {
                         gone[block].2 += 1;
                         quanta.value_groups[gone[block].2 - 1] / 2.0
+                    }
+                    StepKind::QueryDims => {
+                        gone[block].3 += 1;
+                        quanta.query_groups[gone[block].3 - 1] / 5.0
                     }
                     StepKind::Head => {
                         gone[block].1 += 1;

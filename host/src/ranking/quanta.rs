@@ -1,7 +1,7 @@
 //! Local scores, grouped into what one step can remove.
 
 use headroom_shared::ModelShape;
-use headroom_shared::shape::{NEURON_QUANTUM, VALUE_QUANTUM};
+use headroom_shared::shape::{DIMENSION_QUANTUM, NEURON_QUANTUM};
 
 use crate::ranking::{RankingError, Sparsity};
 
@@ -21,9 +21,11 @@ pub(super) struct BlockQuanta {
     pub(super) groups: Vec<f64>,
     /// Local score of each head, in the order of the weights.
     pub(super) heads: Vec<f64>,
-    /// Mean local score of the value dimensions of each group that can go, in order of removal; none where heads go
-    /// whole.
+    /// Mean local score of the value dimensions of each group that can go, in order of removal; none where they all
+    /// stay.
     pub(super) value_groups: Vec<f64>,
+    /// The same of query dimensions.
+    pub(super) query_groups: Vec<f64>,
 }
 
 impl Quanta {
@@ -46,7 +48,13 @@ impl Quanta {
                 .collect();
             groups.reverse();
             groups.truncate(removable);
-            BlockQuanta { neuron_order, groups, heads: heads.clone(), value_groups: Vec::new() }
+            BlockQuanta {
+                neuron_order,
+                groups,
+                heads: heads.clone(),
+                value_groups: Vec::new(),
+                query_groups: Vec::new(),
+            }
         });
         Ok(Self { shape: *shape, blocks: blocks.collect() })
     }
@@ -57,20 +65,35 @@ impl Quanta {
     /// # Errors
     /// If a list does not fit the shape, or a score is NaN, infinite or negative.
     pub fn with_value_dims(mut self, scores: &[Vec<f64>]) -> Result<Self, RankingError> {
+        let groups = self.dimension_groups("value dimension", scores)?;
+        self.blocks.iter_mut().zip(groups).for_each(|(block, groups)| block.value_groups = groups);
+        Ok(self)
+    }
+
+    /// The same of query dimensions.
+    ///
+    /// # Errors
+    /// As [`Self::with_value_dims`].
+    pub fn with_query_dims(mut self, scores: &[Vec<f64>]) -> Result<Self, RankingError> {
+        let groups = self.dimension_groups("query dimension", scores)?;
+        self.blocks.iter_mut().zip(groups).for_each(|(block, groups)| block.query_groups = groups);
+        Ok(self)
+    }
+
+    /// For each block the mean scores of all groups but the first, which stays, in order of removal.
+    fn dimension_groups(&self, kind: &str, scores: &[Vec<f64>]) -> Result<Vec<Vec<f64>>, RankingError> {
         let (heads, dims) = (usize::from(self.shape.heads), usize::from(self.shape.head_dim));
-        check_scores("value dimension", scores, usize::from(self.shape.blocks), heads * dims)?;
-        for (block, scores) in self.blocks.iter_mut().zip(scores) {
+        check_scores(kind, scores, usize::from(self.shape.blocks), heads * dims)?;
+        let of_block = |scores: &Vec<f64>| {
             debug_assert!(scores.chunks(dims).all(|head| head.is_sorted_by(|a, b| a >= b)), "dimensions fall");
-            let groups = (0..dims).step_by(usize::from(VALUE_QUANTUM)).map(|first| {
-                let last = (first + usize::from(VALUE_QUANTUM)).min(dims);
+            let groups = (0..dims).step_by(usize::from(DIMENSION_QUANTUM)).skip(1).map(|first| {
+                let last = (first + usize::from(DIMENSION_QUANTUM)).min(dims);
                 let sum = scores.chunks(dims).map(|head| head[first..last].iter().sum::<f64>()).sum::<f64>();
                 sum / (heads * (last - first)) as f64
             });
-            // The first group stays.
-            block.value_groups = groups.skip(1).collect();
-            block.value_groups.reverse();
-        }
-        Ok(self)
+            groups.collect::<Vec<f64>>().into_iter().rev().collect()
+        };
+        Ok(scores.iter().map(of_block).collect())
     }
 
     /// The shape, with its floors.
@@ -113,10 +136,10 @@ pub(super) fn neurons_after(shape: &ModelShape, groups: usize) -> u16 {
     u16::try_from(kept * usize::from(NEURON_QUANTUM)).unwrap_or(u16::MAX).min(shape.neurons)
 }
 
-/// Value dimensions that a head keeps after losing `groups` groups.
-pub(super) fn value_dims_after(shape: &ModelShape, groups: usize) -> u16 {
-    let kept = usize::from(shape.head_dim.div_ceil(VALUE_QUANTUM)) - groups;
-    u16::try_from(kept * usize::from(VALUE_QUANTUM)).unwrap_or(u16::MAX).min(shape.head_dim)
+/// Dimensions that a head keeps after losing `groups` groups.
+pub(super) fn dims_after(shape: &ModelShape, groups: usize) -> u16 {
+    let kept = usize::from(shape.head_dim.div_ceil(DIMENSION_QUANTUM)) - groups;
+    u16::try_from(kept * usize::from(DIMENSION_QUANTUM)).unwrap_or(u16::MAX).min(shape.head_dim)
 }
 
 /// Indices by falling score; equal scores keep their order.

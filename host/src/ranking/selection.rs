@@ -3,7 +3,7 @@
 use headroom_shared::{KeptStructures, ModelShape};
 use serde::{Deserialize, Serialize};
 
-/// What one candidate of the search keeps: any set of heads, the first neurons and value dimensions.
+/// What one candidate of the search keeps: any set of heads, the first neurons and dimensions of heads.
 ///
 /// A factor never changes the order of neurons inside a block, so with neurons
 /// sorted once, by falling local importance, a count says which are kept; heads
@@ -13,6 +13,7 @@ pub struct Selection {
     heads: Vec<Vec<u16>>,
     neurons: Vec<u16>,
     value_dims: Vec<u16>,
+    query_dims: Vec<u16>,
 }
 
 impl Selection {
@@ -24,13 +25,14 @@ impl Selection {
             heads: vec![(0..u16::from(shape.heads)).collect(); blocks],
             neurons: vec![shape.neurons; blocks],
             value_dims: vec![shape.head_dim; blocks],
+            query_dims: vec![shape.head_dim; blocks],
         }
     }
 
-    /// For each block, the kept heads in ascending order and the numbers of kept neurons and value dimensions.
-    pub(super) fn new(heads: Vec<Vec<u16>>, neurons: Vec<u16>, value_dims: Vec<u16>) -> Self {
+    /// For each block, the kept heads in ascending order and the numbers of kept neurons, value and query dimensions.
+    pub(super) fn new(heads: Vec<Vec<u16>>, neurons: Vec<u16>, value_dims: Vec<u16>, query_dims: Vec<u16>) -> Self {
         debug_assert!(heads.iter().all(|kept| kept.is_sorted()), "kept heads ascend");
-        Self { heads, neurons, value_dims }
+        Self { heads, neurons, value_dims, query_dims }
     }
 
     /// The number of blocks.
@@ -61,5 +63,9 @@ impl KeptStructures for Selection {
 
     fn value_dims(&self, block: usize) -> Option<usize> {
         Some(usize::from(self.value_dims[block]))
+    }
+
+    fn query_dims(&self, block: usize) -> Option<usize> {
+        Some(usize::from(self.query_dims[block]))
     }
 }

@@ -73,7 +73,7 @@ impl SnapvitScores {
             importance: Importance {
                 neurons: table(&file, path, MLP_SCORES)?,
                 heads: table(&file, path, HEAD_SCORES)?,
-                value_dims: Vec::new(),
+                ..Importance::default()
             },
         })
     }

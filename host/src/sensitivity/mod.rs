@@ -114,21 +114,28 @@ struct Squares {
     heads: Vec<Vec<f64>>,
     neurons: Vec<Vec<f64>>,
     value_dims: Vec<Vec<f64>>,
+    query_dims: Vec<Vec<f64>>,
 }
 
 impl Squares {
     fn zeros(model: &CandleVit) -> Self {
         let zeros = |structures: usize| vec![vec![0.0; structures]; model.depth()];
-        let value_dims = zeros(model.heads() * model.head_dim());
-        Self { heads: zeros(model.heads()), neurons: zeros(model.neurons()), value_dims }
+        let dims = zeros(model.heads() * model.head_dim());
+        Self {
+            heads: zeros(model.heads()),
+            neurons: zeros(model.neurons()),
+            value_dims: dims.clone(),
+            query_dims: dims,
+        }
     }
 
     fn all(&self) -> impl Iterator<Item = &Vec<f64>> {
-        self.heads.iter().chain(&self.neurons).chain(&self.value_dims)
+        self.heads.iter().chain(&self.neurons).chain(&self.value_dims).chain(&self.query_dims)
     }
 
     fn all_mut(&mut self) -> impl Iterator<Item = &mut Vec<f64>> {
-        self.heads.iter_mut().chain(&mut self.neurons).chain(&mut self.value_dims)
+        let Self { heads, neurons, value_dims, query_dims } = self;
+        heads.iter_mut().chain(neurons).chain(value_dims).chain(query_dims)
     }
 
     fn is_finite(&self) -> bool {
@@ -144,7 +151,8 @@ impl Squares {
     /// Half the mean of `count` squares.
     fn importance(mut self, count: f64) -> Importance {
         self.all_mut().flatten().for_each(|square| *square /= 2.0 * count);
-        Importance { heads: self.heads, neurons: self.neurons, value_dims: self.value_dims }
+        let Self { heads, neurons, value_dims, query_dims } = self;
+        Importance { heads, neurons, value_dims, query_dims }
     }
 }
 
@@ -178,8 +186,13 @@ fn add_squares(
     let directions = directions.to_dtype(pooled.dtype())?.to_device(model.device())?;
     traced.backward(&directions, |block, gradient| {
         let masks = gradient.masks()?;
-        let Squares { heads, neurons, value_dims } = &mut *squares;
-        let pairs = [(masks.heads, heads), (masks.neurons, neurons), (masks.value_dims, value_dims)];
+        let Squares { heads, neurons, value_dims, query_dims } = &mut *squares;
+        let pairs = [
+            (masks.heads, heads),
+            (masks.neurons, neurons),
+            (masks.value_dims, value_dims),
+            (masks.query_dims, query_dims),
+        ];
         for (slopes, squares) in pairs {
             let squares = &mut squares[block];
             for image in slopes.to_dtype(DType::F32)?.to_vec2::<f32>()? {

@@ -29,13 +29,35 @@ fn masked(weights: &Weights, layer: &Linear, columns: std::ops::Range<usize>, ma
     weights
 }
 
-/// The mean over images of `|P (z(1 + h) - z(1 - h))|^2 / (2 h |z|)^2 / 2`.
+/// The weights with a row of a tensor scaled.
+fn masked_row(weights: &Weights, name: &str, row: usize, mask: f32) -> Weights {
+    let mut weights = weights.clone();
+    let tensor = weights.get_mut(name).unwrap();
+    let width: usize = tensor.shape[1..].iter().product();
+    tensor.data[row * width..(row + 1) * width].iter_mut().for_each(|value| *value *= mask);
+    weights
+}
+
+fn bias(linear: &Linear) -> String {
+    linear.bias.as_ref().unwrap().name.clone()
+}
+
 fn by_differences(
     description: &Description,
     weights: &Weights,
     pixels: &[f32],
     layer: &Linear,
     columns: std::ops::Range<usize>,
+) -> f64 {
+    by_differences_of(description, weights, pixels, |weights, mask| masked(weights, layer, columns.clone(), mask))
+}
+
+/// The mean over images of `|P (z(1 + h) - z(1 - h))|^2 / (2 h |z|)^2 / 2`.
+fn by_differences_of(
+    description: &Description,
+    weights: &Weights,
+    pixels: &[f32],
+    masked: impl Fn(&Weights, f32) -> Weights,
 ) -> f64 {
     let step = 1.0 / 128.0;
     let embed = |weights: &Weights| {
@@ -46,8 +68,8 @@ fn by_differences(
         model.forward(&pixels).unwrap().pooled.to_vec2::<f32>().unwrap()
     };
     let dense = embed(weights);
-    let more = embed(&masked(weights, layer, columns.clone(), 1.0 + step));
-    let less = embed(&masked(weights, layer, columns, 1.0 - step));
+    let more = embed(&masked(weights, 1.0 + step));
+    let less = embed(&masked(weights, 1.0 - step));
     let of_image = |((z, more), less): ((&Vec<f32>, &Vec<f32>), &Vec<f32>)| {
         let square = |values: &[f64]| values.iter().map(|value| value * value).sum::<f64>();
         let z: Vec<f64> = z.iter().map(|&z| f64::from(z)).collect();
@@ -80,6 +102,18 @@ fn it_is_the_curvature_of_the_fidelity() {
                     let expected = by_differences(&description, &weights, &pixels, &block.projection, dim..dim + 1);
                     close(found.value_dims[index][dim], expected, "value dimension");
                 }
+            }
+            // A query dimension is its row and its bias.
+            for dim in 0..description.heads * description.head_dim {
+                let expected = by_differences_of(&description, &weights, &pixels, |weights, mask| {
+                    masked_row(
+                        &masked_row(weights, &block.query.weight.name, dim, mask),
+                        &bias(&block.query),
+                        dim,
+                        mask,
+                    )
+                });
+                close(found.query_dims[index][dim], expected, "query dimension");
             }
             let (Mlp::Plain { down, .. } | Mlp::Gated { down, .. }) = &block.mlp;
             for neuron in 0..description.neurons {

@@ -10,6 +10,7 @@ struct NaiveBlock {
     groups: Vec<Vec<usize>>,
     heads: Vec<usize>,
     value_groups: Vec<Vec<usize>>,
+    query_groups: Vec<Vec<usize>>,
 }
 
 fn naive_blocks(shape: &ModelShape) -> Vec<NaiveBlock> {
@@ -20,6 +21,7 @@ fn naive_blocks(shape: &ModelShape) -> Vec<NaiveBlock> {
         .map(|_| NaiveBlock {
             groups: groups(shape.neurons),
             value_groups: groups(shape.head_dim),
+            query_groups: groups(shape.head_dim),
             heads: (0..usize::from(shape.heads)).collect(),
         })
         .collect()
@@ -61,8 +63,9 @@ fn shapes_and_rankings() -> impl Strategy<Value = (ModelShape, Vec<u8>)> {
             let heads = usize::from(shape.heads - shape.floor_heads);
             steps.extend(std::iter::repeat_n((block << 2) | 1, heads));
             // The first group stays.
-            let value_groups = (0..shape.head_dim).step_by(8).skip(1).count();
-            steps.extend(std::iter::repeat_n((block << 2) | 2, value_groups));
+            let groups = (0..shape.head_dim).step_by(8).skip(1).count();
+            steps.extend(std::iter::repeat_n((block << 2) | 2, groups));
+            steps.extend(std::iter::repeat_n((block << 2) | 3, groups));
         }
         (Just(shape), Just(steps).prop_shuffle())
     })
@@ -73,7 +76,7 @@ proptest! {
 
     #[test]
     fn replaying_equals_the_naive_model((shape, steps) in shapes_and_rankings()) {
-        prop_assert_eq!(steps.len(), shape.removable_steps() + shape.removable_value_steps());
+        prop_assert_eq!(steps.len(), shape.removable_steps() + 2 * shape.removable_dimension_steps());
         let mut naive = naive_blocks(&shape);
         for taken in 0..=steps.len() {
             let left = SubNetwork::after(&shape, &steps[..taken]).expect("a ranking of this shape");
@@ -82,24 +85,29 @@ proptest! {
                 .map(|block| (block.heads.len(), block.groups.iter().map(Vec::len).sum()))
                 .collect();
             prop_assert_eq!(left.counts().collect::<Vec<_>>(), expected.clone());
-            let whole_heads = naive.iter().all(|block| block.value_groups.concat().len() == usize::from(shape.head_dim));
+            let whole_heads = naive.iter().all(|block| {
+                [&block.value_groups, &block.query_groups].map(|groups| groups.concat().len())
+                    == [usize::from(shape.head_dim); 2]
+            });
             prop_assert_eq!(SubNetwork::from_counts(&shape, &expected) == Ok(left), whole_heads);
             for (block, naive) in naive.iter().enumerate() {
                 prop_assert_eq!(left.value_dims(block), naive.value_groups.concat().len());
+                prop_assert_eq!(left.query_dims(block), naive.query_groups.concat().len());
             }
             if let Some(&byte) = steps.get(taken) {
-                let step = Step::from_byte(byte).expect("a readable step");
+                let step = Step::from_byte(byte);
                 let block = &mut naive[step.block()];
                 match step.kind() {
                     StepKind::Neurons => drop(block.groups.pop()),
                     StepKind::Head => drop(block.heads.pop()),
                     StepKind::ValueDims => drop(block.value_groups.pop()),
+                    StepKind::QueryDims => drop(block.query_groups.pop()),
                 }
             }
         }
         // Nothing is left that could be removed.
         for block in 0..usize::from(shape.blocks) {
-            for kind in [StepKind::Neurons, StepKind::Head, StepKind::ValueDims] {
+            for kind in [StepKind::Neurons, StepKind::Head, StepKind::ValueDims, StepKind::QueryDims] {
                 let more = [&steps[..], &[Step::new(block, kind).expect("in range").to_byte()]].concat();
                 prop_assert!(SubNetwork::after(&shape, &more).is_err());
             }

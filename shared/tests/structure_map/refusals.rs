@@ -123,7 +123,8 @@ fn rankings() {
     };
     let values = vec![0b10; usize::from(shape().head_dim.div_ceil(8))];
     assert_eq!(reason(&values), (values.len() as u32 - 1, StepError::NoValueDims { block: 0 }));
-    assert_eq!(reason(&[0b11]), (0, StepError::UnsupportedKind { kind: 3 }));
+    let queries = vec![0b11; values.len()];
+    assert_eq!(reason(&queries), (values.len() as u32 - 1, StepError::NoQueryDims { block: 0 }));
     assert_eq!(reason(&[1, 2 << 2]), (1, StepError::BlockOutOfRange { block: 2, blocks: 2 }));
     assert_eq!(reason(&[1, 1, 1]), (2, StepError::HeadsBelowFloor { block: 0, floor: 1 }));
     assert_eq!(reason(&[4, 4]), (1, StepError::NeuronsBelowFloor { block: 1, floor: 8 }));

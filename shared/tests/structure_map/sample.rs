@@ -28,10 +28,12 @@ pub fn shape() -> ModelShape {
 pub fn ranking(shape: &ModelShape, seed: u64) -> Vec<u8> {
     let groups = shape.neurons.div_ceil(8) - shape.floor_neurons.div_ceil(8);
     let heads = shape.heads - shape.floor_heads;
+    let dims = shape.removable_dimension_steps() / usize::from(shape.blocks);
     let kinds = [
         (StepKind::Neurons, usize::from(groups)),
         (StepKind::Head, usize::from(heads)),
-        (StepKind::ValueDims, shape.removable_value_steps() / usize::from(shape.blocks)),
+        (StepKind::ValueDims, dims),
+        (StepKind::QueryDims, dims),
     ];
     let mut steps = Vec::new();
     for block in 0..usize::from(shape.blocks) {

@@ -85,8 +85,13 @@ fn choices_and_kept() -> impl Strategy<Value = (Choices, Kept)> {
         let heads = proptest::collection::vec(proptest::sample::subsequence(all, 0..=choices.heads), choices.depth);
         let neurons = proptest::collection::vec(0..=choices.neurons, choices.depth);
         let value_dims = proptest::collection::vec(0..=choices.head_dim, choices.depth);
-        (Just(choices), heads, neurons, value_dims)
-            .prop_map(|(choices, heads, neurons, value_dims)| (choices, Kept { heads, neurons, value_dims }))
+        let fewest = if choices.position == PositionChoice::Rotary { choices.head_dim } else { 1 };
+        let query_dims = proptest::collection::vec(fewest..=choices.head_dim, choices.depth);
+        (Just(choices), heads, neurons, value_dims, query_dims).prop_map(
+            |(choices, heads, neurons, value_dims, query_dims)| {
+                (choices, Kept { heads, neurons, value_dims, query_dims })
+            },
+        )
     })
 }
 
@@ -175,12 +180,11 @@ proptest! {
         let heads: Vec<usize> = (0..choices.heads).rev().step_by(2).take(kept_heads).collect();
         let heads: Vec<usize> = heads.into_iter().rev().collect();
         let neurons = kept_neurons.min(choices.neurons);
-        let value_dims = vec![choices.head_dim; choices.depth];
         let neuron_counts = vec![neurons; choices.depth];
         let kept =
-            Kept { heads: vec![heads.clone(); choices.depth], neurons: neuron_counts.clone(), value_dims: value_dims.clone() };
+            Kept { heads: vec![heads.clone(); choices.depth], neurons: neuron_counts.clone(), ..Kept::all(&choices) };
         let (cut_description, cut_weights) = cut(&description, &weights, &heads, neurons);
-        let all = Kept { heads: vec![(0..heads.len()).collect(); choices.depth], neurons: neuron_counts, value_dims };
+        let all = Kept { heads: vec![(0..heads.len()).collect(); choices.depth], neurons: neuron_counts, ..Kept::all(&choices) };
         for set in InstructionSet::available() {
             let vit = ElasticVit::with_instructions(&description, &weights, set).unwrap();
             let cut_vit = ElasticVit::with_instructions(&cut_description, &cut_weights, set).unwrap();

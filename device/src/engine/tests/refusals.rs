@@ -78,6 +78,8 @@ fn bad_requests_are_refused() {
     let values = Kept { value_dims: vec![most + 1, 0], ..kept.clone() };
     let too_many = EngineError::TooMany { block: 0, structure: "value dimensions", most, found: most + 1 };
     assert_eq!(run(two, 2, &values), too_many);
+    let queries = Kept { query_dims: vec![most, 0], ..kept.clone() };
+    assert_eq!(run(two, 2, &queries), EngineError::QueryDims { block: 1, fewest: 1, found: 0 });
     let heads = |heads: &[usize]| Kept { heads: vec![heads.to_vec(), vec![]], ..kept.clone() };
     assert_eq!(run(two, 2, &heads(&[0; 4])), EngineError::TooMany { block: 0, structure: "heads", most: 3, found: 4 });
     for (wrong, place, head) in [(vec![1, 0], 1, 0), (vec![2, 2], 1, 2), (vec![3], 0, 3)] {

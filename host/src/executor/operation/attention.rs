@@ -88,36 +88,6 @@ impl Attention {
         Tensor::from_vec(out, (self.rows(), 3 * self.width()), &Device::Cpu)
     }
 
-    /// The gradient at the values alone, `[images * tokens, heads * head_dim]`: where nothing
-    /// needs the gradient at the queries and keys, this is less than half the work of [`Self::backward`].
-    ///
-    /// # Errors
-    /// If `packed` or `gradient` has another shape.
-    pub fn backward_to_values(&self, packed: &Tensor, gradient: &Tensor) -> Result<Tensor> {
-        self.check(packed, 3)?;
-        self.check(gradient, 1)?;
-        if !is_fused(&[packed, gradient]) {
-            let [query, key, _] = self.unpacked(packed)?;
-            let probabilities = self.composite_probabilities(&query, &key)?;
-            return self.merged(&probabilities.t()?.contiguous()?.matmul(&self.split(gradient)?)?);
-        }
-        let (packed, gradient) = (values(packed)?, values(gradient)?);
-        let mut out = vec![0.0; gradient.len()];
-        let mut probabilities = vec![0.0; self.tokens * self.tokens];
-        for (image, head) in self.pairs() {
-            self.probabilities(&packed, image, head, &mut probabilities);
-            matmul(
-                self.part_mut(&mut out, 1, image, head, 0),
-                Accum::Replace,
-                MatRef::from_row_major_slice(&probabilities, self.tokens, self.tokens).transpose(),
-                self.part(&gradient, 1, image, head, 0),
-                1.0,
-                Par::Seq,
-            );
-        }
-        Tensor::from_vec(out, (self.rows(), self.width()), &Device::Cpu)
-    }
-
     fn rows(&self) -> usize {
         self.images * self.tokens
     }

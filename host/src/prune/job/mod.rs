@@ -2,11 +2,11 @@
 
 mod bundle;
 mod compensation;
+mod head_basis;
 mod importance;
 mod ladder;
 mod search;
 mod state;
-mod value_basis;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,12 +21,12 @@ use super::{AttentionUnits, Method, Options, PruneError};
 use crate::boards::{self, Board};
 use crate::bundle::BundleWriter;
 use crate::checkpoint::{BlockOrder, Checkpoint, OpenOptions, Permutation};
+use crate::head_basis::HeadBasis;
 use crate::progress::Progress;
 use crate::ranking::{Arrangement, Quanta, Ranking, RemovalOrder, SparsityPath, StructureCosts};
 use crate::scores::SnapvitScores;
 use crate::search::StopReason;
 use crate::shape::model_shape;
-use crate::value_basis::ValueBasis;
 use crate::{demo, interrupt, ladder as rungs_of};
 use state::JobState;
 
@@ -132,16 +132,19 @@ impl Job<'_> {
         }
         let mut weights = self.checkpoint.weights()?;
         let images = self.images()?;
-        let mut basis = self.value_basis(&weights, &images)?;
+        let mut basis = self.head_basis(&weights, &images)?;
         if let Some(basis) = &basis {
             basis.apply(&mut weights);
         }
         let mut importance = self.importance(&weights, &images)?;
         let mut quanta = Quanta::new(&shape, &importance.neurons, &importance.heads)?;
         if let Some(basis) = &mut basis {
-            basis.sort(&self.checkpoint.description, &mut importance.value_dims)?;
+            basis.sort(&self.checkpoint.description, &mut importance)?;
             basis.apply(&mut weights);
             quanta = quanta.with_value_dims(&importance.value_dims)?;
+            if basis.has_queries() {
+                quanta = quanta.with_query_dims(&importance.query_dims)?;
+            }
         }
         let fitted = self.search(&weights, &quanta, &images)?;
 
@@ -154,7 +157,7 @@ impl Job<'_> {
             [] => rungs_of::even_rungs(&shape, &ranking.steps, usize::from(self.options.rungs))?,
             shares => rungs_of::rungs_at(&shape, &ranking.steps, shares)?,
         };
-        let changed = basis.map(ValueBasis::into_changed).unwrap_or_default();
+        let changed = basis.map(HeadBasis::into_changed).unwrap_or_default();
         let ranked = Ranked { shape, ranking, permutation, changed, rungs };
         let compensation = self.compensation(&permuted, &ranked, &images)?;
         let made = self.ladder(&permuted, &ranked, compensation, &images)?;

@@ -8,7 +8,7 @@ use crate::executor::ExecutorError;
 /// Why the values of a model cannot be put into another basis.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ValueBasisError {
+pub enum HeadBasisError {
     #[error("head {head} of block {block} finds values that are not finite")]
     NotFinite { block: usize, head: usize },
     #[error("`{name}` would have values that {dtype:?} cannot hold")]

@@ -1,6 +1,6 @@
 //! The new basis computes the same, and its first dimensions carry the most.
 
-use candle_core::Device;
+use candle_core::{DType, Device};
 use headroom_device::engine::ElasticVit;
 use headroom_shared::KeptStructures;
 
@@ -9,8 +9,8 @@ use crate::executor::testing::{cases_with, difference_of, open, pixels, tiny};
 
 static NEVER: AtomicBool = AtomicBool::new(false);
 
-/// All heads and neurons, and the first so many value dimensions.
-struct FirstDims<'a>(&'a Description, usize);
+/// All heads and neurons, and the first so many query and value dimensions.
+struct FirstDims<'a>(&'a Description, [usize; 2]);
 
 impl KeptStructures for FirstDims<'_> {
     fn heads(&self, _block: usize) -> usize {
@@ -26,22 +26,26 @@ impl KeptStructures for FirstDims<'_> {
     }
 
     fn value_dims(&self, _block: usize) -> Option<usize> {
-        Some(self.1)
+        Some(self.1[1])
+    }
+
+    fn query_dims(&self, _block: usize) -> Option<usize> {
+        Some(self.1[0])
     }
 }
 
-fn basis(description: &Description, weights: &Weights, pixels: &[f32]) -> ValueBasis {
+fn basis(description: &Description, weights: &Weights, pixels: &[f32]) -> HeadBasis {
     let model = CandleVit::load(description, weights, &Device::Cpu, DType::F32).unwrap();
-    ValueBasis::fit(&model, description, weights, pixels, Dtype::F32, &NEVER, &|_| {}).unwrap()
+    HeadBasis::fit(&model, description, weights, pixels, Dtype::F32, &NEVER, &|_| {}).unwrap()
 }
 
-fn applied(basis: &ValueBasis, weights: &Weights) -> Weights {
+fn applied(basis: &HeadBasis, weights: &Weights) -> Weights {
     let mut weights = weights.clone();
     basis.apply(&mut weights);
     weights
 }
 
-fn tokens(description: &Description, weights: &Weights, pixels: &[f32], dims: usize) -> Vec<f64> {
+fn tokens(description: &Description, weights: &Weights, pixels: &[f32], dims: [usize; 2]) -> Vec<f64> {
     let vit = ElasticVit::new(description, weights).unwrap();
     let images = pixels.len() / vit.pixels();
     let mut workspace = vit.workspace(images);
@@ -58,26 +62,28 @@ fn every_family_computes_the_same_in_it() {
         let image = &description.image;
         let pixels = pixels(1, 2 * image.channels * image.height * image.width);
         let mut basis = basis(&description, &weights, &pixels);
-        let dense = tokens(&description, &weights, &pixels, description.head_dim);
-        let same = |basis: &ValueBasis| {
-            let found = tokens(&description, &applied(basis, &weights), &pixels, description.head_dim);
+        let dense = tokens(&description, &weights, &pixels, [description.head_dim; 2]);
+        let same = |basis: &HeadBasis| {
+            let found = tokens(&description, &applied(basis, &weights), &pixels, [description.head_dim; 2]);
             let apart = difference_of(&found, &dense);
             assert!(apart < 1e-5, "{name}: {apart:e}");
         };
         same(&basis);
         assert_ne!(applied(&basis, &weights), weights, "{name}");
         let width = description.heads * description.head_dim;
-        let mut scores: Vec<Vec<f64>> = (0..description.blocks.len())
+        let scores: Vec<Vec<f64>> = (0..description.blocks.len())
             .map(|block| (0..width).map(|i| ((i * 7 + block) % 5) as f64).collect())
             .collect();
-        basis.sort(&description, &mut scores).unwrap();
+        let mut importance = Importance { value_dims: scores.clone(), query_dims: scores, ..Importance::default() };
+        basis.sort(&description, &mut importance).unwrap();
         same(&basis);
-        assert!(
-            scores
-                .iter()
-                .flat_map(|block| block.chunks(description.head_dim))
-                .all(|head| head.is_sorted_by(|a, b| a >= b))
-        );
+        let rotary = matches!(description.embedding.position, Position::Rotary { .. });
+        assert_eq!(basis.has_queries(), !rotary, "{name}");
+        let falls = |scores: &[Vec<f64>]| {
+            let mut heads = scores.iter().flat_map(|block| block.chunks(description.head_dim));
+            heads.all(|head| head.is_sorted_by(|a, b| a >= b))
+        };
+        assert!(falls(&importance.value_dims) && falls(&importance.query_dims) != rotary, "{name}");
     }
 }
 
@@ -86,39 +92,16 @@ fn the_first_dimensions_carry_the_most() {
     let (description, weights) = tiny(5, false);
     let pixels = pixels(2, 32 * 48);
     let rotated = applied(&basis(&description, &weights, &pixels), &weights);
-    let dense = tokens(&description, &weights, &pixels, 4);
-    let error = |weights: &Weights, dims: usize| {
+    let dense = tokens(&description, &weights, &pixels, [4; 2]);
+    let error = |weights: &Weights, dims: [usize; 2]| {
         let found = tokens(&description, weights, &pixels, dims);
         found.iter().zip(&dense).map(|(a, b)| (a - b).powi(2)).sum::<f64>()
     };
     for dims in 1..4 {
-        assert!(error(&rotated, dims) < error(&weights, dims), "{dims}");
-        assert!(error(&rotated, dims) < error(&rotated, dims - 1), "{dims}");
-    }
-}
-
-#[test]
-fn columns_are_orthogonal_in_falling_order_and_the_basis_is_inverse_to_them() {
-    let value = |i: usize, j: usize| ((i * 13 + j * 29 + 7) % 31) as f64 / 31.0 - 0.5;
-    let (dim, outputs) = (4, 6);
-    // Well away from the least variance.
-    let root = Mat::from_fn(dim, dim, |i, j| value(i, j) + if i == j { 1.0 } else { 0.0 });
-    let second = &root * root.transpose();
-    let columns = Mat::from_fn(outputs, dim, |i, j| value(i + 3, j));
-    let rotation = Rotation::new(&second, &columns).unwrap();
-    let identity = &rotation.values * &rotation.columns;
-    let turned = &columns * &rotation.columns;
-    let gram = turned.transpose() * &turned;
-    let variances = &rotation.values * &second * rotation.values.transpose();
-    let lost = |i: usize| gram[(i, i)] * variances[(i, i)];
-    for i in 0..dim {
-        for j in 0..dim {
-            assert!((identity[(i, j)] - if i == j { 1.0 } else { 0.0 }).abs() < 1e-9);
-            if i != j {
-                assert!(gram[(i, j)].abs() < 1e-9 * gram[(0, 0)] && variances[(i, j)].abs() < 1e-9);
-            }
-        }
-        assert!(i == 0 || lost(i) <= lost(i - 1));
+        assert!(error(&rotated, [4, dims]) < error(&weights, [4, dims]), "{dims}");
+        assert!(error(&rotated, [4, dims]) < error(&rotated, [4, dims - 1]), "{dims}");
+        assert!(error(&rotated, [dims, 4]) < error(&weights, [dims, 4]), "{dims}");
+        assert!(dims == 1 || error(&rotated, [dims, 4]) < error(&rotated, [dims - 1, 4]), "{dims}");
     }
 }
 
@@ -132,7 +115,7 @@ fn a_head_of_zeros_stays_and_half_precision_is_kept() {
     }
     let pixels = pixels(1, 4 * 48);
     let model = CandleVit::load(&description, &weights, &Device::Cpu, DType::F32).unwrap();
-    let basis = ValueBasis::fit(&model, &description, &weights, &pixels, Dtype::F16, &NEVER, &|_| {}).unwrap();
+    let basis = HeadBasis::fit(&model, &description, &weights, &pixels, Dtype::F16, &NEVER, &|_| {}).unwrap();
     assert_eq!(basis.changed().get("0.p.weight").unwrap().data.len(), 64);
     for (name, tensor) in basis.changed().iter() {
         assert_eq!(widen(Dtype::F16, &narrow(Dtype::F16, &tensor.data)).as_ref(), Some(&tensor.data), "{name}");
@@ -144,7 +127,7 @@ fn what_cannot_be_fitted_is_refused() {
     let (description, weights) = tiny(3, false);
     let model = CandleVit::load(&description, &weights, &Device::Cpu, DType::F32).unwrap();
     let run = |pixels: &[f32], interrupt: &AtomicBool| {
-        let fitted = ValueBasis::fit(&model, &description, &weights, pixels, Dtype::F32, interrupt, &|_| {});
+        let fitted = HeadBasis::fit(&model, &description, &weights, pixels, Dtype::F32, interrupt, &|_| {});
         fitted.unwrap_err().to_string()
     };
     assert_eq!(run(&pixels(5, 47), &NEVER), "the model failed");

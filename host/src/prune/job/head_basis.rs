@@ -7,39 +7,32 @@ use super::super::images::JobImages;
 use super::super::{AttentionUnits, PruneError};
 use super::{Job, Passes};
 use crate::executor::CandleVit;
-use crate::value_basis::ValueBasis;
+use crate::head_basis::HeadBasis;
 
 /// Images that the basis is fitted on: a head's second moments need few.
 const IMAGES: usize = 64;
 
 impl Job<'_> {
-    pub(super) fn value_basis(
+    pub(super) fn head_basis(
         &mut self,
         weights: &Weights,
         images: &JobImages,
-    ) -> Result<Option<ValueBasis>, PruneError> {
+    ) -> Result<Option<HeadBasis>, PruneError> {
         if self.options.attention_units() == AttentionUnits::Heads {
             return Ok(None);
         }
         let count = images.calibration_count().min(IMAGES);
         let pixels = &images.calibration()[..count * images.pixels_per_image()];
         self.stage(
-            "value basis",
+            "head basis",
             |_| Passes::forward(count as u64),
             |job| {
                 let description = &job.checkpoint.description;
-                job.progress.begin("value basis", description.blocks.len() as u64, "blocks");
+                job.progress.begin("head basis", description.blocks.len() as u64, "blocks");
                 let model = CandleVit::load(description, weights, &job.options.device.resolve()?, DType::F32)?;
                 let done = |blocks| job.progress.done(blocks as u64);
-                let basis = ValueBasis::fit(
-                    &model,
-                    description,
-                    weights,
-                    pixels,
-                    job.checkpoint.dtype(),
-                    job.interrupt,
-                    &done,
-                )?;
+                let basis =
+                    HeadBasis::fit(&model, description, weights, pixels, job.checkpoint.dtype(), job.interrupt, &done)?;
                 job.progress.end(&format!("fitted on {count} images"));
                 Ok(Some(basis))
             },
