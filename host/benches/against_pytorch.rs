@@ -5,9 +5,6 @@
 //! `HEADROOM_PYTHON` to a Python that has it (default `python3`), and the model
 //! in `HEADROOM_MODELS` (default `../shared/models`).
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use headroom_device::engine::ElasticVit;
@@ -15,36 +12,17 @@ use headroom_host::checkpoint::Checkpoint;
 use headroom_host::embedder::CpuEmbedder;
 use headroom_host::shape::model_shape;
 use headroom_shared::SubNetwork;
+use rival::Rival;
+
+mod rival;
 
 const IMAGES: usize = 512;
 const ROUNDS: usize = 9;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let models = std::env::var_os("HEADROOM_MODELS").map_or_else(|| "../shared/models".into(), PathBuf::from);
-    let model = repository.join(models).join("vit_cifar10_s.safetensors");
-    if !model.is_file() {
-        println!("SKIPPED against_pytorch: no {}", model.display());
-        return Ok(());
-    }
+    let Some(mut rival) = Rival::start(IMAGES, "0/0")? else { return Ok(()) };
     let threads = rayon::current_num_threads();
-    let python = std::env::var_os("HEADROOM_PYTHON").unwrap_or_else(|| "python3".into());
-    let mut rival = Command::new(python)
-        .arg(repository.join("host/benches/pytorch_forward.py"))
-        .args([model.as_os_str(), model.with_extension("config.json").as_os_str()])
-        .args([IMAGES.to_string(), threads.to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let mut ask = rival.stdin.take().ok_or("the rival has no input")?;
-    let mut answers = BufReader::new(rival.stdout.take().ok_or("the rival has no output")?).lines();
-    let Some(ready) = answers.next() else {
-        println!("SKIPPED against_pytorch: PyTorch did not start (set HEADROOM_PYTHON)");
-        return Ok(());
-    };
-    println!("{}", ready?);
-
-    let checkpoint = Checkpoint::open(&model)?;
+    let checkpoint = Checkpoint::open(&rival::model())?;
     let description = &checkpoint.description;
     let weights = checkpoint.weights()?;
     let shape = model_shape(&checkpoint)?;
@@ -59,8 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        writeln!(ask)?;
-        let pytorch: f64 = answers.next().ok_or("the rival has ended")??.parse()?;
+        let pytorch = rival.run()?;
         let start = Instant::now();
         embedder.embed(&dense)?;
         let headroom = start.elapsed().as_secs_f64();
@@ -68,8 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         theirs.push(IMAGES as f64 / pytorch);
         ratios.push(headroom / pytorch);
     }
-    drop(ask);
-    rival.wait()?;
+    rival.stop()?;
     let median = |mut values: Vec<f64>| {
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]

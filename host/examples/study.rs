@@ -32,9 +32,13 @@ struct Arguments {
     #[arg(long, default_value_t = 3)]
     seeds: u64,
 
-    /// Only rows whose name contains this.
+    /// Only rows whose name contains one of these.
     #[arg(long)]
-    only: Option<String>,
+    only: Vec<String>,
+
+    /// Only this model.
+    #[arg(long)]
+    model: Option<String>,
 
     /// The tables.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/study.md"))]
@@ -64,11 +68,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err(format!("the study needs `{}` and `{}`", models.display(), images.display()).into());
     }
     let mut document = String::from(INTRODUCTION);
-    for model in MODELS {
+    for model in MODELS.into_iter().filter(|model| arguments.model.as_ref().is_none_or(|only| only == model)) {
         let mut tables: BTreeMap<usize, Vec<(String, Values)>> = BTreeMap::new();
         let before = document.len();
         for row in rows(&images) {
-            if arguments.only.as_ref().is_some_and(|only| !row.name.contains(only)) {
+            if !arguments.only.is_empty() && !arguments.only.iter().any(|only| row.name.contains(only)) {
                 continue;
             }
             let seeds = if row.seeded { arguments.seeds } else { 1 };
@@ -98,7 +102,7 @@ Made by `cargo run --release --example study`; what it runs is in `host/examples
 dense model's MACs: those that the published (MLP, heads) sparsities .15/0, .25/.1, .35/.2, .45/.3, .55/.4 and .65/.5
 leave. All methods are judged at equal MACs, each with one set of weights for all columns but `per-rung`. Means over
 three seeds, with the largest distance from the mean where it is not zero; `magnitude` and `lamp` do not depend on the
-seed. Where nothing else is said, `headroom` ranks value dimensions inside heads too, and 128 images calibrate.
+seed. Where nothing else is said, `headroom` ranks dimensions inside heads too, and 128 images calibrate.
 1000 test images judge (standard error of an accuracy 1.4 points), 2000 training images are the k-NN bank (k = 20),
 and up to 456 other training images, without labels, or procedural ones calibrate.
 ";

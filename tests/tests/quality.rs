@@ -23,10 +23,10 @@ fn it_keeps_more_than_the_published_method_and_compensation_more_still() {
     let compensated = run("compensated", &["--evaluations", "0"]);
     // Five rungs: dense, 76 %, 52 %, 28 %, the floor.
     for rung in 1..4 {
-        assert!(ranked[rung] > published[rung] + 0.02, "rung {rung}: {} {}", ranked[rung], published[rung]);
+        assert!(ranked[rung] > published[rung] + 0.05, "rung {rung}: {} {}", ranked[rung], published[rung]);
         assert!(compensated[rung] >= ranked[rung], "rung {rung}: {} {}", compensated[rung], ranked[rung]);
     }
-    assert!(compensated[3] > ranked[3] + 0.04, "{} {}", compensated[3], ranked[3]);
+    assert!(compensated[3] > ranked[3] + 0.01, "{} {}", compensated[3], ranked[3]);
 }
 
 #[test]
@@ -36,11 +36,15 @@ fn every_mode_and_method_makes_a_bundle_that_is_dense_at_its_top() {
     let methods = ["random", "magnitude", "lamp", "snip-magnitude"].map(|method| ["--method", method]);
     let rankings = ["latency", "weight-bytes"].map(|by| ["--rank-by", by]);
     let dampings = ["max", "percentile"].map(|damping| ["--damping", damping]);
-    for options in modes.iter().chain(&methods).chain(&rankings).chain(&dampings) {
+    let units = [["--attention-units", "heads"]];
+    for options in modes.iter().chain(&methods).chain(&rankings).chain(&dampings).chain(&units) {
         let out = home.path().join(options.concat());
         let mut job = small_job(&out);
         let report: Value = serde_json::from_str(&succeeds(job.args(options).arg("--json"))).unwrap();
-        assert_eq!(report["ladder"][0]["fidelity"], 1.0, "{options:?}");
+        // Exactly the original where heads go whole; else rounded to half precision in another basis.
+        let whole_heads = options[0] == "--method" || options[0] == "--attention-units";
+        let dense = report["ladder"][0]["fidelity"].as_f64().unwrap();
+        assert!(if whole_heads { dense == 1.0 } else { dense > 0.9999 }, "{options:?}: {dense}");
         let has_corrections = out.join("corrections.safetensors").exists();
         let corrected = report["compensation"]["rungs"].as_array().unwrap().len();
         assert_eq!(has_corrections, corrected > 0, "{options:?}");

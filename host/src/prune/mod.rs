@@ -25,4 +25,4 @@ pub use job::{Ending, run};
 pub use method::{AttentionUnits, Method};
 pub use options::Options;
 pub(crate) use report::with_prefix;
-pub use report::{PruneReport, REPORT_VERSION, RungReport};
+pub use report::{PruneReport, REPORT_VERSION, RungReport, StageReport};
