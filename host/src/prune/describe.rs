@@ -111,7 +111,7 @@ pub struct TokensReport {
 pub struct PrunableReport {
     /// Heads of all blocks.
     pub heads: usize,
-    /// Value dimensions of all heads.
+    /// Dimensions of all heads.
     pub value_dims: usize,
     /// Neurons of all blocks.
     pub neurons: usize,
@@ -233,7 +233,7 @@ impl DescribeReport {
         row(
             "prunable",
             format!(
-                "{} heads, {} value dimensions and {} neurons in {} steps: {:.1} % of the parameters",
+                "{} heads, {} dimensions inside them and {} neurons in {} steps: {:.1} % of the parameters",
                 prunable.heads,
                 prunable.value_dims,
                 prunable.neurons,

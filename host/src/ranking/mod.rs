@@ -1,7 +1,8 @@
 //! One total order of removal over the quanta of all blocks.
 //!
-//! Terms: a *quantum* is what one step removes: a head, or a group of 8 neurons
-//! (the group at the end of a block may be smaller and goes first). Its score is
+//! Terms: a *quantum* is what one step removes: a head, a group of 8 neurons, or
+//! a group of 8 value or query dimensions of every head of a block (the group at
+//! the end may be smaller and goes first). Its score is
 //! its *importance*: the mean local score of its structures times a *factor*, one
 //! for each MLP block and one for each head.
 //!
