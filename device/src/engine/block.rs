@@ -66,7 +66,8 @@ impl PackedBlock {
         }
     }
 
-    /// Adds the attention of `heads`, with the first `dims` of their queries, keys and values, to `stream`, whole images of `sizes.tokens` tokens.
+    /// Adds the attention of `heads`, with the first `dims` of their queries, keys and values, to `stream`, whole images
+    /// of `sizes.tokens` tokens.
     #[expect(clippy::too_many_arguments, reason = "what the branch is made of, what it runs and what it writes to")]
     pub(super) fn attend(
         &self,

@@ -1,6 +1,6 @@
 //! The two branches of a block, one at a time: what compensation is fitted on.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::block::Batch;
@@ -184,13 +184,5 @@ impl Stream {
             }
         };
         Ok(())
-    }
-
-    /// The rows as plain values.
-    ///
-    /// # Errors
-    /// If the device fails.
-    pub fn values(&self) -> Result<Vec<f32>> {
-        self.rows.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
     }
 }
