@@ -14,12 +14,14 @@ pub mod budget;
 pub mod bundle;
 #[cfg(feature = "std")]
 pub mod engine;
+pub mod governor;
 #[cfg(feature = "images")]
 pub mod images;
 #[cfg(feature = "std")]
 pub mod model;
 #[cfg(feature = "cli")]
 pub mod program;
+pub mod reading;
 #[cfg(feature = "cli")]
 pub mod run;
 pub mod switch;
