@@ -24,6 +24,8 @@ pub mod program;
 pub mod reading;
 #[cfg(feature = "cli")]
 pub mod run;
+#[cfg(feature = "std")]
+pub mod runtime;
 pub mod switch;
 
 // The tests of the engine share their random models with the integration tests and benches.
