@@ -14,9 +14,15 @@ pub mod budget;
 pub mod bundle;
 #[cfg(feature = "std")]
 pub mod engine;
+#[cfg(feature = "std")]
+pub mod flight_record;
 pub mod governor;
 #[cfg(feature = "images")]
 pub mod images;
+#[cfg(feature = "std")]
+pub mod limits_file;
+#[cfg(feature = "serve")]
+pub mod metrics;
 #[cfg(feature = "std")]
 pub mod model;
 #[cfg(feature = "cli")]
@@ -24,7 +30,11 @@ pub mod program;
 pub mod reading;
 #[cfg(feature = "cli")]
 pub mod run;
+#[cfg(feature = "serve")]
+pub mod service;
 pub mod switch;
+#[cfg(feature = "std")]
+pub mod whole_file;
 
 // The tests of the engine share their random models with the integration tests and benches.
 #[cfg(test)]
