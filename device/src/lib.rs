@@ -14,9 +14,15 @@ pub mod budget;
 pub mod bundle;
 #[cfg(feature = "std")]
 pub mod engine;
+#[cfg(feature = "std")]
+pub mod flight_record;
 pub mod governor;
 #[cfg(feature = "images")]
 pub mod images;
+#[cfg(feature = "std")]
+pub mod limits_file;
+#[cfg(feature = "serve")]
+pub mod metrics;
 #[cfg(feature = "std")]
 pub mod model;
 #[cfg(feature = "cli")]
@@ -26,7 +32,11 @@ pub mod reading;
 pub mod run;
 #[cfg(feature = "std")]
 pub mod runtime;
+#[cfg(feature = "serve")]
+pub mod service;
 pub mod switch;
+#[cfg(feature = "std")]
+pub mod whole_file;
 
 // The tests of the engine share their random models with the integration tests and benches.
 #[cfg(test)]

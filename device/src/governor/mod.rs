@@ -2,6 +2,7 @@
 
 mod decision;
 mod limits;
+mod names;
 
 pub use decision::{Binding, Decision, Mode, Slowdown};
 pub use limits::{Deadline, Limits, TemperatureLimits};
