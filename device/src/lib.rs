@@ -32,8 +32,12 @@ pub mod reading;
 pub mod run;
 #[cfg(feature = "std")]
 pub mod runtime;
+#[cfg(feature = "cli")]
+pub mod serve;
 #[cfg(feature = "serve")]
 pub mod service;
+#[cfg(feature = "std")]
+pub mod sources;
 pub mod switch;
 #[cfg(feature = "std")]
 pub mod whole_file;

@@ -209,7 +209,7 @@ fn pixels_for_another_input_size_are_refused_and_images_are_not() {
     assert!(runtime.infer(Frame::Rgb(image)).is_ok());
 }
 
-/// A ladder of more rungs that cannot be governed is refused, and the old bundle serves.
+/// Here because its profile is empty.
 #[test]
 fn a_bundle_that_cannot_be_governed_is_refused() {
     let profiler = |bundle: &Bundle| {

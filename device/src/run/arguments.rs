@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use clap::Parser;
 
+use crate::serve::ServeArguments;
+
 /// Runs an elastic Vision Transformer from a bundle, at any of its sizes.
 ///
 /// Results go to stdout as JSON lines, everything else to stderr.
@@ -16,7 +18,7 @@ pub struct Arguments {
     pub bundle: PathBuf,
 
     /// An image, or a folder whose images are run (JPEG, PNG, WebP; recursive).
-    #[arg(value_name = "IMAGE|DIR", required_unless_present_any = ["synthetic", "sweep"])]
+    #[arg(value_name = "IMAGE|DIR", required_unless_present_any = ["synthetic", "sweep", "socket", "stdin_rgb"])]
     pub input: Option<PathBuf>,
 
     /// Run so many synthetic frames instead of images.
@@ -50,6 +52,9 @@ pub struct Arguments {
     /// Print the sweep as JSON lines instead of a table.
     #[arg(long, requires = "sweep")]
     pub json: bool,
+
+    #[command(flatten)]
+    pub serve: ServeArguments,
 }
 
 /// A budget of multiply-accumulates.

@@ -104,7 +104,8 @@ impl Inference<'_> {
             macs: self.rung.macs,
             fidelity: self.rung.fidelity,
             milliseconds,
-            classes: self.top_k.and_then(|count| top_classes(&output, count, labels)),
+            queued_milliseconds: None,
+            classes: self.top_k.and_then(|count| top_classes(output.logits, count, labels)),
             embedding: self.top_k.is_none().then_some(output.pooled),
         };
         let mut out = std::io::stdout().lock();

@@ -2,7 +2,7 @@
 
 mod arguments;
 mod inference;
-mod output;
+pub(crate) mod output;
 mod sweep;
 
 use std::path::PathBuf;
@@ -14,6 +14,7 @@ use crate::bundle::{Bundle, BundleError};
 use crate::engine::EngineError;
 use crate::images::{PreprocessError, SearchError, SyntheticFrames};
 use crate::model::Description;
+use crate::serve::{self, ServeError};
 
 /// Why `device-run` failed.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,9 @@ pub enum RunError {
     /// The engine refuses the input.
     #[error("inference failed")]
     Engine(#[from] EngineError),
+    /// Serving failed.
+    #[error(transparent)]
+    Serve(ServeError),
     /// Results cannot be written.
     #[error("cannot write the results")]
     Write(#[from] std::io::Error),
@@ -59,6 +63,7 @@ impl RunError {
             Self::Bundle { source: BundleError::PartChanged { .. } | BundleError::ManifestChanged { .. }, .. } => {
                 Some("copy the bundle again; a bundle must not be edited".into())
             }
+            Self::Serve(error) => error.hint(),
             Self::NoClassifier => Some("leave --top-k away to get embeddings".into()),
             Self::NothingFits(_) => Some("`device-run --sweep` lists all rungs".into()),
             _ => None,
@@ -71,6 +76,12 @@ impl RunError {
 /// # Errors
 /// See [`RunError`].
 pub fn run(arguments: &Arguments) -> Result<(), RunError> {
+    if arguments.serve.serve {
+        return serve::run(arguments).map_err(|error| match error {
+            ServeError::Write { source } => RunError::Write(source),
+            other => RunError::Serve(other),
+        });
+    }
     let bundle = Bundle::open(&arguments.bundle)
         .map_err(|source| RunError::Bundle { path: arguments.bundle.clone(), source })?;
     if arguments.sweep {

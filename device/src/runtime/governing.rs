@@ -76,6 +76,10 @@ impl Governing {
         self.decision
     }
 
+    pub(super) fn last_sensors(&self) -> Option<SensorReading> {
+        self.sensors
+    }
+
     pub(super) fn limits(&self) -> Limits {
         *self.governor.limits()
     }

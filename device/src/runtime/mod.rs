@@ -43,6 +43,7 @@ use headroom_shared::TimeSpan;
 
 use crate::bundle::Bundle;
 use crate::governor::{Decision, GovernorError, Limits, RungProfile};
+use crate::reading::SensorReading;
 use lock::lock;
 use model::Model;
 use shared::Shared;
@@ -53,11 +54,17 @@ pub struct Runtime {
     shared: Arc<Shared>,
     profiler: Box<Profiler>,
     clients: AtomicU64,
-    workers: Vec<JoinHandle<()>>,
-    /// The governor's thread, which ends when the sender is dropped.
-    governor: Option<(Sender<()>, JoinHandle<()>)>,
+    /// Empty after the end.
+    threads: Mutex<Threads>,
     /// Bundles are replaced one after another.
     replacing: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Threads {
+    workers: Vec<JoinHandle<()>>,
+    /// The governor's, which ends when the sender is dropped.
+    governor: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 /// Whether a runtime makes progress.
@@ -123,6 +130,12 @@ impl Runtime {
         self.shared.with_governing(governing::Governing::decision)
     }
 
+    /// What the sensors said in the last pass; `None` before the first.
+    #[must_use]
+    pub fn sensors(&self) -> Option<SensorReading> {
+        self.shared.with_governing(governing::Governing::last_sensors)
+    }
+
     /// What the rungs of the bundle that serves cost, as the governor knows it.
     #[must_use]
     pub fn profile(&self) -> Vec<RungProfile> {
@@ -151,25 +164,26 @@ impl Runtime {
     }
 
     /// Ends: refuses what waits and what still comes, finishes the inferences that have begun, and waits for all
-    /// threads.
-    pub fn shut_down(self) {
-        drop(self);
+    /// threads. Not to be called from an answer or an observer, which run on those threads.
+    pub fn shut_down(&self) {
+        for job in self.shared.queue.close() {
+            self.shared.answer(job.responder, Err(Refusal::ShuttingDown));
+        }
+        let Threads { workers, governor } = std::mem::take(&mut *lock(&self.threads));
+        let governor = governor.map(|(stop, thread)| {
+            drop(stop);
+            thread
+        });
+        for thread in workers.into_iter().chain(governor) {
+            // A thread that panicked has already said so.
+            let _ = thread.join();
+        }
     }
 }
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        for job in self.shared.queue.close() {
-            self.shared.answer(job.responder, Err(Refusal::ShuttingDown));
-        }
-        let governor = self.governor.take().map(|(stop, thread)| {
-            drop(stop);
-            thread
-        });
-        for thread in self.workers.drain(..).chain(governor) {
-            // A thread that panicked has already said so.
-            let _ = thread.join();
-        }
+        self.shut_down();
     }
 }
 

@@ -9,6 +9,7 @@ use headroom_shared::TimeSpan;
 
 use super::event::Event;
 use super::governing::Governing;
+use super::lock::lock;
 use super::model::Model;
 use super::queue::Queue;
 use super::shared::{Observer, Shared};
@@ -123,24 +124,25 @@ impl Builder {
         let governing = Governing::new(model.clone(), profile, self.limits)?;
         let queue = Queue::new(self.queue_capacity);
         let shared = Arc::new(Shared::new(model, governing, queue, self.observer, self.workers));
-        // From here on, an error drops the runtime, which ends the threads that did start.
-        let mut runtime = Runtime {
+        let runtime = Runtime {
             shared: shared.clone(),
             profiler: self.profiler,
             clients: AtomicU64::new(0),
-            workers: Vec::with_capacity(self.workers),
-            governor: None,
+            threads: Mutex::default(),
             replacing: Mutex::new(()),
         };
+        // An error drops the runtime, which ends the threads that did start.
         for number in 0..self.workers {
             let shared = shared.clone();
             let thread = thread::Builder::new().name(format!("worker {number}"));
-            runtime.workers.push(thread.spawn(move || worker::work(&shared, number))?);
+            let worker = thread.spawn(move || worker::work(&shared, number))?;
+            lock(&runtime.threads).workers.push(worker);
         }
         let (stop, stopped) = mpsc::channel();
         let (mut sensors, period) = (self.sensors, self.sensor_period);
         let thread = thread::Builder::new().name("governor".into());
-        runtime.governor = Some((stop, thread.spawn(move || govern(&shared, &mut sensors, period, &stopped))?));
+        let governor = thread.spawn(move || govern(&shared, &mut sensors, period, &stopped))?;
+        lock(&runtime.threads).governor = Some((stop, governor));
         Ok(runtime)
     }
 }

@@ -1,0 +1,95 @@
+//! The machine that serves: its sensors, its temperatures, and whether it is the board that a bundle was made for.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use headroom_shared::{BoardProfile, Energy, TimeSpan, board_file};
+
+use crate::bundle::Bundle;
+use crate::engine::EngineError;
+use crate::governor::{RungProfile, TemperatureLimits};
+use crate::reading::SensorReading;
+use crate::runtime::profile;
+use crate::sources::Sensors;
+
+/// How long the rungs of a bundle are timed.
+const TIMING: Duration = Duration::from_secs(1);
+
+/// What is known about the machine.
+pub(super) struct Machine {
+    /// The parent of `sys`.
+    root: PathBuf,
+    sensors: Mutex<Sensors>,
+}
+
+impl Machine {
+    /// Looks for sensors below `root`.
+    pub(super) fn new(root: PathBuf) -> Self {
+        let sensors = Mutex::new(Sensors::discover(&root, None));
+        Self { root, sensors }
+    }
+
+    /// Reads the sensors.
+    pub(super) fn read(&self, now: TimeSpan) -> SensorReading {
+        self.with_sensors(|sensors| sensors.read(now))
+    }
+
+    /// The temperatures to stay below, where anything tells them.
+    pub(super) fn temperature_limits(&self) -> Option<TemperatureLimits> {
+        self.with_sensors(|sensors| sensors.temperature_limits())
+    }
+
+    /// Whether this is the board that `bundle` was made for. If so, the sensors are from now on those that the board's
+    /// profile names.
+    pub(super) fn recognise(&self, bundle: &Bundle) -> bool {
+        // The bundle was opened, so that its profile can be read.
+        let board = board_file::parse(bundle.board()).ok();
+        let sensors = board.as_ref().and_then(|board| self.sensors_of(board));
+        let is_its_board = sensors.is_some();
+        if let Some(found) = sensors {
+            self.with_sensors(|sensors| *sensors = found);
+        }
+        is_its_board
+    }
+
+    /// What each rung of `bundle` costs here. On another board than the bundle's, only what is measured here counts:
+    /// there is no energy then.
+    pub(super) fn profile(&self, bundle: &Bundle) -> Result<Vec<RungProfile>, EngineError> {
+        let is_its_board = self.recognise(bundle);
+        let map = bundle.structure_map();
+        if is_its_board && map.rungs().iter().all(|rung| rung.measured_latency.is_some()) {
+            return Ok(profile::from_ladder(bundle));
+        }
+        if !is_its_board {
+            anstream::eprintln!(
+                "warning: the bundle is for {}, and this machine has not that board's sensors: its figures are not used",
+                bundle.manifest().target
+            );
+        }
+        let mut profile = profile::timed(bundle, TIMING)?;
+        if let (Some(dense), Some(smallest)) = (profile.first(), profile.last()) {
+            anstream::eprintln!(
+                "timed the rungs on this machine: {:.3} for the dense one to {:.3} for the smallest",
+                dense.latency,
+                smallest.latency
+            );
+        }
+        if !is_its_board {
+            profile.iter_mut().for_each(|rung| rung.energy = Energy::from_microjoules(0));
+        }
+        Ok(profile)
+    }
+
+    /// The sensors that `board` names, if they are here: each rail of its total power, and a zone.
+    fn sensors_of(&self, board: &BoardProfile) -> Option<Sensors> {
+        let sensors = Sensors::discover(&self.root, Some(board));
+        let mut rails = board.rails.iter().filter(|rail| rail.in_total);
+        let has_rails = rails.all(|wanted| sensors.rails().iter().any(|rail| rail.label == wanted.label.as_str()));
+        (has_rails && sensors.zones().iter().any(|zone| zone.counts)).then_some(sensors)
+    }
+
+    fn with_sensors<T>(&self, read: impl FnOnce(&mut Sensors) -> T) -> T {
+        read(&mut self.sensors.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
