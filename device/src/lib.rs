@@ -32,6 +32,8 @@ pub mod reading;
 pub mod run;
 #[cfg(feature = "serve")]
 pub mod service;
+#[cfg(feature = "std")]
+pub mod sources;
 pub mod switch;
 #[cfg(feature = "std")]
 pub mod whole_file;
