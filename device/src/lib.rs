@@ -30,6 +30,8 @@ pub mod program;
 pub mod reading;
 #[cfg(feature = "cli")]
 pub mod run;
+#[cfg(feature = "std")]
+pub mod runtime;
 #[cfg(feature = "serve")]
 pub mod service;
 #[cfg(feature = "std")]
