@@ -66,9 +66,8 @@ fn safetensors(weights: &Weights) -> Vec<u8> {
             (name, tensor.shape.clone(), tensor.data.iter().flat_map(|value| value.to_le_bytes()).collect())
         })
         .collect();
-    let views = bytes
-        .iter()
-        .map(|(name, shape, bytes)| (*name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+    let views =
+        bytes.iter().map(|(name, shape, bytes)| (*name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
     serialize(views, None).unwrap()
 }
 
