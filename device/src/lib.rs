@@ -13,6 +13,8 @@ pub mod budget;
 #[cfg(feature = "std")]
 pub mod bundle;
 #[cfg(feature = "std")]
+pub mod calibration;
+#[cfg(feature = "std")]
 pub mod engine;
 #[cfg(feature = "std")]
 pub mod flight_record;
@@ -21,6 +23,8 @@ pub mod governor;
 pub mod images;
 #[cfg(feature = "std")]
 pub mod limits_file;
+#[cfg(feature = "std")]
+pub mod measured_profile;
 #[cfg(feature = "serve")]
 pub mod metrics;
 #[cfg(feature = "std")]

@@ -8,19 +8,15 @@ use std::time::{Duration, Instant};
 use headroom_shared::{Rung, TimeSpan};
 
 use crate::bundle::Bundle;
+use crate::calibration::RungTimer;
 use crate::engine::EngineError;
 use crate::governor::RungProfile;
-use crate::switch::RungTable;
+use crate::measured_profile::rung_profiles;
 
 /// The profile that the bundle's ladder holds: measured figures where it has them, predicted ones elsewhere.
 #[must_use]
 pub fn from_ladder(bundle: &Bundle) -> Vec<RungProfile> {
-    let profile = |rung: &Rung<'_>| RungProfile {
-        latency: rung.latency().value,
-        energy: rung.energy().value,
-        fidelity: rung.fidelity,
-    };
-    bundle.structure_map().rungs().iter().map(profile).collect()
+    rung_profiles(bundle.structure_map().rungs())
 }
 
 /// The profile with latencies that are measured now, in about `time` and at least two inferences of the dense rung and
@@ -30,31 +26,21 @@ pub fn from_ladder(bundle: &Bundle) -> Vec<RungProfile> {
 /// If the engine refuses a rung.
 pub fn timed(bundle: &Bundle, time: Duration) -> Result<Vec<RungProfile>, EngineError> {
     let latencies = latencies(bundle, time)?;
-    let scaled = |(mut profile, latency): (RungProfile, TimeSpan)| {
-        if let Some(power) = profile.energy.over(profile.latency) {
-            profile.energy = power.during(latency);
-        }
-        profile.latency = latency;
-        profile
-    };
-    Ok(from_ladder(bundle).into_iter().zip(latencies).map(scaled).collect())
+    let map = bundle.structure_map();
+    let measured = map.rungs().iter().zip(latencies);
+    let rungs: Vec<Rung<'_>> = measured
+        .map(|(rung, latency)| Rung { measured_latency: Some(latency), measured_energy: None, ..*rung })
+        .collect();
+    Ok(rung_profiles(&rungs))
 }
 
 /// The fastest of a few inferences of each rung. Rungs for which there was no time are interpolated over MACs; no rung
 /// is faster than a smaller one, which only noise makes it.
 fn latencies(bundle: &Bundle, time: Duration) -> Result<Vec<TimeSpan>, EngineError> {
     let map = bundle.structure_map();
-    let table = RungTable::new(&map);
     let rungs = map.rungs();
-    let mut workspace = bundle.vit().workspace(1);
-    // Any finite input takes the same time.
-    let pixels = vec![0.5; bundle.vit().pixels()];
-    let mut run = |rung: usize| -> Result<f64, EngineError> {
-        let kept = bundle.corrected(rung, &table.sub_networks()[rung]);
-        let start = Instant::now();
-        bundle.vit().forward(&mut workspace, &pixels, 1, &kept)?;
-        Ok(start.elapsed().as_secs_f64())
-    };
+    let mut timer = RungTimer::new(bundle);
+    let mut run = |rung: usize| timer.run(rung).map(TimeSpan::as_seconds);
     let begin = Instant::now();
     // Warms caches and maps the workspace; not counted.
     run(0)?;
