@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use headroom_shared::{BoardProfile, Energy, TimeSpan, board_file};
+use headroom_shared::{BoardProfile, Energy, Rung, TimeSpan, board_file};
 
 use crate::bundle::Bundle;
 use crate::engine::EngineError;
 use crate::governor::{RungProfile, TemperatureLimits};
+use crate::measured_profile::{self, Key, MeasuredProfiles, rung_profiles};
 use crate::reading::SensorReading;
 use crate::runtime::profile;
 use crate::sources::Sensors;
@@ -20,14 +21,16 @@ const TIMING: Duration = Duration::from_secs(1);
 pub(super) struct Machine {
     /// The parent of `sys`.
     root: PathBuf,
+    /// Where bundles are, beside which calibrations are.
+    bundle: PathBuf,
     sensors: Mutex<Sensors>,
 }
 
 impl Machine {
-    /// Looks for sensors below `root`.
-    pub(super) fn new(root: PathBuf) -> Self {
+    /// Looks for sensors below `root`, for a bundle at the path `bundle`.
+    pub(super) fn new(root: PathBuf, bundle: PathBuf) -> Self {
         let sensors = Mutex::new(Sensors::discover(&root, None));
-        Self { root, sensors }
+        Self { root, bundle, sensors }
     }
 
     /// Reads the sensors.
@@ -53,32 +56,47 @@ impl Machine {
         is_its_board
     }
 
-    /// What each rung of `bundle` costs here. On another board than the bundle's, only what is measured here counts:
-    /// there is no energy then.
+    /// What each rung of `bundle` costs here: as it was calibrated in this state of this machine, or else timed now. On
+    /// another board than the bundle's, nothing of the predicted figures is used: without a calibration there is no
+    /// energy then.
     pub(super) fn profile(&self, bundle: &Bundle) -> Result<Vec<RungProfile>, EngineError> {
         let is_its_board = self.recognise(bundle);
-        let map = bundle.structure_map();
-        if is_its_board && map.rungs().iter().all(|rung| rung.measured_latency.is_some()) {
-            return Ok(profile::from_ladder(bundle));
-        }
         if !is_its_board {
             anstream::eprintln!(
                 "warning: the bundle is for {}, and this machine has not that board's sensors: its figures are not used",
                 bundle.manifest().target
             );
         }
-        let mut profile = profile::timed(bundle, TIMING)?;
+        let calibrated = self.calibrated(bundle);
+        let has_energy =
+            calibrated.as_ref().is_some_and(|rungs| rungs.iter().all(|rung| rung.measured_energy.is_some()));
+        let mut profile = match calibrated {
+            Some(rungs) => rung_profiles(&rungs),
+            None => profile::timed(bundle, TIMING)?,
+        };
         if let (Some(dense), Some(smallest)) = (profile.first(), profile.last()) {
-            anstream::eprintln!(
-                "timed the rungs on this machine: {:.3} for the dense one to {:.3} for the smallest",
-                dense.latency,
-                smallest.latency
-            );
+            let (dense, smallest) = (dense.latency, smallest.latency);
+            anstream::eprintln!("rungs take {dense:.3} (dense) to {smallest:.3} (smallest) on this machine");
         }
-        if !is_its_board {
+        if !is_its_board && !has_energy {
             profile.iter_mut().for_each(|rung| rung.energy = Energy::from_microjoules(0));
         }
         Ok(profile)
+    }
+
+    /// The ladder with what `--calibrate` measured of it in this state of this machine, if it did.
+    fn calibrated<'a>(&self, bundle: &'a Bundle) -> Option<Vec<Rung<'a>>> {
+        let path = measured_profile::default_path(&self.bundle);
+        let profiles = MeasuredProfiles::read(&path)
+            .inspect_err(|error| anstream::eprintln!("warning: the calibration is not used: {error}"))
+            .ok()?;
+        let threads = 1;
+        let key = self.with_sensors(|sensors| Key::of(&self.root, sensors, threads, bundle.hash()));
+        let rungs = profiles.find(&key)?.overlay(bundle.structure_map().rungs());
+        let rungs =
+            rungs.inspect_err(|error| anstream::eprintln!("warning: the calibration is not used: {error}")).ok()?;
+        anstream::eprintln!("rungs are as calibrated for {key}");
+        Some(rungs)
     }
 
     /// The sensors that `board` names, if they are here: each rail of its total power, and a zone.

@@ -83,7 +83,7 @@ pub fn run(arguments: &Arguments) -> Result<(), ServeError> {
 
     let files = Files { bundle: arguments.bundle.clone(), limits: options.limits.clone() };
     let bundle = files.open_bundle()?;
-    let machine = Arc::new(Machine::new("/".into()));
+    let machine = Arc::new(Machine::new("/".into(), files.bundle.clone()));
     machine.recognise(&bundle);
     let limits = files.limits(&machine)?;
     let deadline = limits.deadline.map(|deadline| deadline.latency);
