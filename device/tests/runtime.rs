@@ -248,7 +248,8 @@ fn watchers_see_what_happens() {
     runtime.set_limits(deadline(2)).unwrap();
     std::thread::sleep(Duration::from_millis(20));
     assert!(runtime.health().longest_inference.is_none());
-    runtime.shut_down();
+    // The observer, and with it the sender, goes with the runtime.
+    drop(runtime);
     let seen: Vec<String> = events.iter().collect();
     assert_eq!(seen[0], "serves 2 rungs");
     for expected in ["inference", "answered at 0", "limits"] {

@@ -34,7 +34,10 @@ impl Controls {
 }
 
 /// Tells whoever asked what came of it, exactly once: where nobody does, that the program ends.
-pub(super) struct Report(Option<Box<dyn FnOnce(Result<&str, &str>) + Send>>);
+pub(super) struct Report(Option<Box<Tell>>);
+
+/// Takes what came of a request, for people.
+type Tell = dyn FnOnce(Result<&str, &str>) + Send;
 
 impl Report {
     pub(super) fn new(tell: impl FnOnce(Result<&str, &str>) + Send + 'static) -> Self {

@@ -19,6 +19,9 @@ pub enum ServeError {
     /// The limits file is refused.
     #[error(transparent)]
     Limits(#[from] LimitsFileError),
+    /// The limits file limits the energy of an inference, which nobody has measured.
+    #[error("there is a limit on energy, and what an inference takes on this machine is not known")]
+    UnknownEnergy,
     /// The bundle cannot serve within the limits.
     #[error("cannot serve")]
     Runtime(#[from] RuntimeError),
@@ -77,6 +80,7 @@ impl ServeError {
             Self::Bundle { source: BundleError::PartChanged { .. } | BundleError::ManifestChanged { .. }, .. } => {
                 Some("copy the bundle again; a bundle must not be edited".into())
             }
+            Self::UnknownEnergy => Some("`device-run --calibrate` measures it, where power can be measured".into()),
             Self::Socket(SocketError::InUse { .. }) => Some("stop it, or name another --socket".into()),
             Self::HalfFrame { .. } => Some("does --stdin-rgb name the size that the frames have?".into()),
             _ => None,

@@ -1,10 +1,11 @@
 //! The machine that serves: its sensors, its temperatures, and whether it is the board that a bundle was made for.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use headroom_shared::{BoardProfile, Energy, Rung, TimeSpan, board_file};
+use headroom_shared::{BoardProfile, Power, Rung, TimeSpan, board_file};
 
 use crate::bundle::Bundle;
 use crate::engine::EngineError;
@@ -17,6 +18,10 @@ use crate::sources::Sensors;
 /// How long the rungs of a bundle are timed.
 const TIMING: Duration = Duration::from_secs(1);
 
+/// What a machine of which nothing is known is taken to draw while it infers. It stands for all rungs, so that heat
+/// depends on how long they run; the governor corrects it by the power that is measured.
+const NOMINAL: Power = Power::from_milliwatts(10_000);
+
 /// What is known about the machine.
 pub(super) struct Machine {
     /// The parent of `sys`.
@@ -24,18 +29,26 @@ pub(super) struct Machine {
     /// Where bundles are, beside which calibrations are.
     bundle: PathBuf,
     sensors: Mutex<Sensors>,
+    /// The hash and the profile of the bundle that was profiled last.
+    profiled: Mutex<Option<(String, Vec<RungProfile>)>>,
+    knows_energy: AtomicBool,
 }
 
 impl Machine {
     /// Looks for sensors below `root`, for a bundle at the path `bundle`.
     pub(super) fn new(root: PathBuf, bundle: PathBuf) -> Self {
         let sensors = Mutex::new(Sensors::discover(&root, None));
-        Self { root, bundle, sensors }
+        Self { root, bundle, sensors, profiled: Mutex::default(), knows_energy: AtomicBool::new(false) }
     }
 
     /// Reads the sensors.
     pub(super) fn read(&self, now: TimeSpan) -> SensorReading {
         self.with_sensors(|sensors| sensors.read(now))
+    }
+
+    /// Whether the energies of the bundle that was profiled last are more than a guess.
+    pub(super) fn knows_energy(&self) -> bool {
+        self.knows_energy.load(Ordering::Relaxed)
     }
 
     /// The temperatures to stay below, where anything tells them.
@@ -45,7 +58,7 @@ impl Machine {
 
     /// Whether this is the board that `bundle` was made for. If so, the sensors are from now on those that the board's
     /// profile names.
-    pub(super) fn recognise(&self, bundle: &Bundle) -> bool {
+    fn recognise(&self, bundle: &Bundle) -> bool {
         // The bundle was opened, so that its profile can be read.
         let board = board_file::parse(bundle.board()).ok();
         let sensors = board.as_ref().and_then(|board| self.sensors_of(board));
@@ -56,14 +69,17 @@ impl Machine {
         is_its_board
     }
 
-    /// What each rung of `bundle` costs here: as it was calibrated in this state of this machine, or else timed now. On
-    /// another board than the bundle's, nothing of the predicted figures is used: without a calibration there is no
-    /// energy then.
+    /// What each rung of `bundle` costs here: as it was calibrated in this state of this machine, or else timed now, or
+    /// a moment ago. On another board than the bundle's, nothing of the predicted figures is used: without a
+    /// calibration, all rungs draw [`NOMINAL`] power then.
     pub(super) fn profile(&self, bundle: &Bundle) -> Result<Vec<RungProfile>, EngineError> {
+        if let Some((_, profile)) = lock(&self.profiled).as_ref().filter(|(hash, _)| hash == bundle.hash()) {
+            return Ok(profile.clone());
+        }
         let is_its_board = self.recognise(bundle);
         if !is_its_board {
             anstream::eprintln!(
-                "warning: the bundle is for {}, and this machine has not that board's sensors: its figures are not used",
+                "warning: the bundle is for {}, and this machine does not have that board's sensors: its figures are not used",
                 bundle.manifest().target
             );
         }
@@ -78,9 +94,11 @@ impl Machine {
             let (dense, smallest) = (dense.latency, smallest.latency);
             anstream::eprintln!("rungs take {dense:.3} (dense) to {smallest:.3} (smallest) on this machine");
         }
+        self.knows_energy.store(is_its_board || has_energy, Ordering::Relaxed);
         if !is_its_board && !has_energy {
-            profile.iter_mut().for_each(|rung| rung.energy = Energy::from_microjoules(0));
+            profile.iter_mut().for_each(|rung| rung.energy = NOMINAL.during(rung.latency));
         }
+        *lock(&self.profiled) = Some((bundle.hash().to_owned(), profile.clone()));
         Ok(profile)
     }
 
@@ -108,6 +126,10 @@ impl Machine {
     }
 
     fn with_sensors<T>(&self, read: impl FnOnce(&mut Sensors) -> T) -> T {
-        read(&mut self.sensors.lock().unwrap_or_else(PoisonError::into_inner))
+        read(&mut lock(&self.sensors))
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -46,7 +46,7 @@ use headroom_shared::TimeSpan;
 
 use crate::metrics::MetricsServer;
 use crate::run::Arguments;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, RuntimeError};
 use crate::service::ServiceManager;
 use control::{Control, Controls};
 use machine::Machine;
@@ -84,7 +84,7 @@ pub fn run(arguments: &Arguments) -> Result<(), ServeError> {
     let files = Files { bundle: arguments.bundle.clone(), limits: options.limits.clone() };
     let bundle = files.open_bundle()?;
     let machine = Arc::new(Machine::new("/".into(), files.bundle.clone()));
-    machine.recognise(&bundle);
+    machine.profile(&bundle).map_err(RuntimeError::from)?;
     let limits = files.limits(&machine)?;
     let deadline = limits.deadline.map(|deadline| deadline.latency);
     let watcher = Arc::new(Watcher::new(options.flight_record.clone(), deadline, controls.clone()));
@@ -135,20 +135,20 @@ pub fn run(arguments: &Arguments) -> Result<(), ServeError> {
     outcome
 }
 
+/// Sends frames until there are no more.
+type Input = dyn FnOnce(&Frames) -> Result<(), ServeError> + Send;
+
 /// Starts the input that ends by itself, where there is one, and returns what of it is not printed yet.
 fn start_input(
     arguments: &Arguments,
     runtime: &Runtime,
     controls: &Controls,
 ) -> Result<Option<Arc<Unanswered>>, ServeError> {
-    let send: Box<dyn FnOnce(&Frames) -> Result<(), ServeError> + Send> =
-        match (arguments.input.clone(), arguments.serve.stdin_rgb) {
-            (Some(path), _) => Box::new(move |frames| inputs::send_images(&path, frames)),
-            (None, Some(size)) => {
-                Box::new(move |frames| inputs::send_raw_frames(std::io::stdin().lock(), size, frames))
-            }
-            (None, None) => return Ok(None),
-        };
+    let send: Box<Input> = match (arguments.input.clone(), arguments.serve.stdin_rgb) {
+        (Some(path), _) => Box::new(move |frames| inputs::send_images(&path, frames)),
+        (None, Some(size)) => Box::new(move |frames| inputs::send_raw_frames(std::io::stdin().lock(), size, frames)),
+        (None, None) => return Ok(None),
+    };
     let has_classes = runtime.bundle().description().head.is_some();
     let printed = if has_classes && !arguments.embedding {
         Printed::Classes(arguments.top_k.unwrap_or(DEFAULT_TOP_K))
@@ -192,7 +192,7 @@ fn wait_for_end(
             Ok(Control::Stop) => return Ok(()),
             Ok(Control::Dump(report)) => {
                 let outcome = watcher.dump();
-                anstream::eprintln!("flight record: {}", outcome.as_ref().map_or_else(|why| why, |done| done));
+                anstream::eprintln!("flight record: {}", outcome.as_ref().unwrap_or_else(|why| why));
                 report.tell(outcome.as_deref().map_err(String::as_str));
             }
             Ok(Control::InputEnded(outcome)) => {

@@ -12,7 +12,7 @@ use super::watcher::Watcher;
 use crate::bundle::{Bundle, bundle_hash};
 use crate::flight_record::Reloaded;
 use crate::governor::Limits;
-use crate::limits_file::{LimitsFile, LimitsFileError};
+use crate::limits_file::LimitsFile;
 use crate::runtime::Runtime;
 use crate::service::ServiceManager;
 
@@ -25,10 +25,11 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// The limits as the file says now; without a file those of the machine.
-    pub(super) fn limits(&self, machine: &Machine) -> Result<Limits, LimitsFileError> {
+    /// The limits as the file says now; without a file those of the machine, which has profiled the bundle.
+    pub(super) fn limits(&self, machine: &Machine) -> Result<Limits, ServeError> {
         let file = self.limits.as_deref().map(LimitsFile::read).transpose()?.unwrap_or_default();
-        file.limits(machine.temperature_limits())
+        let limits = file.limits(machine.temperature_limits())?;
+        if limits.energy.is_some() && !machine.knows_energy() { Err(ServeError::UnknownEnergy) } else { Ok(limits) }
     }
 
     /// The bundle that is there now.
