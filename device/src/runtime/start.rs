@@ -8,7 +8,7 @@ use std::time::Duration;
 use headroom_shared::TimeSpan;
 
 use super::event::Event;
-use super::governing::Governing;
+use super::governing::{Governing, MakeGovernor};
 use super::lock::lock;
 use super::model::Model;
 use super::queue::Queue;
@@ -16,7 +16,7 @@ use super::shared::{Observer, Shared};
 use super::{Runtime, govern, profile, worker};
 use crate::bundle::Bundle;
 use crate::engine::EngineError;
-use crate::governor::{GovernorError, Limits, RungProfile};
+use crate::governor::{Governor, GovernorError, Limits, RungProfile};
 use crate::reading::SensorReading;
 
 /// Reads the sensors at a moment of the runtime's clock.
@@ -50,6 +50,7 @@ pub struct Builder {
     sensors: Sensors,
     sensor_period: Duration,
     profiler: Box<Profiler>,
+    make_governor: Box<MakeGovernor>,
     observer: Observer,
 }
 
@@ -63,6 +64,7 @@ impl Builder {
             sensors: Box::new(|_| SensorReading::ABSENT),
             sensor_period: Duration::from_secs(1),
             profiler: Box::new(|bundle| profile::timed(bundle, Duration::from_secs(1))),
+            make_governor: Box::new(Governor::new),
             observer: Box::new(|_| {}),
         }
     }
@@ -108,6 +110,16 @@ impl Builder {
         self
     }
 
+    /// What makes a governor of what rungs cost and what is allowed: at the start, for other limits and for each new
+    /// bundle. The default is [`Governor::new`].
+    pub fn governor(
+        mut self,
+        make: impl Fn(&[RungProfile], Limits) -> Result<Governor, GovernorError> + Send + Sync + 'static,
+    ) -> Self {
+        self.make_governor = Box::new(make);
+        self
+    }
+
     /// Whoever is told of every [`Event`]. It is called from all threads of the runtime and must be quick.
     pub fn observer(mut self, observer: impl Fn(&Event<'_>) + Send + Sync + 'static) -> Self {
         self.observer = Box::new(observer);
@@ -121,7 +133,7 @@ impl Builder {
     pub fn start(self) -> Result<Runtime, RuntimeError> {
         let profile = (self.profiler)(&self.bundle)?;
         let model = Arc::new(Model::new(1, Arc::new(self.bundle)));
-        let governing = Governing::new(model.clone(), profile, self.limits)?;
+        let governing = Governing::new(self.make_governor, model.clone(), profile, self.limits)?;
         let queue = Queue::new(self.queue_capacity);
         let shared = Arc::new(Shared::new(model, governing, queue, self.observer, self.workers));
         let runtime = Runtime {
