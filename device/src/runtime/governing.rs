@@ -64,10 +64,11 @@ impl Governing {
     /// Changes the limits and decides at once; with an error nothing changes.
     pub(super) fn set_limits(&mut self, limits: Limits, now: TimeSpan) -> Result<Decided, GovernorError> {
         self.governor = (self.make)(&self.profile, limits)?;
+        self.state = self.governor.carry_on(&self.state);
         Ok(self.again(now))
     }
 
-    /// Governs another model, from its start, and decides at once.
+    /// Governs another model, with what was learnt of the board, and decides at once; with an error nothing changes.
     pub(super) fn set_model(
         &mut self,
         model: Arc<Model>,
@@ -75,7 +76,7 @@ impl Governing {
         now: TimeSpan,
     ) -> Result<Decided, GovernorError> {
         self.governor = (self.make)(&profile, *self.governor.limits())?;
-        self.state = self.governor.start();
+        self.state = self.governor.carry_on(&self.state);
         self.model = model;
         self.profile = profile;
         Ok(self.again(now))

@@ -9,9 +9,9 @@ use headroom_shared::{BoardProfile, Power, Rung, TimeSpan, board_file};
 
 use crate::bundle::Bundle;
 use crate::engine::EngineError;
-use crate::governor::{RungProfile, TemperatureLimits};
+use crate::governor::{Governor, GovernorError, Inputs, Limits, RungProfile, TemperatureLimits};
 use crate::measured_profile::{self, Key, MeasuredProfiles, rung_profiles};
-use crate::reading::SensorReading;
+use crate::reading::{Measurement, Missing, SensorReading};
 use crate::runtime::profile;
 use crate::sources::Sensors;
 
@@ -29,6 +29,7 @@ pub(super) struct Machine {
     /// Where bundles are, beside which calibrations are.
     bundle: PathBuf,
     sensors: Mutex<Sensors>,
+    last_reading: Mutex<Option<SensorReading>>,
     /// The hash and the profile of the bundle that was profiled last.
     profiled: Mutex<Option<(String, Vec<RungProfile>)>>,
     knows_energy: AtomicBool,
@@ -38,12 +39,21 @@ impl Machine {
     /// Looks for sensors below `root`, for a bundle at the path `bundle`.
     pub(super) fn new(root: PathBuf, bundle: PathBuf) -> Self {
         let sensors = Mutex::new(Sensors::discover(&root, None));
-        Self { root, bundle, sensors, profiled: Mutex::default(), knows_energy: AtomicBool::new(false) }
+        Self {
+            root,
+            bundle,
+            sensors,
+            last_reading: Mutex::default(),
+            profiled: Mutex::default(),
+            knows_energy: AtomicBool::new(false),
+        }
     }
 
     /// Reads the sensors.
     pub(super) fn read(&self, now: TimeSpan) -> SensorReading {
-        self.with_sensors(|sensors| sensors.read(now))
+        let reading = self.with_sensors(|sensors| sensors.read(now));
+        *lock(&self.last_reading) = Some(reading);
+        reading
     }
 
     /// Whether the energies of the bundle that was profiled last are more than a guess.
@@ -100,6 +110,22 @@ impl Machine {
         }
         *lock(&self.profiled) = Some((bundle.hash().to_owned(), profile.clone()));
         Ok(profile)
+    }
+
+    /// A governor that knows the board's idle power, and that a limit without its sensor cannot be kept.
+    pub(super) fn governor(&self, profile: &[RungProfile], limits: Limits) -> Result<Governor, GovernorError> {
+        let last = *lock(&self.last_reading);
+        let reading = last.unwrap_or_else(|| self.read(TimeSpan::from_nanoseconds(0)));
+        let inputs = Inputs {
+            temperature: reading.temperature != Measurement::Missing(Missing::Absent),
+            power: reading.power != Measurement::Missing(Missing::Absent),
+        };
+        let governor = Governor::new(profile, limits)?.with_inputs(inputs)?;
+        let idle = self.with_sensors(|sensors| sensors.profile().map(|board| board.power.idle.value));
+        Ok(match idle {
+            Some(idle) => governor.with_idle_power(idle),
+            None => governor,
+        })
     }
 
     /// The ladder with what `--calibrate` measured of it in this state of this machine, if it did.

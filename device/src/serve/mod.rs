@@ -100,6 +100,10 @@ pub fn run(arguments: &Arguments) -> Result<(), ServeError> {
             let machine = machine.clone();
             move |bundle| machine.profile(bundle)
         })
+        .governor({
+            let machine = machine.clone();
+            move |profile, limits| machine.governor(profile, limits)
+        })
         .observer({
             let watcher = watcher.clone();
             move |event| watcher.see(event)
