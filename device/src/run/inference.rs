@@ -27,7 +27,7 @@ pub(super) fn run(bundle: &Bundle, arguments: &Arguments) -> Result<(), RunError
     let index = chosen_rung(&map, arguments)?;
     let mut inference = Inference {
         bundle,
-        workspace: bundle.vit().workspace(1),
+        workspace: bundle.vit().workspace_with_threads(1, arguments.threads()),
         index,
         rung: map.rungs()[index],
         sub_network: RungTable::new(&map).sub_networks()[index],
