@@ -179,7 +179,7 @@ impl Contest<'_> {
     ) -> Result<(), Failure> {
         let bytes: Vec<u8> = pixels.iter().flat_map(|value| value.to_le_bytes()).collect();
         std::fs::write(file, bytes)?;
-        let ours = self.vit.forward(workspace, pixels, cell.1, &self.rungs[cell.0])?.pooled;
+        let ours = self.vit.embed(workspace, pixels, cell.1, &self.rungs[cell.0])?.pooled;
         for (rival, theirs) in rivals.outputs(cell, file)? {
             let largest = ours.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
             let differences = ours.iter().zip(&theirs).map(|(a, b)| f64::from((a - b).abs() / largest));
@@ -225,7 +225,7 @@ impl Contest<'_> {
         let mut seconds = Vec::with_capacity(count);
         for _ in 0..count {
             let start = Instant::now();
-            std::hint::black_box(self.vit.forward(workspace, pixels, cell.1, &self.rungs[cell.0])?.pooled);
+            std::hint::black_box(self.vit.embed(workspace, pixels, cell.1, &self.rungs[cell.0])?.pooled);
             seconds.push(start.elapsed().as_secs_f64());
         }
         Ok(seconds)

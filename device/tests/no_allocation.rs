@@ -114,6 +114,7 @@ fn forward_passes_and_switches_allocate_nothing() {
             for (batch, kept, correction) in passes {
                 let kept = Corrected { kept, correction };
                 vit.forward(&mut workspace, &pixels[..batch * vit.pixels()], batch, &kept).unwrap();
+                vit.embed(&mut workspace, &pixels[..batch * vit.pixels()], batch, &kept).unwrap();
             }
             assert_eq!(allocations(), before, "{pooling:?} {head:?} {threads} threads");
         }

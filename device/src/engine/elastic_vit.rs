@@ -20,7 +20,7 @@ use super::shared::Shared;
 use super::simd::InstructionSet;
 use super::sizes::Sizes;
 use super::team::Tasks;
-use super::tokens_step::{NextNorm, NormOutput, TokensStep, chunks};
+use super::tokens_step::{Chunks, NextNorm, NormOutput, TokensStep};
 use super::workspace::Workspace;
 use crate::model::{Corrections, Description, Weights};
 
@@ -44,7 +44,7 @@ pub struct ElasticVit {
 #[derive(Clone, Copy, Debug)]
 pub struct Output<'a> {
     /// The tokens after the final norm, `[batch, tokens, embed_dim]`; after the last block where
-    /// the model has no final norm of all tokens.
+    /// the model has no final norm of all tokens; empty after [`ElasticVit::embed`].
     pub tokens: &'a [f32],
     /// The image embeddings, `[batch, embed_dim]`.
     pub pooled: &'a [f32],
@@ -157,22 +157,54 @@ impl ElasticVit {
         pixels: &[f32],
         batch: usize,
         kept: &impl KeptStructures,
+        observer: impl FnMut(usize, &[f32]),
+    ) -> Result<Output<'a>, EngineError> {
+        self.run(workspace, pixels, batch, kept, self.sizes.tokens, observer)
+    }
+
+    /// [`forward`](Self::forward) for those who read the image embedding or the classes, and not
+    /// the tokens: the last block is spared the tokens that pooling and head do not read, which are
+    /// most where they read the class token. The result has the same bits, and no tokens.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn embed<'a>(
+        &self,
+        workspace: &'a mut Workspace,
+        pixels: &[f32],
+        batch: usize,
+        kept: &impl KeptStructures,
+    ) -> Result<Output<'a>, EngineError> {
+        let of_head = self.head.as_ref().map_or(0, |head| head.tokens_read(&self.sizes));
+        let read = self.pooling.tokens_read(&self.sizes).max(of_head);
+        Ok(Output { tokens: &[], ..self.run(workspace, pixels, batch, kept, read, |_, _| {})? })
+    }
+
+    /// A pass whose last block computes the first `last` tokens of each image.
+    fn run<'a>(
+        &self,
+        workspace: &'a mut Workspace,
+        pixels: &[f32],
+        batch: usize,
+        kept: &impl KeptStructures,
+        last: usize,
         mut observer: impl FnMut(usize, &[f32]),
     ) -> Result<Output<'a>, EngineError> {
         self.check(workspace, pixels, batch)?;
         workspace.selection.read(kept, self.corrections.as_ref().map_or(0, PackedCorrections::count))?;
-        self.embed(workspace, pixels, batch);
+        self.start(workspace, pixels, batch);
         let values = batch * self.sizes.image_values();
         observer(0, &workspace.stream[..values]);
         for index in 0..self.blocks.len() {
-            self.run_block(workspace, batch, index);
+            let wanted = if index + 1 == self.blocks.len() { last } else { self.sizes.tokens };
+            self.run_block(workspace, batch, index, wanted);
             observer(index + 1, &workspace.stream[..values]);
         }
         Ok(self.finish(workspace, batch))
     }
 
     /// Fills the stream, and the normalised tokens for block 0.
-    fn embed(&self, workspace: &mut Workspace, pixels: &[f32], batch: usize) {
+    fn start(&self, workspace: &mut Workspace, pixels: &[f32], batch: usize) {
         let Workspace { stream, tokens, scratch, locals, team, .. } = workspace;
         let parts = EmbeddingStep::parts(&self.sizes, batch, team.threads());
         let step = EmbeddingStep {
@@ -202,7 +234,8 @@ impl ElasticVit {
         Some(NextNorm { norm, output: NormOutput::Rows(Shared::new(tokens)) })
     }
 
-    fn run_block(&self, workspace: &mut Workspace, batch: usize, index: usize) {
+    /// Runs a block for the first `wanted` tokens of each image.
+    fn run_block(&self, workspace: &mut Workspace, batch: usize, index: usize, wanted: usize) {
         let Workspace { selection, stream, tokens: last_tokens, scratch, locals, team, .. } = workspace;
         let (sizes, block) = (&self.sizes, &self.blocks[index]);
         let (heads, dims) = (selection.heads(index), selection.dims(index));
@@ -216,6 +249,7 @@ impl ElasticVit {
             heads,
             dims,
             batch,
+            wanted,
             normed: &scratch.normed,
             attended: Shared::new(&mut scratch.attended),
             slots: Shared::new(&mut scratch.slots),
@@ -226,8 +260,7 @@ impl ElasticVit {
         team.run(locals, |member, local| step.run(&member, local));
 
         head_segments(heads, sizes.head_dim, dims.value, &mut scratch.segments);
-        let tokens = batch * sizes.tokens;
-        let chunks = chunks(tokens, team.threads());
+        let chunks = Chunks::new(batch, sizes.tokens, wanted, team.threads());
         let step = TokensStep {
             set: self.instructions,
             width: sizes.embed_dim,
@@ -239,11 +272,11 @@ impl ElasticVit {
             attended: &scratch.attended,
             segments: &scratch.segments,
             neurons: selection.neurons(index),
-            tokens,
+            tokens: batch * sizes.tokens,
             stream: Shared::new(stream),
             next: self.norm_before(index + 1, &mut scratch.normed, last_tokens),
             chunks,
-            tasks: Tasks::new(chunks),
+            tasks: Tasks::new(chunks.count()),
         };
         team.run(locals, |_, local| step.run(local));
     }

@@ -9,7 +9,7 @@ use super::shared::Shared;
 use super::simd::InstructionSet;
 use super::sizes::Sizes;
 use super::team::Tasks;
-use super::tokens_step::{MOST_TOKENS, NextNorm, chunks};
+use super::tokens_step::{MOST_TOKENS, NextNorm, even_chunks};
 use super::workspace::Local;
 use crate::model::Description;
 use crate::model::description::Position;
@@ -100,7 +100,7 @@ pub(super) struct EmbeddingStep<'a> {
 impl EmbeddingStep<'_> {
     /// The tasks that an image is divided into.
     pub(super) fn parts(sizes: &Sizes, batch: usize, threads: usize) -> usize {
-        chunks(batch * sizes.patches(), threads).div_ceil(batch).max(sizes.patches().div_ceil(MOST_TOKENS))
+        even_chunks(batch * sizes.patches(), threads).div_ceil(batch).max(sizes.patches().div_ceil(MOST_TOKENS))
     }
 }
 

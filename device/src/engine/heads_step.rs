@@ -39,9 +39,12 @@ pub(super) struct HeadsStep<'a> {
     pub heads: &'a [usize],
     pub dims: HeadDims,
     pub batch: usize,
+    /// The first tokens of each image, as many, whose result is wanted; all tokens are attended to.
+    pub wanted: usize,
     /// The normalised tokens, `[batch * tokens, embed_dim]`.
     pub normed: &'a [PanelRow],
-    /// What the heads find, `[batch * tokens, heads * value_dims]`, each head in panels of its own.
+    /// What the heads find, `[batch * tokens, heads * value_dims]`, each head in panels of its own. Rows of tokens
+    /// that are not wanted are left alone.
     pub attended: Shared<'a, PanelRow>,
     pub slots: Shared<'a, PanelRow>,
     /// One for each slot; all zero.
@@ -169,10 +172,12 @@ impl HeadsStep<'_> {
 
     /// The query, key or value of a head; keys are transposed, as their product needs them.
     fn project(&self, unit: usize, projection: usize, local: &mut Local) {
+        const QUERY: usize = 0;
         const KEY: usize = 1;
+        const VALUE: usize = 2;
         let Sizes { tokens, head_dim, embed_dim, .. } = *self.sizes;
         let slot = self.slot(unit);
-        let is_value = projection == PROJECTIONS - 1;
+        let is_value = projection == VALUE;
         let dims = if is_value { self.dims.value } else { self.dims.query };
         let (start, size) = (slot.starts[projection], panels(dims) * slot.rows);
         // SAFETY: the task owns this part of the slot: the attention of the slot's last unit is
@@ -181,16 +186,25 @@ impl HeadsStep<'_> {
         let in_slot = |size: usize| unsafe { self.slots.part(start..start + size) };
         let out = if projection == KEY { &mut local.keys[..size] } else { in_slot(size) };
         let head = self.heads[unit % self.heads.len()];
-        let segments = [Segment::prefix(embed_dim)];
-        let product = self.block.heads.product(
-            Operand { data: self.normed, rows: self.batch * tokens },
-            slot.rows,
-            (head * PROJECTIONS + projection) * panels(head_dim),
-            panels(dims),
-            &segments,
-            Target::Panels { out: Shared::new(out), rows: slot.rows },
-        );
-        self.set.run(Product { first_row: slot.first_row, ..product });
+        let project = |first: usize, rows: usize, out: &mut [PanelRow]| {
+            let segments = [Segment::prefix(embed_dim)];
+            let product = self.block.heads.product(
+                Operand { data: self.normed, rows: self.batch * tokens },
+                rows,
+                (head * PROJECTIONS + projection) * panels(head_dim),
+                panels(dims),
+                &segments,
+                Target::Panels { out: Shared::new(out), rows: slot.rows },
+            );
+            self.set.run(Product { first_row: slot.first_row + first, ..product });
+        };
+        if projection == QUERY && self.wanted < tokens {
+            for first in (0..slot.rows).step_by(tokens) {
+                project(first, self.wanted, &mut out[first..]);
+            }
+        } else {
+            project(0, slot.rows, out);
+        }
         if let Some(rotary) = self.rotary.filter(|_| !is_value) {
             for image in 0..slot.images {
                 rotary.turn(out, slot.rows, image * tokens);
@@ -216,7 +230,7 @@ impl HeadsStep<'_> {
         #[expect(unsafe_code, reason = "slots go from thread to thread")]
         let [queries, keys, values] =
             [query..key, key..value, value..end].map(|range| unsafe { self.slots.read(range) });
-        let (first_query, query_count) = even_part(tokens, self.order.parts, part);
+        let (first_query, query_count) = even_part(self.wanted, self.order.parts, part);
         for image in 0..slot.images {
             let first = image * tokens;
             self.set.run(HeadAttention {

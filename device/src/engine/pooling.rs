@@ -40,6 +40,15 @@ impl PackedPooling {
         })
     }
 
+    /// The first tokens of each image, as many, that are read.
+    pub(super) fn tokens_read(&self, sizes: &Sizes) -> usize {
+        match self {
+            Self::Class | Self::ClassThenNorm(_) | Self::ClassDenseTanh(_) => 1,
+            Self::MeanClassDistillation => 2,
+            Self::MeanPatches | Self::MeanPatchesThenNorm(_) | Self::Attention(_) => sizes.tokens,
+        }
+    }
+
     /// Fills `pooled`, `[batch, embed_dim]`, from `tokens`, `[batch, tokens, embed_dim]`.
     pub(super) fn pool(
         &self,

@@ -20,8 +20,43 @@ pub(super) const MOST_TOKENS: usize = 112;
 /// Chunks for each thread, where there are several: one that is held up leaves work to others.
 const CHUNKS_PER_THREAD: usize = 2;
 
+/// How the tokens of a batch are divided into chunks.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Chunks {
+    /// All tokens, evenly.
+    Even { tokens: usize, count: usize },
+    /// For each image its first tokens, which are few.
+    OfImages { batch: usize, tokens: usize, wanted: usize },
+}
+
+impl Chunks {
+    /// The chunks of the first `wanted` of each image's `tokens`: all of them, or few.
+    pub(super) fn new(batch: usize, tokens: usize, wanted: usize, threads: usize) -> Self {
+        if wanted < tokens.min(MOST_TOKENS) {
+            Self::OfImages { batch, tokens, wanted }
+        } else {
+            Self::Even { tokens: batch * tokens, count: even_chunks(batch * tokens, threads) }
+        }
+    }
+
+    pub(super) fn count(self) -> usize {
+        match self {
+            Self::Even { count, .. } => count,
+            Self::OfImages { batch, .. } => batch,
+        }
+    }
+
+    /// The first token of a chunk, and how many it has.
+    fn chunk(self, index: usize) -> (usize, usize) {
+        match self {
+            Self::Even { tokens, count } => even_part(tokens, count, index),
+            Self::OfImages { tokens, wanted, .. } => (index * tokens, wanted),
+        }
+    }
+}
+
 /// The chunks that `tokens` are divided into.
-pub(super) fn chunks(tokens: usize, threads: usize) -> usize {
+pub(super) fn even_chunks(tokens: usize, threads: usize) -> usize {
     let fewest = tokens.div_ceil(MOST_TOKENS);
     if threads == 1 { fewest } else { fewest.max(CHUNKS_PER_THREAD * threads).next_multiple_of(threads).min(tokens) }
 }
@@ -76,7 +111,7 @@ pub(super) struct TokensStep<'a> {
     /// The residual stream, `[tokens, width]`.
     pub stream: Shared<'a, f32>,
     pub next: Option<NextNorm<'a>>,
-    pub chunks: usize,
+    pub chunks: Chunks,
     pub tasks: Tasks,
 }
 
@@ -84,7 +119,7 @@ impl TokensStep<'_> {
     /// What each thread does.
     pub(super) fn run(&self, local: &mut Local) {
         for chunk in self.tasks.claim() {
-            let (first, rows) = even_part(self.tokens, self.chunks, chunk);
+            let (first, rows) = self.chunks.chunk(chunk);
             // SAFETY: each chunk goes to one thread.
             #[expect(unsafe_code, reason = "chunks of several threads are in one buffer")]
             let stream = unsafe { self.stream.part(first * self.width..(first + rows) * self.width) };
@@ -146,12 +181,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn chunks_fit_the_buffers(tokens in 1_usize..2000, threads in 1_usize..20) {
-            let chunks = chunks(tokens, threads);
-            for chunk in 0..chunks {
-                let (_, rows) = even_part(tokens, chunks, chunk);
+        fn chunks_have_all_that_is_wanted_and_fit_the_buffers(
+            batch in 1_usize..9,
+            tokens in 1_usize..300,
+            wanted in 1_usize..4,
+            all in any::<bool>(),
+            threads in 1_usize..20,
+        ) {
+            let wanted = if all { tokens } else { wanted.min(tokens) };
+            let chunks = Chunks::new(batch, tokens, wanted, threads);
+            let mut found = Vec::new();
+            for index in 0..chunks.count() {
+                let (first, rows) = chunks.chunk(index);
                 prop_assert!((1..=MOST_TOKENS).contains(&rows));
+                found.extend(first..first + rows);
             }
+            let expected = (0..batch * tokens).filter(|token| token % tokens < wanted);
+            prop_assert_eq!(found, expected.collect::<Vec<_>>());
         }
     }
 }

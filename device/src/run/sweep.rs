@@ -42,7 +42,7 @@ pub(super) fn run(bundle: &Bundle, threads: usize, repetitions: u32, json: bool)
         for (rung, (sub_network, times)) in sub_networks.iter().zip(&mut times).enumerate() {
             let kept = bundle.corrected(rung, sub_network);
             let start = Instant::now();
-            bundle.vit().forward(&mut workspace, &frame, 1, &kept)?;
+            bundle.vit().embed(&mut workspace, &frame, 1, &kept)?;
             if turn > 0 {
                 times.push(start.elapsed().as_secs_f64() * 1e3);
             }

@@ -169,7 +169,7 @@ proptest! {
     }
 
     #[test]
-    fn threads_give_the_bits_of_one(
+    fn threads_and_embedding_only_give_the_same_bits(
         (choices, kept) in choices_and_kept(),
         batch in 1_usize..9,
         threads in 2_usize..7,
@@ -184,6 +184,9 @@ proptest! {
         for _ in 0..2 {
             let together = owned(vit.forward(&mut workspace, &pixels, batch, &kept).unwrap());
             prop_assert_eq!(&together, &alone);
+            // The tokens that nothing reads are not computed, but all else is the same.
+            let embedded = owned(vit.embed(&mut workspace, &pixels, batch, &kept).unwrap());
+            prop_assert_eq!(&embedded[1..], &alone[1..]);
         }
     }
 
