@@ -261,7 +261,7 @@ fn watchers_see_what_happens() {
 #[test]
 fn rungs_are_timed_where_the_ladder_only_predicts() {
     let bundle = open(&tiny(), 1, 6);
-    let timed = profile::timed(&bundle, Duration::from_millis(50)).unwrap();
+    let timed = profile::timed(&bundle, 1, Duration::from_millis(50)).unwrap();
     let predicted = profile::from_ladder(&bundle);
     assert_eq!(timed.len(), 6);
     for (timed, predicted) in timed.iter().zip(&predicted) {

@@ -1,5 +1,6 @@
 //! The command line of `device-run`.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -41,6 +42,10 @@ pub struct Arguments {
     #[arg(long)]
     pub embedding: bool,
 
+    /// Threads that share each inference; the results do not depend on it (the default is one for each available core).
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+
     /// Time every rung on one synthetic frame at a time and print a table.
     #[arg(long, conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
     pub sweep: bool,
@@ -55,6 +60,15 @@ pub struct Arguments {
 
     #[command(flatten)]
     pub serve: ServeArguments,
+}
+
+impl Arguments {
+    /// The threads that share each inference.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        self.threads.unwrap_or_else(available).get()
+    }
 }
 
 /// A budget of multiply-accumulates.

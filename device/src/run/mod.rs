@@ -85,7 +85,7 @@ pub fn run(arguments: &Arguments) -> Result<(), RunError> {
     let bundle = Bundle::open(&arguments.bundle)
         .map_err(|source| RunError::Bundle { path: arguments.bundle.clone(), source })?;
     if arguments.sweep {
-        sweep::run(&bundle, arguments.repetitions, arguments.json)
+        sweep::run(&bundle, arguments.threads(), arguments.repetitions, arguments.json)
     } else {
         inference::run(&bundle, arguments)
     }

@@ -53,6 +53,7 @@ use start::Profiler;
 pub struct Runtime {
     shared: Arc<Shared>,
     profiler: Box<Profiler>,
+    threads_of_inference: usize,
     clients: AtomicU64,
     /// Empty after the end.
     threads: Mutex<Threads>,
@@ -107,7 +108,7 @@ impl Runtime {
         let _one_at_a_time = lock(&self.replacing);
         let profile = (self.profiler)(&bundle)?;
         let bundle = Arc::new(bundle);
-        Ok(self.shared.set_model(profile, |generation| Model::new(generation, bundle))?)
+        Ok(self.shared.set_model(profile, |generation| Model::new(generation, bundle, self.threads_of_inference))?)
     }
 
     /// Governs within other limits from now on.

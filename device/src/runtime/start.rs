@@ -25,6 +25,9 @@ pub(super) type Sensors = Box<dyn FnMut(TimeSpan) -> SensorReading + Send>;
 /// Says what each rung of a bundle costs.
 pub(super) type Profiler = dyn Fn(&Bundle) -> Result<Vec<RungProfile>, EngineError> + Send + Sync;
 
+/// How long the rungs of a bundle are timed where nobody else knows what they cost.
+const TIMING: Duration = Duration::from_secs(1);
+
 /// Why a bundle cannot serve.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -46,10 +49,12 @@ pub struct Builder {
     bundle: Bundle,
     limits: Limits,
     workers: usize,
+    threads: usize,
     queue_capacity: usize,
     sensors: Sensors,
     sensor_period: Duration,
-    profiler: Box<Profiler>,
+    /// The default one needs to know the threads.
+    profiler: Option<Box<Profiler>>,
     make_governor: Box<MakeGovernor>,
     observer: Observer,
 }
@@ -60,10 +65,11 @@ impl Builder {
             bundle,
             limits: Limits::default(),
             workers: 1,
+            threads: 1,
             queue_capacity: 64,
             sensors: Box::new(|_| SensorReading::ABSENT),
             sensor_period: Duration::from_secs(1),
-            profiler: Box::new(|bundle| profile::timed(bundle, Duration::from_secs(1))),
+            profiler: None,
             make_governor: Box::new(Governor::new),
             observer: Box::new(|_| {}),
         }
@@ -79,6 +85,13 @@ impl Builder {
     /// default. More of them raise throughput and the latency of each.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
+        self
+    }
+
+    /// Threads that share each inference, that of the worker counted: at least 1, which is the default. More of them
+    /// lower the latency; workers times threads should not be more than there are free cores.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
         self
     }
 
@@ -106,7 +119,7 @@ impl Builder {
         mut self,
         profiler: impl Fn(&Bundle) -> Result<Vec<RungProfile>, EngineError> + Send + Sync + 'static,
     ) -> Self {
-        self.profiler = Box::new(profiler);
+        self.profiler = Some(Box::new(profiler));
         self
     }
 
@@ -131,14 +144,17 @@ impl Builder {
     /// # Errors
     /// If the bundle cannot be run, the limits make no sense or there is no thread.
     pub fn start(self) -> Result<Runtime, RuntimeError> {
-        let profile = (self.profiler)(&self.bundle)?;
-        let model = Arc::new(Model::new(1, Arc::new(self.bundle)));
+        let threads = self.threads;
+        let profiler = self.profiler.unwrap_or_else(|| Box::new(move |bundle| profile::timed(bundle, threads, TIMING)));
+        let profile = profiler(&self.bundle)?;
+        let model = Arc::new(Model::new(1, Arc::new(self.bundle), threads));
         let governing = Governing::new(self.make_governor, model.clone(), profile, self.limits)?;
         let queue = Queue::new(self.queue_capacity);
         let shared = Arc::new(Shared::new(model, governing, queue, self.observer, self.workers));
         let runtime = Runtime {
             shared: shared.clone(),
-            profiler: self.profiler,
+            profiler,
+            threads_of_inference: threads,
             clients: AtomicU64::new(0),
             threads: Mutex::default(),
             replacing: Mutex::new(()),

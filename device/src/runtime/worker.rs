@@ -50,7 +50,7 @@ fn infer(model: &Model, buffers: &mut Option<Buffers>, frame: &Frame, accepted: 
     let rung = model.active.get();
     let kept = bundle.corrected(rung, &model.table.sub_networks()[rung]);
     let start = Instant::now();
-    let output = bundle.vit().forward(&mut buffers.workspace, pixels, 1, &kept)?;
+    let output = bundle.vit().embed(&mut buffers.workspace, pixels, 1, &kept)?;
     let latency = span(start.elapsed());
     let (macs, fidelity) = model.costs[rung];
     Ok(Reply {

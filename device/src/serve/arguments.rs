@@ -36,7 +36,7 @@ pub struct ServeArguments {
     #[arg(long, value_name = "FILE", requires = "serve")]
     pub flight_record: Option<PathBuf>,
 
-    /// Inferences that run at the same time: more raise throughput and the latency of each.
+    /// Inferences that run at the same time, which share the threads: more raise throughput and the latency of each.
     #[arg(long, value_name = "N", default_value_t = 1, requires = "serve", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: u16,
 

@@ -28,6 +28,8 @@ pub(super) struct Machine {
     root: PathBuf,
     /// Where bundles are, beside which calibrations are.
     bundle: PathBuf,
+    /// That share an inference.
+    threads: usize,
     sensors: Mutex<Sensors>,
     last_reading: Mutex<Option<SensorReading>>,
     /// The hash and the profile of the bundle that was profiled last.
@@ -36,12 +38,13 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// Looks for sensors below `root`, for a bundle at the path `bundle`.
-    pub(super) fn new(root: PathBuf, bundle: PathBuf) -> Self {
+    /// Looks for sensors below `root`, for a bundle at the path `bundle` and inferences that `threads` threads share.
+    pub(super) fn new(root: PathBuf, bundle: PathBuf, threads: usize) -> Self {
         let sensors = Mutex::new(Sensors::discover(&root, None));
         Self {
             root,
             bundle,
+            threads,
             sensors,
             last_reading: Mutex::default(),
             profiled: Mutex::default(),
@@ -98,7 +101,7 @@ impl Machine {
             calibrated.as_ref().is_some_and(|rungs| rungs.iter().all(|rung| rung.measured_energy.is_some()));
         let mut profile = match calibrated {
             Some(rungs) => rung_profiles(&rungs),
-            None => profile::timed(bundle, TIMING)?,
+            None => profile::timed(bundle, self.threads, TIMING)?,
         };
         if let (Some(dense), Some(smallest)) = (profile.first(), profile.last()) {
             let (dense, smallest) = (dense.latency, smallest.latency);
@@ -134,8 +137,7 @@ impl Machine {
         let profiles = MeasuredProfiles::read(&path)
             .inspect_err(|error| anstream::eprintln!("warning: the calibration is not used: {error}"))
             .ok()?;
-        let threads = 1;
-        let key = self.with_sensors(|sensors| Key::of(&self.root, sensors, threads, bundle.hash()));
+        let key = self.with_sensors(|sensors| Key::of(&self.root, sensors, self.threads, bundle.hash()));
         let rungs = profiles.find(&key)?.overlay(bundle.structure_map().rungs());
         let rungs =
             rungs.inspect_err(|error| anstream::eprintln!("warning: the calibration is not used: {error}")).ok()?;

@@ -37,6 +37,7 @@ mod watcher;
 pub use arguments::{FrameSize, ServeArguments, WhenFullChoice};
 pub use error::{ServeError, SocketError};
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -83,14 +84,17 @@ pub fn run(arguments: &Arguments) -> Result<(), ServeError> {
 
     let files = Files { bundle: arguments.bundle.clone(), limits: options.limits.clone() };
     let bundle = files.open_bundle()?;
-    let machine = Arc::new(Machine::new("/".into(), files.bundle.clone()));
+    let workers = usize::from(options.workers);
+    let threads = arguments.threads.map_or_else(|| (arguments.threads() / workers).max(1), NonZeroUsize::get);
+    let machine = Arc::new(Machine::new("/".into(), files.bundle.clone(), threads));
     machine.profile(&bundle).map_err(RuntimeError::from)?;
     let limits = files.limits(&machine)?;
     let deadline = limits.deadline.map(|deadline| deadline.latency);
     let watcher = Arc::new(Watcher::new(options.flight_record.clone(), deadline, controls.clone()));
     let runtime = Runtime::builder(bundle)
         .limits(limits)
-        .workers(options.workers.into())
+        .workers(workers)
+        .threads(threads)
         .queue_capacity(options.queue.into())
         .sensors({
             let machine = machine.clone();
