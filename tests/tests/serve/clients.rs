@@ -133,9 +133,9 @@ fn clients_that_stall_delay_nobody_and_are_cut_off() {
     for _ in 0..50 {
         is_served(&server);
     }
-    for (stalled, expected) in [(&silent, "begun"), (&half, "begun"), (&inside.stream, "begun")] {
+    for stalled in [&silent, &half, &inside.stream] {
         let Received::Error { text } = receive(stalled) else { panic!("an error") };
-        assert!(text.contains(expected), "{text}");
+        assert!(text.contains("in time"), "{text}");
         assert_eq!(receive(stalled), Received::End);
     }
     server.stop();

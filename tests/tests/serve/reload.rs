@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 
 use headroom_shared::wire::{Request, WhenFull};
 
@@ -123,7 +124,7 @@ fn sighup_reads_the_limits_again_and_bad_ones_change_nothing() {
 }
 
 #[test]
-fn the_flight_record_is_written_on_sigusr1_and_a_full_disk_is_said() {
+fn the_flight_record_is_written_on_sigusr1() {
     let home = Home::new();
     let record = home.path("record.jsonl");
     let mut command = home.command();
@@ -138,16 +139,29 @@ fn the_flight_record_is_written_on_sigusr1_and_a_full_disk_is_said() {
     assert_eq!(lines[0]["version"], 1);
     assert!(lines[1..].iter().any(|line| line["event"] == "decision"), "{text}");
     server.stop();
+}
 
+#[test]
+fn a_full_disk_is_said_and_does_no_harm() {
+    let home = Home::new();
+    let record = home.path("record.jsonl");
     let mut command = home.command();
-    // Nobody, not even root, can make a file there.
-    command.args(["--flight-record", "/proc/headroom/record.jsonl"]);
-    let mut server = home.serve(command);
+    command.arg("--flight-record").arg(&record);
+    // A limit on file sizes fails writes, as a full disk does.
+    let mut limited = Command::new("bash");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "bash"]);
+    limited.arg(command.get_program()).args(command.get_args());
+    let mut server = home.serve(limited);
     let client = server.client(WhenFull::Wait, 1);
     client.send(&Request::DumpFlightRecord { id: 3 });
     let Received::Failed { id: 3, text } = client.receive() else { panic!("a failure") };
-    assert!(text.contains("/proc/headroom/record.jsonl"), "{text}");
+    assert!(text.contains("record.jsonl") && text.contains("large"), "{text}");
     server.wait_for_log("cannot write the flight record");
     served(&client, 4);
     server.stop();
+    assert!(!record.exists());
+    let left = fs::read_dir(home.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut left: Vec<_> = left.collect();
+    left.sort();
+    assert_eq!(left, ["bundle", "socket.lock"]);
 }

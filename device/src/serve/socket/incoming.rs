@@ -17,7 +17,7 @@ const STEP: usize = 256 << 10;
 pub(super) enum IncomingError {
     #[error(transparent)]
     Wire(#[from] WireError),
-    #[error("a message was begun and not ended")]
+    #[error("no whole message came in time")]
     Stalled,
     #[error("the stream ended inside a message")]
     Cut,
