@@ -271,3 +271,21 @@ fn rungs_are_timed_where_the_ladder_only_predicts() {
     }
     assert!(timed.windows(2).all(|pair| pair[0].latency >= pair[1].latency));
 }
+
+/// Here in an observer, which is not the runtime's own code.
+#[test]
+fn a_panic_loses_its_own_request_only() {
+    let poisoned = Arc::new(AtomicUsize::new(0));
+    let counter = poisoned.clone();
+    let runtime = Runtime::builder(open(&tiny(), 1, 2))
+        .profiler(ladder)
+        .observer(move |event| {
+            assert!(!matches!(event, Event::Answered(_)) || counter.fetch_add(1, Ordering::Relaxed) != 1, "the second");
+        })
+        .start()
+        .unwrap();
+    let bundle = runtime.bundle();
+    let answers = [1, 2, 3].map(|seed| runtime.infer(frame(&bundle, seed)));
+    assert!(answers[0].is_ok() && answers[2].is_ok());
+    assert_eq!(answers[1].as_ref().unwrap_err(), &Refusal::Lost);
+}
