@@ -14,10 +14,20 @@ pub mod budget;
 #[cfg(feature = "std")]
 pub mod bundle;
 #[cfg(feature = "std")]
+pub mod calibration;
+#[cfg(feature = "std")]
 pub mod engine;
+#[cfg(feature = "std")]
+pub mod flight_record;
 pub mod governor;
 #[cfg(feature = "images")]
 pub mod images;
+#[cfg(feature = "std")]
+pub mod limits_file;
+#[cfg(feature = "std")]
+pub mod measured_profile;
+#[cfg(feature = "serve")]
+pub mod metrics;
 #[cfg(feature = "std")]
 pub mod model;
 #[cfg(feature = "replay")]
@@ -30,8 +40,16 @@ pub mod replay;
 #[cfg(feature = "cli")]
 pub mod run;
 #[cfg(feature = "std")]
+pub mod runtime;
+#[cfg(feature = "cli")]
+pub mod serve;
+#[cfg(feature = "serve")]
+pub mod service;
+#[cfg(feature = "std")]
 pub mod sources;
 pub mod switch;
+#[cfg(feature = "std")]
+pub mod whole_file;
 
 // The tests of the engine share their random models with the integration tests and benches.
 #[cfg(test)]

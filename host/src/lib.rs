@@ -17,7 +17,7 @@
 //! | [`prune`] | the job of `host-prune`: these stages in order |
 //! | [`eval`] | the job of `host-eval`: how good rungs are at classifying |
 //! | [`baseline`] | other methods' scores, to compare with |
-//! | [`boards`], [`demo`], [`shape`], [`chart`], [`progress`], [`interrupt`], [`whole_file`] | what the jobs need around them |
+//! | [`boards`], [`demo`], [`shape`], [`chart`], [`progress`], [`interrupt`] | what the jobs need around them |
 //!
 //! Terms: a *structure* is an attention head or an MLP neuron; a *quantum* is
 //! what one *step* of the *ranking* removes, a head, eight neurons or eight
@@ -51,4 +51,3 @@ pub mod scores;
 pub mod search;
 pub mod sensitivity;
 pub mod shape;
-pub mod whole_file;

@@ -1,6 +1,7 @@
 //! Opening a bundle: hashes first, then meaning.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use headroom_shared::{StructureMap, SubNetwork};
@@ -23,6 +24,14 @@ pub struct Bundle {
     vit: ElasticVit,
     /// The correction of each rung.
     corrections: Vec<Option<usize>>,
+}
+
+/// Identity only: the weights are millions of numbers.
+impl fmt::Debug for Bundle {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        let mut debug = formatter.debug_struct("Bundle");
+        debug.field("hash", &self.hash).field("target", &self.manifest.target).finish_non_exhaustive()
+    }
 }
 
 impl Bundle {
@@ -110,6 +119,14 @@ impl Bundle {
     pub fn vit(&self) -> &ElasticVit {
         &self.vit
     }
+}
+
+/// The hash of the bundle in the folder `path`, as its manifest is now; its parts are not looked at.
+///
+/// # Errors
+/// If there is no valid manifest.
+pub fn bundle_hash(path: &Path) -> Result<String, BundleError> {
+    read_manifest(path).map(|(_, hash)| hash)
 }
 
 fn read(path: PathBuf) -> Result<Vec<u8>, BundleError> {

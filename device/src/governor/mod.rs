@@ -42,6 +42,7 @@ mod error;
 mod gains;
 mod heat;
 mod limits;
+mod names;
 mod normal_quantile;
 mod power_ceiling;
 mod power_model;

@@ -1,9 +1,12 @@
 //! The command line of `device-run`.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Parser;
+
+use crate::serve::ServeArguments;
 
 /// Runs an elastic Vision Transformer from a bundle, at any of its sizes.
 ///
@@ -16,7 +19,7 @@ pub struct Arguments {
     pub bundle: Option<PathBuf>,
 
     /// An image, or a folder whose images are run (JPEG, PNG, WebP; recursive).
-    #[arg(value_name = "IMAGE|DIR", required_unless_present_any = ["synthetic", "sweep", "probe"])]
+    #[arg(value_name = "IMAGE|DIR", required_unless_present_any = ["synthetic", "sweep", "probe", "socket", "stdin_rgb"])]
     pub input: Option<PathBuf>,
 
     /// Run so many synthetic frames instead of images.
@@ -39,6 +42,10 @@ pub struct Arguments {
     #[arg(long)]
     pub embedding: bool,
 
+    /// Threads that share each inference; the results do not depend on it (the default is one for each available core).
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+
     /// Time every rung on one synthetic frame at a time and print a table.
     #[arg(long, group = "report", conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
     pub sweep: bool,
@@ -59,6 +66,18 @@ pub struct Arguments {
     /// Print a sweep as JSON lines, a probe as one JSON value.
     #[arg(long, requires = "report")]
     pub json: bool,
+
+    #[command(flatten)]
+    pub serve: ServeArguments,
+}
+
+impl Arguments {
+    /// The threads that share each inference.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        self.threads.unwrap_or_else(available).get()
+    }
 }
 
 /// A budget of multiply-accumulates.

@@ -2,7 +2,7 @@
 
 mod arguments;
 mod inference;
-mod output;
+pub(crate) mod output;
 mod probe;
 mod sweep;
 
@@ -15,6 +15,7 @@ use crate::bundle::{Bundle, BundleError};
 use crate::engine::EngineError;
 use crate::images::{PreprocessError, SearchError, SyntheticFrames};
 use crate::model::Description;
+use crate::serve::{self, ServeError};
 
 /// Why `device-run` failed.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,9 @@ pub enum RunError {
     /// The engine refuses the input.
     #[error("inference failed")]
     Engine(#[from] EngineError),
+    /// Serving failed.
+    #[error(transparent)]
+    Serve(ServeError),
     /// Results cannot be written.
     #[error("cannot write the results")]
     Write(#[from] std::io::Error),
@@ -67,6 +71,7 @@ impl RunError {
                 Some("copy the bundle again; a bundle must not be edited".into())
             }
             Self::NoSensorRoot { .. } => Some("--root takes the folder that holds `sys`, such as `/`".into()),
+            Self::Serve(error) => error.hint(),
             Self::NoClassifier => Some("leave --top-k away to get embeddings".into()),
             Self::NothingFits(_) => Some("`device-run --sweep` lists all rungs".into()),
             _ => None,
@@ -83,9 +88,15 @@ pub fn run(arguments: &Arguments) -> Result<(), RunError> {
         return probe::run(&arguments.root, arguments.bundle.as_deref(), arguments.json);
     }
     let path = arguments.bundle.as_deref().ok_or(RunError::NoBundle)?;
+    if arguments.serve.serve {
+        return serve::run(path, arguments).map_err(|error| match error {
+            ServeError::Write { source } => RunError::Write(source),
+            other => RunError::Serve(other),
+        });
+    }
     let bundle = Bundle::open(path).map_err(|source| RunError::Bundle { path: path.to_path_buf(), source })?;
     if arguments.sweep {
-        sweep::run(&bundle, arguments.repetitions, arguments.json)
+        sweep::run(&bundle, arguments.threads(), arguments.repetitions, arguments.json)
     } else {
         inference::run(&bundle, arguments)
     }

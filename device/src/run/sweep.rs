@@ -29,20 +29,20 @@ struct Line {
 
 /// Times every rung, one synthetic frame at a time. The rungs take turns, so
 /// that a busy machine slows all of them and not one.
-pub(super) fn run(bundle: &Bundle, repetitions: u32, json: bool) -> Result<(), RunError> {
+pub(super) fn run(bundle: &Bundle, threads: usize, repetitions: u32, json: bool) -> Result<(), RunError> {
     let map = bundle.structure_map();
     let table = RungTable::new(&map);
     let sub_networks = table.sub_networks();
     let frame = super::synthetic_frames(bundle.description()).frame(0);
     let frame = Preprocessor::new(&bundle.description().image)?.evaluation(&frame)?;
-    let mut workspace = bundle.vit().workspace(1);
+    let mut workspace = bundle.vit().workspace_with_threads(1, threads);
     let mut times = vec![Vec::with_capacity(repetitions as usize); sub_networks.len()];
     // The first turn warms caches and is not counted.
     for turn in 0..=repetitions {
         for (rung, (sub_network, times)) in sub_networks.iter().zip(&mut times).enumerate() {
             let kept = bundle.corrected(rung, sub_network);
             let start = Instant::now();
-            bundle.vit().forward(&mut workspace, &frame, 1, &kept)?;
+            bundle.vit().embed(&mut workspace, &frame, 1, &kept)?;
             if turn > 0 {
                 times.push(start.elapsed().as_secs_f64() * 1e3);
             }

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use headroom_device::whole_file;
+
 use super::report::{EvalReport, RungReport};
 use super::{Accuracy, EvalError};
 use crate::chart::{Point, Series, svg};
-use crate::whole_file;
 
 /// Draws k-NN accuracy, or the head's where there is no bank, or fidelity where there is neither.
 ///

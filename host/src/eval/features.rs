@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use headroom_device::bundle::Bundle;
+use headroom_device::whole_file;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 use super::EvalError;
 use super::observation::Observations;
-use crate::whole_file;
 
 /// Writes `FOLDER/NAME.safetensors`: for each rung `rung.R.query` `[images, embed_dim]` f32 (and `rung.R.bank`), and
 /// the labels `query.labels` (and `bank.labels`) `[images]` i64, numbers of the sorted sub-folders.

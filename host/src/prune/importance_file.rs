@@ -9,11 +9,11 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
+use headroom_device::whole_file;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use crate::importance::Importance;
-use crate::whole_file;
 
 const FINGERPRINT: &str = "fingerprint";
 

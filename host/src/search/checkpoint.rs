@@ -10,12 +10,12 @@ use std::io;
 use std::path::PathBuf;
 
 use headroom_device::bundle::manifest::sha256_hex;
+use headroom_device::whole_file;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::search::Difference;
 use crate::search::fingerprint::Fingerprint;
-use crate::whole_file;
 
 const FORMAT: &str = "headroom-fit";
 

@@ -1,0 +1,40 @@
+//! Measuring what each rung costs on the machine that this runs on.
+//!
+//! [`RungTimer`] times, [`mean_powers`] reads the power of each, and
+//! [`calibrate`] makes a [`MeasuredProfile`] of both.
+
+mod energy;
+mod timing;
+
+pub use energy::{Dwell, mean_powers};
+pub use timing::{RungTimer, RungTimes};
+
+use headroom_shared::Power;
+
+use crate::bundle::Bundle;
+use crate::engine::EngineError;
+use crate::measured_profile::{Key, MeasuredProfile, MeasuredRung};
+use crate::reading::Measurement;
+
+/// Times every rung `repetitions` times, in turns, and where `power` can be read also measures the energy of each.
+///
+/// # Errors
+/// If the engine refuses a rung.
+pub fn calibrate(
+    bundle: &Bundle,
+    timer: &mut RungTimer<'_>,
+    key: Key,
+    repetitions: u32,
+    dwell: Dwell,
+    mut power: impl FnMut() -> Measurement<Power>,
+) -> Result<MeasuredProfile, EngineError> {
+    let times = timer.take_turns(repetitions)?;
+    let powers = mean_powers(timer, dwell, &mut power)?;
+    let map = bundle.structure_map();
+    let rungs = map.rungs().iter().zip(&times).enumerate().map(|(index, (rung, times))| {
+        let latency = times.median();
+        let power = powers.as_ref().map(|powers| powers[index]);
+        MeasuredRung { macs: rung.macs, latency, energy: power.map(|power| power.during(latency)) }
+    });
+    Ok(MeasuredProfile::new(key, repetitions, rungs.collect()))
+}

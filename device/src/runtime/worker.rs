@@ -1,0 +1,70 @@
+//! A worker: one inference after another, from the queue to the answer.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use super::model::{Buffers, Model};
+use super::request::{Answer, Frame, Job, Refusal, Reply};
+use super::shared::Shared;
+use super::span;
+use crate::reading::InferenceSample;
+
+/// Runs until the queue is closed. `number` is the worker's own.
+///
+/// A panic is a defect, and takes its own request along only: that is answered by being dropped, and the worker goes on
+/// with new buffers.
+pub(super) fn work(shared: &Shared, number: usize) {
+    while catch_unwind(AssertUnwindSafe(|| work_through(shared, number))).is_err() {
+        shared.ends(number);
+    }
+}
+
+fn work_through(shared: &Shared, number: usize) {
+    let mut buffers = None;
+    while let Some(Job { frame, accepted, responder }) = shared.queue.take() {
+        shared.begins(number);
+        // Held for this inference only: a replaced bundle is freed with its last one.
+        let model = shared.model();
+        let answer = infer(&model, &mut buffers, &frame, accepted);
+        shared.ends(number);
+        // First the governor, then the answer: whoever sends the next frame on an answer gets the rung that follows.
+        if let Ok(reply) = &answer {
+            shared.learn(model.generation, InferenceSample { rung: reply.rung, latency: reply.latency });
+        }
+        shared.answer(responder, answer);
+    }
+}
+
+fn infer(model: &Model, buffers: &mut Option<Buffers>, frame: &Frame, accepted: Instant) -> Answer {
+    let buffers = match buffers {
+        Some(own) if own.generation == model.generation => own,
+        other => other.insert(model.buffers()),
+    };
+    let pixels = match frame {
+        Frame::Pixels(pixels) => pixels.as_slice(),
+        #[cfg(feature = "images")]
+        Frame::Rgb(image) => {
+            let preprocessor = buffers.preprocessor.as_mut().map_err(|error| error.clone())?;
+            preprocessor.evaluation_into(image, &mut buffers.pixels)?;
+            &buffers.pixels
+        }
+    };
+    let bundle = &model.bundle;
+    // Read once: whatever is published meanwhile, this inference runs this rung.
+    let rung = model.active.get();
+    let kept = bundle.corrected(rung, &model.table.sub_networks()[rung]);
+    let start = Instant::now();
+    let output = bundle.vit().embed(&mut buffers.workspace, pixels, 1, &kept)?;
+    let latency = span(start.elapsed());
+    let (macs, fidelity) = model.costs[rung];
+    Ok(Reply {
+        bundle: bundle.clone(),
+        rung: rung as u8,
+        macs,
+        fidelity,
+        latency,
+        queued: span(start - accepted),
+        embedding: output.pooled.to_vec(),
+        logits: output.logits.map(<[f32]>::to_vec),
+    })
+}

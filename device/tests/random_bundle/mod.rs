@@ -1,0 +1,119 @@
+//! Bundles of small random models, as files.
+#![allow(dead_code, reason = "each test and bench that includes this file uses a part of it")]
+
+use std::path::Path;
+
+use headroom_device::bundle::manifest::{
+    BOARD_FILE, DESCRIPTION_FILE, MANIFEST_FILE, MANIFEST_HASH_FILE, MANIFEST_VERSION, STRUCTURE_MAP_FILE,
+    WEIGHTS_FILE, hash_file_content, sha256_hex,
+};
+use headroom_device::bundle::{Bundle, Manifest, Part};
+use headroom_device::model::weights::Weights;
+use headroom_shared::structure_map::encoded_bound;
+use headroom_shared::{
+    Energy, Ladder, MlpKind, ModelShape, Rung, Step, StepKind, StructureMap, SubNetwork, TimeSpan, cost,
+};
+use safetensors::tensor::{Dtype, TensorView, serialize};
+
+use super::random_model::{Choices, build};
+
+/// A model that runs in microseconds.
+pub fn tiny() -> Choices {
+    Choices { classes: 3, ..Choices::vit(2, 4, 16, 2, 2, 64) }
+}
+
+/// Writes a bundle with `rungs` rungs (at least 2), whose predicted latencies are whole milliseconds and fall to 1 ms.
+pub fn write(folder: &Path, choices: &Choices, seed: u64, rungs: usize) {
+    let (description, weights) = build(choices, seed);
+    let weights = safetensors(&weights);
+    let map = structure_map(choices, description.tokens(), &weights, rungs);
+    let parts = [
+        (BOARD_FILE, include_bytes!("../../../boards/jetson-orin-nano/board.toml").to_vec()),
+        (DESCRIPTION_FILE, serde_json::to_vec(&description).unwrap()),
+        (STRUCTURE_MAP_FILE, map),
+        (WEIGHTS_FILE, weights),
+    ];
+    std::fs::create_dir_all(folder).unwrap();
+    let part = |(name, bytes): &(&str, Vec<u8>)| {
+        std::fs::write(folder.join(name), bytes).unwrap();
+        Part { name: (*name).into(), size: bytes.len() as u64, sha256: sha256_hex(bytes) }
+    };
+    let manifest = Manifest {
+        version: MANIFEST_VERSION,
+        created_by: "a test".into(),
+        target: "jetson-orin-nano".into(),
+        model: "random".into(),
+        seed,
+        search: "none".into(),
+        parts: parts.iter().map(part).collect(),
+    };
+    let manifest = serde_json::to_vec(&manifest).unwrap();
+    std::fs::write(folder.join(MANIFEST_HASH_FILE), hash_file_content(&manifest)).unwrap();
+    std::fs::write(folder.join(MANIFEST_FILE), manifest).unwrap();
+}
+
+/// The same, opened.
+pub fn open(choices: &Choices, seed: u64, rungs: usize) -> Bundle {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), choices, seed, rungs);
+    Bundle::open(folder.path()).unwrap()
+}
+
+fn safetensors(weights: &Weights) -> Vec<u8> {
+    let bytes: Vec<(&str, Vec<usize>, Vec<u8>)> = weights
+        .iter()
+        .map(|(name, tensor)| {
+            (name, tensor.shape.clone(), tensor.data.iter().flat_map(|value| value.to_le_bytes()).collect())
+        })
+        .collect();
+    let views =
+        bytes.iter().map(|(name, shape, bytes)| (*name, TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap()));
+    serialize(views, None).unwrap()
+}
+
+/// Neurons of all blocks go in turn, as far as every rung needs.
+fn structure_map(choices: &Choices, tokens: usize, weights: &[u8], rungs: usize) -> Vec<u8> {
+    let shape = ModelShape {
+        blocks: choices.depth as u8,
+        heads: choices.heads as u8,
+        head_dim: choices.head_dim as u16,
+        neurons: choices.neurons as u16,
+        embed_dim: choices.embed_dim as u16,
+        tokens: tokens as u16,
+        mlp: MlpKind::Plain,
+        bytes_per_weight: 4,
+        outside_macs: 0,
+        outside_weight_bytes: 0,
+        floor_heads: 0,
+        floor_neurons: 0,
+    };
+    let quanta = choices.neurons.div_ceil(8);
+    let steps: Vec<u8> = (0..quanta * choices.depth)
+        .map(|step| Step::new(step % choices.depth, StepKind::Neurons).unwrap().to_byte())
+        .collect();
+    let schedule = vec![0; choices.depth];
+    let rungs: Vec<Rung<'_>> = (0..rungs)
+        .map(|index| {
+            let taken = index * steps.len() / (rungs - 1);
+            let kept = SubNetwork::after(&shape, &steps[..taken]).unwrap();
+            Rung {
+                steps: taken as u32,
+                macs: cost::macs(&shape, &kept),
+                weight_bytes: cost::weight_bytes(&shape, &kept),
+                fidelity: 1.0 - index as f32 / 64.0,
+                predicted_latency: TimeSpan::from_nanoseconds(1_000_000 * (rungs - index) as u64),
+                predicted_energy: Energy::from_microjoules(10_000 * (rungs - index) as u64),
+                measured_latency: None,
+                measured_energy: None,
+                token_schedule: &schedule,
+            }
+        })
+        .collect();
+    let hex = sha256_hex(weights);
+    let sha256 = std::array::from_fn(|byte| u8::from_str_radix(&hex[2 * byte..2 * byte + 2], 16).unwrap());
+    let map = StructureMap::new(shape, sha256, &steps, Ladder::from_rungs(&rungs).unwrap()).unwrap();
+    let mut buffer = vec![0; encoded_bound(steps.len())];
+    let length = map.write(&mut buffer).unwrap();
+    buffer.truncate(length);
+    buffer
+}
