@@ -5,6 +5,9 @@
 //! `HEADROOM_FIXTURES`, `HEADROOM_MODELS` and `HEADROOM_DATA`; a test that
 //! needs one of them and does not find it prints a line with `SKIPPED`.
 
+#[path = "../trees/mod.rs"]
+pub mod trees;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -3,6 +3,7 @@
 mod arguments;
 mod inference;
 mod output;
+mod probe;
 mod sweep;
 
 use std::path::PathBuf;
@@ -22,6 +23,12 @@ pub enum RunError {
     /// The bundle is refused.
     #[error("cannot open the bundle `{path}`")]
     Bundle { path: PathBuf, source: BundleError },
+    /// Nothing but a probe runs without a bundle.
+    #[error("no bundle was given")]
+    NoBundle,
+    /// Where sensors are looked for is no copy of a root folder.
+    #[error("`{path}` has no folder `sys`")]
+    NoSensorRoot { path: PathBuf },
     /// There is no such rung.
     #[error("there is no rung {found}: the ladder has rungs 0 to {last}")]
     NoSuchRung { found: usize, last: usize },
@@ -59,6 +66,7 @@ impl RunError {
             Self::Bundle { source: BundleError::PartChanged { .. } | BundleError::ManifestChanged { .. }, .. } => {
                 Some("copy the bundle again; a bundle must not be edited".into())
             }
+            Self::NoSensorRoot { .. } => Some("--root takes the folder that holds `sys`, such as `/`".into()),
             Self::NoClassifier => Some("leave --top-k away to get embeddings".into()),
             Self::NothingFits(_) => Some("`device-run --sweep` lists all rungs".into()),
             _ => None,
@@ -71,8 +79,11 @@ impl RunError {
 /// # Errors
 /// See [`RunError`].
 pub fn run(arguments: &Arguments) -> Result<(), RunError> {
-    let bundle = Bundle::open(&arguments.bundle)
-        .map_err(|source| RunError::Bundle { path: arguments.bundle.clone(), source })?;
+    if arguments.probe {
+        return probe::run(&arguments.root, arguments.bundle.as_deref(), arguments.json);
+    }
+    let path = arguments.bundle.as_deref().ok_or(RunError::NoBundle)?;
+    let bundle = Bundle::open(path).map_err(|source| RunError::Bundle { path: path.to_path_buf(), source })?;
     if arguments.sweep {
         sweep::run(&bundle, arguments.repetitions, arguments.json)
     } else {
