@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::model::{Buffers, Model};
 use super::request::{Answer, Frame, Job, Refusal, Reply};
+use super::request::{Answer, Frame, Job, Refusal, Reply};
 use super::shared::Shared;
 use super::span;
 use crate::reading::InferenceSample;
