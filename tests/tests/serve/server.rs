@@ -83,10 +83,6 @@ impl Server {
         &self.socket
     }
 
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     pub fn client(&self, when_full: WhenFull, most_waiting: u8) -> Client {
         Client::connect(&self.socket, when_full, most_waiting)
     }
