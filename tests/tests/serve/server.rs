@@ -26,10 +26,19 @@ pub struct Home {
 }
 
 impl Home {
-    /// With the tiny random bundle of seed 1 and four rungs.
+    /// With a bundle of four rungs that runs in microseconds.
     pub fn new() -> Self {
+        Self::of(&random_bundle::tiny())
+    }
+
+    /// With a bundle of four rungs that takes milliseconds, each rung clearly less than the one before.
+    pub fn of_milliseconds() -> Self {
+        Self::of(&Choices::vit(8, 8, 128, 4, 4, 1024))
+    }
+
+    fn of(choices: &Choices) -> Self {
         let home = Self { folder: tempfile::tempdir().unwrap() };
-        home.write_bundle("bundle", &random_bundle::tiny(), 1);
+        home.write_bundle("bundle", choices, 1);
         home
     }
 
