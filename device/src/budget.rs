@@ -1,7 +1,7 @@
 //! Choosing the rung for a budget: of the rungs that fit, the one with the
 //! highest fidelity.
 
-use headroom_shared::{Energy, Power, Rung, StructureMap, TimeSpan};
+use headroom_shared::{Energy, Power, Rung, TimeSpan};
 
 /// What one inference may cost. `None` is no limit; a rung must fit all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,19 +61,22 @@ impl Budget {
         Ok(())
     }
 
-    /// The index of the rung of `map` with the highest fidelity that fits; of
+    /// The index of the rung of a ladder with the highest fidelity that fits; of
     /// equal ones the smallest.
     ///
     /// # Errors
     /// If none fits.
-    pub fn choose(&self, map: &StructureMap<'_>) -> Result<usize, NothingFits> {
-        let fitting = map.rungs().iter().enumerate().filter(|(_, rung)| self.admits(rung).is_ok());
+    ///
+    /// # Panics
+    /// If the ladder has no rungs, which no ladder of a structure map is without.
+    pub fn choose(&self, ladder: &[Rung<'_>]) -> Result<usize, NothingFits> {
+        let fitting = ladder.iter().enumerate().filter(|(_, rung)| self.admits(rung).is_ok());
         // Rungs come in falling size and `max_by` returns the last of equals.
         if let Some((index, _)) = fitting.max_by(|(_, a), (_, b)| a.fidelity.total_cmp(&b.fidelity)) {
             return Ok(index);
         }
-        let smallest = map.rungs().len() - 1;
-        match self.admits(&map.rungs()[smallest]) {
+        let smallest = ladder.len() - 1;
+        match self.admits(&ladder[smallest]) {
             Ok(()) => Ok(smallest),
             Err(exceeded) => Err(NothingFits { smallest, exceeded }),
         }

@@ -13,6 +13,8 @@
 pub mod budget;
 #[cfg(feature = "std")]
 pub mod bundle;
+#[cfg(feature = "c-abi")]
+pub mod c_abi;
 #[cfg(feature = "std")]
 pub mod calibration;
 #[cfg(feature = "std")]

@@ -6,10 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use headroom_device::engine::{Corrected, ElasticVit};
 use headroom_device::model::corrections::{BlockCorrection, Correction, CorrectionGroup, Corrections};
 use headroom_device::model::weights::Tensor;
+use headroom_device::sources::Sensors;
+use headroom_shared::{BoardProfile, TimeSpan, board_file};
 
 mod random_model;
+#[path = "../../tests/trees/mod.rs"]
+mod trees;
 
 use random_model::{Choices, HeadChoice, Kept, PoolingChoice, build, noise};
+use trees::FakeTree;
 
 /// The system's allocator, counting the calls of all threads.
 struct Counting;
@@ -118,5 +123,27 @@ fn forward_passes_and_switches_allocate_nothing() {
             }
             assert_eq!(allocations(), before, "{pooling:?} {head:?} {threads} threads");
         }
+    }
+}
+
+fn orin_nano() -> BoardProfile {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../boards/jetson-orin-nano/board.toml");
+    board_file::parse(&std::fs::read_to_string(file).unwrap()).unwrap()
+}
+
+#[test]
+fn passes_over_the_sensors_allocate_nothing() {
+    let profile = orin_nano();
+    for board in trees::BOARDS {
+        let tree = FakeTree::of(board);
+        let mut sensors = Sensors::discover(tree.root(), Some(&profile).filter(|_| board.contains("nano")));
+        let before = allocations();
+        // Within the first period, in which nothing is looked for again.
+        for milliseconds in [0, 100, 400, 900] {
+            let now = TimeSpan::from_nanoseconds(milliseconds * 1_000_000);
+            std::hint::black_box(sensors.read(now));
+            std::hint::black_box(sensors.read_everything(now));
+        }
+        assert_eq!(allocations(), before, "{board}");
     }
 }

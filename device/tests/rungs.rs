@@ -52,14 +52,14 @@ const FALLING: [f32; 3] = [1.0, 0.9, 0.5];
 
 #[test]
 fn no_limit_is_the_dense_model() {
-    assert_eq!(Budget::default().choose(&map(FALLING)), Ok(0));
+    assert_eq!(Budget::default().choose(map(FALLING).rungs()), Ok(0));
 }
 
 #[test]
 fn the_highest_fidelity_that_fits_wins() {
     let map = map(FALLING);
     let macs: Vec<u64> = map.rungs().iter().map(|rung| rung.macs).collect();
-    let choose = |budget: Budget| budget.choose(&map);
+    let choose = |budget: Budget| budget.choose(map.rungs());
     assert_eq!(choose(Budget { macs: Some(macs[0]), ..Budget::default() }), Ok(0));
     assert_eq!(choose(Budget { macs: Some(macs[0] - 1), ..Budget::default() }), Ok(1));
     assert_eq!(choose(Budget { latency: Some(milliseconds_of(2)), ..Budget::default() }), Ok(1));

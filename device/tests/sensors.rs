@@ -1,7 +1,9 @@
 //! What the sensors of each board say, on fake trees written from what is known of the board.
 
 use headroom_device::reading::{Charge, Measurement, Missing, OverCurrentRates};
-use headroom_device::sources::{PROJECTION_LIMIT, REDISCOVERY_PERIOD, Sensors, SupplyKind, TotalRule, TripEffect};
+use headroom_device::sources::{
+    PROJECTION_LIMIT, REDISCOVERY_PERIOD, Sensors, SupplyKind, TotalRule, TripEffect, Unmet,
+};
 use headroom_shared::board_file;
 use headroom_shared::{BoardProfile, Frequency, Power, Temperature, TimeSpan};
 
@@ -324,5 +326,7 @@ fn another_boards_profile_measures_nothing_wrong() {
     let mut sensors = Sensors::discover(tree.root(), Some(&profile("jetson-orin-nano")));
     let reading = sensors.read(seconds(0));
     assert_eq!(reading.power, missing(Missing::Absent), "there is no VDD_IN");
+    let rails = ["VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC"].map(|label| Unmet::Rail(label.into()));
+    assert_eq!(sensors.unmet(), rails);
     assert_eq!(reading.temperature, celsius(52_093));
 }

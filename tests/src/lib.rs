@@ -5,6 +5,9 @@
 //! `HEADROOM_FIXTURES`, `HEADROOM_MODELS` and `HEADROOM_DATA`; a test that
 //! needs one of them and does not find it prints a line with `SKIPPED`.
 
+#[path = "../trees/mod.rs"]
+pub mod trees;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -100,23 +103,37 @@ pub fn program(name: &str) -> Command {
 /// Builds the programs once, because `cargo test` alone does not build those of other packages.
 fn program_folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| built(&["build", "--bins"]))
+}
+
+/// The folder of `libheadroom_device.so` and `.a`, built once by the command that `device/src/c_abi` documents.
+#[must_use]
+pub fn c_libraries() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        // Tests run as TARGET/PROFILE/deps/NAME.
-        let test = std::env::current_exe().expect("the test knows its own path");
-        let folder = test.ancestors().nth(2).expect("tests run from deps/").to_path_buf();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(repository()).args(["build", "--quiet", "--bins", "--target-dir"]);
-        cargo.arg(folder.parent().expect("the profile's folder is in the target folder"));
-        match folder.file_name().and_then(|profile| profile.to_str()) {
-            Some("debug") => {}
-            Some(profile) => {
-                cargo.args(["--profile", profile]);
-            }
-            None => panic!("{} is no profile folder", folder.display()),
-        }
-        assert!(cargo.status().expect("cargo runs").success(), "the programs do not build");
-        folder
+        let package = ["rustc", "--package=headroom-device", "--lib", "--no-default-features", "--features=c-abi"];
+        built(&[&package[..], &["--crate-type=cdylib,staticlib"]].concat())
     })
+}
+
+/// Runs cargo with these words, in the profile and the target folder that the running test was built in, and returns
+/// where the results are.
+fn built(words: &[&str]) -> PathBuf {
+    // Tests run as TARGET/PROFILE/deps/NAME.
+    let test = std::env::current_exe().expect("the test knows its own path");
+    let folder = test.ancestors().nth(2).expect("tests run from deps/").to_path_buf();
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(repository()).args(words).args(["--quiet", "--target-dir"]);
+    cargo.arg(folder.parent().expect("the profile's folder is in the target folder"));
+    match folder.file_name().and_then(|profile| profile.to_str()) {
+        Some("debug") => {}
+        Some(profile) => {
+            cargo.args(["--profile", profile]);
+        }
+        None => panic!("{} is no profile folder", folder.display()),
+    }
+    assert!(cargo.status().expect("cargo runs").success(), "{words:?} does not build");
+    folder
 }
 
 /// What a program did.

@@ -55,7 +55,7 @@ impl FakeTree {
                 if content == "<does not answer>" {
                     tree.silence(&path);
                 } else {
-                    tree.write(&path, &format!("{}\n", content.replace("\\n", "\n").replace("\\0", "\0")));
+                    tree.write(&path, format!("{}\n", content.replace("\\n", "\n").replace("\\0", "\0")));
                 }
             }
         }

@@ -15,11 +15,11 @@ use crate::serve::ServeArguments;
 #[command(name = "device-run", version, args_override_self = true)]
 pub struct Arguments {
     /// The bundle's folder, as host-prune wrote it.
-    #[arg(long, value_name = "DIR")]
-    pub bundle: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "probe")]
+    pub bundle: Option<PathBuf>,
 
     /// An image, or a folder whose images are run (JPEG, PNG, WebP; recursive).
-    #[arg(value_name = "IMAGE|DIR", required_unless_present_any = ["synthetic", "sweep", "socket", "stdin_rgb"])]
+    #[arg(value_name = "IMAGE|DIR", required_unless_present_any = ["synthetic", "sweep", "probe", "socket", "stdin_rgb"])]
     pub input: Option<PathBuf>,
 
     /// Run so many synthetic frames instead of images.
@@ -47,15 +47,24 @@ pub struct Arguments {
     pub threads: Option<NonZeroUsize>,
 
     /// Time every rung on one synthetic frame at a time and print a table.
-    #[arg(long, conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
+    #[arg(long, group = "report", conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
     pub sweep: bool,
 
     /// Timed inferences of each rung in a sweep.
     #[arg(long, value_name = "N", default_value_t = 30, requires = "sweep", value_parser = clap::value_parser!(u32).range(1..))]
     pub repetitions: u32,
 
-    /// Print the sweep as JSON lines instead of a table.
-    #[arg(long, requires = "sweep")]
+    /// Tell which sensors this machine has, what they say and what each would limit; with --bundle, as its board profile
+    /// sees them.
+    #[arg(long, groups = ["report", "sensing"], conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
+    pub probe: bool,
+
+    /// Look for sensors in the parent of these folders instead: sys, var and etc.
+    #[arg(long, value_name = "DIR", default_value = "/", requires = "sensing")]
+    pub root: PathBuf,
+
+    /// Print a sweep as JSON lines, a probe as one JSON value.
+    #[arg(long, requires = "report")]
     pub json: bool,
 
     #[command(flatten)]

@@ -48,7 +48,7 @@ fn chosen_rung(map: &StructureMap<'_>, arguments: &Arguments) -> Result<usize, R
         return if found <= last { Ok(found) } else { Err(RunError::NoSuchRung { found, last }) };
     }
     let Some(budget) = arguments.macs else { return Ok(0) };
-    Ok(Budget { macs: Some(budget.of(rungs[0].macs)), ..Budget::default() }.choose(map)?)
+    Ok(Budget { macs: Some(budget.of(rungs[0].macs)), ..Budget::default() }.choose(rungs)?)
 }
 
 struct Inference<'a> {

@@ -3,6 +3,7 @@
 mod arguments;
 mod inference;
 pub(crate) mod output;
+mod probe;
 mod sweep;
 
 use std::path::PathBuf;
@@ -23,6 +24,12 @@ pub enum RunError {
     /// The bundle is refused.
     #[error("cannot open the bundle `{path}`")]
     Bundle { path: PathBuf, source: BundleError },
+    /// Nothing but a probe runs without a bundle.
+    #[error("no bundle was given")]
+    NoBundle,
+    /// Where sensors are looked for is no copy of a root folder.
+    #[error("`{path}` has no folder `sys`")]
+    NoSensorRoot { path: PathBuf },
     /// There is no such rung.
     #[error("there is no rung {found}: the ladder has rungs 0 to {last}")]
     NoSuchRung { found: usize, last: usize },
@@ -64,6 +71,7 @@ impl RunError {
                 Some("copy the bundle again; a bundle must not be edited".into())
             }
             Self::Serve(error) => error.hint(),
+            Self::NoSensorRoot { .. } => Some("--root takes the folder that holds `sys`, such as `/`".into()),
             Self::NoClassifier => Some("leave --top-k away to get embeddings".into()),
             Self::NothingFits(_) => Some("`device-run --sweep` lists all rungs".into()),
             _ => None,
@@ -76,14 +84,17 @@ impl RunError {
 /// # Errors
 /// See [`RunError`].
 pub fn run(arguments: &Arguments) -> Result<(), RunError> {
+    if arguments.probe {
+        return probe::run(&arguments.root, arguments.bundle.as_deref(), arguments.json);
+    }
+    let path = arguments.bundle.as_deref().ok_or(RunError::NoBundle)?;
     if arguments.serve.serve {
-        return serve::run(arguments).map_err(|error| match error {
+        return serve::run(arguments, path).map_err(|error| match error {
             ServeError::Write { source } => RunError::Write(source),
             other => RunError::Serve(other),
         });
     }
-    let bundle = Bundle::open(&arguments.bundle)
-        .map_err(|source| RunError::Bundle { path: arguments.bundle.clone(), source })?;
+    let bundle = Bundle::open(path).map_err(|source| RunError::Bundle { path: path.to_path_buf(), source })?;
     if arguments.sweep {
         sweep::run(&bundle, arguments.threads(), arguments.repetitions, arguments.json)
     } else {

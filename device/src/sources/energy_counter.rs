@@ -77,16 +77,13 @@ impl Device for EnergyCounter {
             Ok(counter) => counter,
             Err(reason) => return self.power.update(Err(reason), pass.now),
         };
-        let Some((before, at)) = self.last else {
-            self.last = Some((counter, pass.now));
-            return self.power.update(Err(Missing::Unavailable), pass.now);
-        };
-        let span = pass.now.checked_sub(at).unwrap_or_default();
-        if pass.now > at && span < SHORTEST_SPAN {
+        // There is no rise before the second pass, nor after a clock that went back.
+        let earlier = self.last.and_then(|(before, at)| Some((before, pass.now.checked_sub(at)?)));
+        if earlier.is_some_and(|(_, span)| span < SHORTEST_SPAN) {
             return;
         }
         self.last = Some((counter, pass.now));
-        let power = rise(before, counter, self.range).and_then(|energy| energy.over(span));
+        let power = earlier.and_then(|(before, span)| rise(before, counter, self.range)?.over(span));
         self.power.update(power.ok_or(Missing::Unavailable), pass.now);
     }
 

@@ -6,6 +6,9 @@ use super::tree::{self, Tree};
 use super::{Pass, Source};
 use crate::reading::{Measurement, Missing};
 
+/// Longer than the configurations of all boards.
+const MAX_CONFIGURATION_BYTES: usize = 64 * 1024;
+
 /// The power mode that is set, and those that the board has.
 #[derive(Debug)]
 pub struct PowerMode {
@@ -45,7 +48,7 @@ impl Default for PowerMode {
 impl Source for PowerMode {
     fn discover(&mut self, tree: &Tree<'_>) {
         self.status = Attribute::open(tree.root.join("var/lib/nvpmodel/status"));
-        self.modes = modes(&tree::text(&tree.root.join("etc/nvpmodel.conf")).unwrap_or_default());
+        self.modes = modes(&configuration(tree).unwrap_or_default());
     }
 
     fn read(&mut self, pass: &mut Pass<'_>) {
@@ -54,6 +57,11 @@ impl Source for PowerMode {
             self.id.update(status.and_then(|status| id(status).ok_or(Missing::Malformed)), pass.now);
         }
     }
+}
+
+fn configuration(tree: &Tree<'_>) -> Option<String> {
+    let mut buffer = vec![0; MAX_CONFIGURATION_BYTES];
+    tree::text_within(&tree.root.join("etc/nvpmodel.conf"), &mut buffer)
 }
 
 /// Of `pmode:0002`, which may be followed by ` fmode:quiet`.

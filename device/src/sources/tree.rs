@@ -10,8 +10,8 @@ use super::attribute::Attribute;
 /// The most entries of one folder that are looked at.
 const MAX_ENTRIES: usize = 512;
 
-/// The most bytes of a file that a look reads, `nvpmodel.conf` being the longest.
-const MAX_BYTES: usize = 64 * 1024;
+/// The most bytes of a file that a look reads: a page, which is the most that sysfs has.
+const MAX_BYTES: usize = 4096;
 
 /// Where to look, and what the board is said to have.
 #[derive(Clone, Copy, Debug)]
@@ -71,8 +71,12 @@ pub(super) fn file_name(path: &Path) -> String {
 
 /// A text file that is not empty, without white space around it.
 pub(super) fn text(path: &Path) -> Option<String> {
-    let mut buffer = vec![0; MAX_BYTES];
-    let text = Attribute::open(path.to_path_buf()).text(&mut buffer).ok()?.to_owned();
+    text_within(path, &mut [0; MAX_BYTES + 1])
+}
+
+/// Like [`text`], of a file that the buffer is longer than.
+pub(super) fn text_within(path: &Path, buffer: &mut [u8]) -> Option<String> {
+    let text = Attribute::open(path.to_path_buf()).text(buffer).ok()?.to_owned();
     (!text.is_empty()).then_some(text)
 }
 
