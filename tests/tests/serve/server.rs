@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use headroom_shared::Temperature;
 use headroom_shared::wire::{
     LENGTH_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Outputs, RefusalReason, Request, Response, ServedModel,
     WhenFull, encode, encoded_length, payload_length,
@@ -170,6 +171,7 @@ pub enum Received {
         rung: u8,
         mode: String,
         bundle: [u8; 32],
+        temperature: Option<Temperature>,
     },
     Done {
         id: u64,
@@ -252,8 +254,8 @@ pub fn receive(mut stream: &UnixStream) -> Received {
             logits: logits.iter().collect(),
         },
         Response::Refused { id, reason } => Received::Refused { id, reason },
-        Response::Status { id, rung, mode, model, .. } => {
-            Received::Status { id, rung, mode: mode.into(), bundle: model.bundle }
+        Response::Status { id, rung, mode, model, temperature, .. } => {
+            Received::Status { id, rung, mode: mode.into(), bundle: model.bundle, temperature }
         }
         Response::Done { id, text } => Received::Done { id, text: text.into() },
         Response::Failed { id, text } => Received::Failed { id, text: text.into() },
