@@ -87,7 +87,7 @@ pub unsafe extern "C" fn headroom_runtime_start(
                 let map = bundle.structure_map();
                 match profile.and_then(|profile| profile.overlay(map.rungs()).ok()) {
                     Some(rungs) => Ok(rung_profiles(&rungs)),
-                    None => profile::timed(bundle, 1, PROFILING_TIME),
+                    None => profile::timed(bundle, ONE_THREAD, PROFILING_TIME),
                 }
             }
         });

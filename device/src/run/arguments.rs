@@ -56,11 +56,11 @@ pub struct Arguments {
 
     /// Tell which sensors this machine has, what they say and what each would limit; with --bundle, as its board profile
     /// sees them.
-    #[arg(long, group = "report", conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
+    #[arg(long, groups = ["report", "sensing"], conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
     pub probe: bool,
 
-    /// Probe the parent of these folders instead: sys, var and etc.
-    #[arg(long, value_name = "DIR", default_value = "/", requires = "probe")]
+    /// Look for sensors in the parent of these folders instead: sys, var and etc.
+    #[arg(long, value_name = "DIR", default_value = "/", requires = "sensing")]
     pub root: PathBuf,
 
     /// Print a sweep as JSON lines, a probe as one JSON value.
