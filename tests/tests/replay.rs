@@ -58,7 +58,7 @@ fn scenarios_that_make_no_sense_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let good = std::fs::read_to_string(scenario("hot-box")).expect("it ships");
     let path = folder.path().join("scenario.toml");
-    let mut refused = |text: &str, expected: &[&str]| {
+    let refused = |text: &str, expected: &[&str]| {
         std::fs::write(&path, text).expect("a writable folder");
         is_refused(&mut replay(&path), expected);
     };
