@@ -86,7 +86,7 @@ impl HeadBasis {
                     basis.turn_queries(weights, block, description, head, &rotation)?;
                 }
             }
-            let contexts = model.advance(index, &mut streams)?;
+            let contexts = model.moments_of_values(index, &mut streams)?;
             for (head, context) in contexts.into_iter().enumerate() {
                 let columns = basis.columns(weights, &block.projection, description, head)?;
                 let rows = basis.rows(weights, &block.value.weight, description, head)?;
