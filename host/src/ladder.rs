@@ -77,7 +77,7 @@ fn macs_after_each_step(shape: &ModelShape, steps: &[u8]) -> Result<Vec<u64>, Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use headroom_shared::{MlpKind, StepKind};
+    use headroom_shared::StepKind;
 
     #[test]
     fn the_nearest_rungs_rise_and_are_among_those_asked_for() {
@@ -91,18 +91,13 @@ mod tests {
 
     fn shape() -> ModelShape {
         ModelShape {
-            blocks: 2,
-            heads: 4,
             head_dim: 8,
-            neurons: 64,
             embed_dim: 32,
-            tokens: 5,
-            mlp: MlpKind::Plain,
-            bytes_per_weight: 4,
             outside_macs: 1000,
             outside_weight_bytes: 100,
             floor_heads: 1,
             floor_neurons: 8,
+            ..crate::ranking::quanta::tests::shape(2, 4, 64)
         }
     }
 

@@ -22,8 +22,9 @@
 //! | [`Mode::Sequential`] | one of each layer | yes |
 //! | [`Mode::PerRung`] | one of each layer for each chosen rung | yes |
 //!
-//! Limits: the chosen rungs' tokens are kept in memory, four bytes for each
-//! value; a matrix serves rungs far below the chosen ones badly.
+//! Limits: the chosen rungs' tokens are kept in memory, and what they put into
+//! the layer that is being fitted, four bytes for each value; a matrix serves
+//! rungs far below the chosen ones badly.
 
 mod error;
 mod moments;

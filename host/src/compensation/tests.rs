@@ -4,7 +4,7 @@ use candle_core::DType;
 use headroom_device::engine::{Corrected, ElasticVit};
 use headroom_device::model::description::{Linear, Mlp, Position, TensorRef};
 use headroom_device::model::{Description, Weights};
-use headroom_shared::{MlpKind, ModelShape, Step, StepKind};
+use headroom_shared::{ModelShape, Step, StepKind};
 use proptest::prelude::*;
 
 use super::*;
@@ -16,19 +16,12 @@ static NEVER: AtomicBool = AtomicBool::new(false);
 const ALL: [Mode; 4] = [Mode::Mean, Mode::Shared, Mode::Sequential, Mode::PerRung];
 
 fn shape(description: &Description) -> ModelShape {
+    let [blocks, heads] = [description.blocks.len(), description.heads].map(|count| count.try_into().unwrap());
     ModelShape {
-        blocks: description.blocks.len().try_into().unwrap(),
-        heads: description.heads.try_into().unwrap(),
         head_dim: description.head_dim.try_into().unwrap(),
-        neurons: description.neurons.try_into().unwrap(),
         embed_dim: description.embed_dim.try_into().unwrap(),
         tokens: description.tokens().try_into().unwrap(),
-        mlp: MlpKind::Plain,
-        bytes_per_weight: 4,
-        outside_macs: 0,
-        outside_weight_bytes: 0,
-        floor_heads: 0,
-        floor_neurons: 0,
+        ..crate::ranking::quanta::tests::shape(blocks, heads, description.neurons.try_into().unwrap())
     }
 }
 

@@ -47,3 +47,27 @@ impl NullaryFnOnce for SummedProduct<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::DType;
+
+    use super::*;
+
+    #[test]
+    fn both_forms_sum_the_tokens_of_each_image_apart() {
+        let matrix = |first: i64| {
+            let values = (0..4 * 6).map(|i| ((i * 7 + first) % 11 - 5) as f32).collect();
+            Tensor::from_vec(values, (4, 6), &Device::Cpu).unwrap()
+        };
+        // Rows that stand apart, and rows that do not.
+        let (a, b) = (matrix(0).narrow(1, 2, 3).unwrap(), matrix(3).narrow(1, 0, 3).unwrap().contiguous().unwrap());
+        let fused = summed_product(&a, &b, 2).unwrap().to_vec2::<f32>().unwrap();
+        let wide = |tensor: &Tensor| tensor.to_dtype(DType::F64).unwrap();
+        let composite = summed_product(&wide(&a), &wide(&b), 2).unwrap();
+        assert_eq!(fused, composite.to_dtype(DType::F32).unwrap().to_vec2::<f32>().unwrap());
+        let (a, b) = (a.to_vec2::<f32>().unwrap(), b.to_vec2::<f32>().unwrap());
+        assert_eq!(fused[1][2], a[2][2] * b[2][2] + a[3][2] * b[3][2]);
+        assert!(summed_product(&matrix(0), &matrix(1), 3).is_err());
+    }
+}
