@@ -1,6 +1,8 @@
 //! Writing a file whole or not at all.
 
+use std::fs::Permissions;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Replaces the file at `path`: written beside, synced, renamed. Whatever goes
@@ -13,7 +15,8 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let mut beside = tempfile::NamedTempFile::new_in(folder)?;
+    // What an ordinary new file gets: the process's mask is applied to it.
+    let mut beside = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
     beside.write_all(content)?;
     beside.as_file().sync_all()?;
     beside.persist(path)?;
@@ -33,5 +36,15 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(folder.path().read_dir().unwrap().count(), 1);
         assert!(write(&folder.path().join("no/file"), b"").is_err());
+    }
+
+    #[test]
+    fn the_file_is_as_readable_as_any_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let [ours, ordinary] = ["ours", "ordinary"].map(|name| folder.path().join(name));
+        write(&ours, b"").unwrap();
+        std::fs::write(&ordinary, b"").unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode(&ours), mode(&ordinary));
     }
 }

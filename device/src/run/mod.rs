@@ -4,12 +4,14 @@ mod arguments;
 mod inference;
 mod output;
 mod sweep;
+pub(crate) mod trust;
 
 use std::path::PathBuf;
 
 pub use arguments::{Arguments, MacsBudget};
 
 use crate::budget::NothingFits;
+use crate::bundle::trust::TrustError;
 use crate::bundle::{Bundle, BundleError};
 use crate::engine::EngineError;
 use crate::images::{PreprocessError, SearchError, SyntheticFrames};
@@ -22,6 +24,12 @@ pub enum RunError {
     /// The bundle is refused.
     #[error("cannot open the bundle `{path}`")]
     Bundle { path: PathBuf, source: BundleError },
+    /// The trust policy cannot be used, or its minimum cannot be raised.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The minimum was to be raised where no policy has one.
+    #[error("there is no trust policy whose minimum release could be raised")]
+    NoPolicy,
     /// There is no such rung.
     #[error("there is no rung {found}: the ladder has rungs 0 to {last}")]
     NoSuchRung { found: usize, last: usize },
@@ -59,6 +67,8 @@ impl RunError {
             Self::Bundle { source: BundleError::PartChanged { .. } | BundleError::ManifestChanged { .. }, .. } => {
                 Some("copy the bundle again; a bundle must not be edited".into())
             }
+            Self::Bundle { source: BundleError::Trust(error), .. } | Self::Trust(error) => error.hint(),
+            Self::NoPolicy => Some("name the policy with --trust FILE".into()),
             Self::NoClassifier => Some("leave --top-k away to get embeddings".into()),
             Self::NothingFits(_) => Some("`device-run --sweep` lists all rungs".into()),
             _ => None,
@@ -71,13 +81,16 @@ impl RunError {
 /// # Errors
 /// See [`RunError`].
 pub fn run(arguments: &Arguments) -> Result<(), RunError> {
-    let bundle = Bundle::open(&arguments.bundle)
+    let trust = trust::policy(arguments)?;
+    let bundle = Bundle::open_with(&arguments.bundle, trust.as_ref())
         .map_err(|source| RunError::Bundle { path: arguments.bundle.clone(), source })?;
+    trust::warn_of_unsigned(trust.as_ref(), &bundle);
     if arguments.sweep {
-        sweep::run(&bundle, arguments.repetitions, arguments.json)
+        sweep::run(&bundle, arguments.repetitions, arguments.json)?;
     } else {
-        inference::run(&bundle, arguments)
+        inference::run(&bundle, arguments)?;
     }
+    trust::raise_minimum(arguments, trust.as_ref(), &bundle)
 }
 
 /// A made-up video of the model's input size.
