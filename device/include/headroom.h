@@ -4,6 +4,9 @@
  * written only on HEADROOM_STATUS_OK, unless a function says otherwise. Null and unaligned pointers
  * and wrong sizes are refused. Handles may be used by several threads at once; closing one is the
  * last thing that happens to it. device/examples/c/classify.c is a whole program.
+ *
+ * Where the trust policy /etc/headroom/trust.toml exists, only bundles that it admits are opened
+ * (docs/trust.md). A caller cannot name another policy.
  */
 
 #ifndef HEADROOM_H

@@ -16,6 +16,7 @@
 //! | [`compensation`] | matrices that make up for what the rungs remove |
 //! | [`prune`] | the job of `host-prune`: these stages in order |
 //! | [`eval`] | the job of `host-eval`: how good rungs are at classifying |
+//! | [`signing`] | keys and signatures: `host-flash keygen`, `sign`, `verify` |
 //! | [`baseline`] | other methods' scores, to compare with |
 //! | [`boards`], [`demo`], [`shape`], [`chart`], [`progress`], [`interrupt`] | what the jobs need around them |
 //!
@@ -51,3 +52,4 @@ pub mod scores;
 pub mod search;
 pub mod sensitivity;
 pub mod shape;
+pub mod signing;

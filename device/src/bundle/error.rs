@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use headroom_shared::StructureMapError;
 
+use super::trust::TrustError;
 use crate::engine::EngineError;
 use crate::model::corrections::CorrectionsError;
 use crate::model::weights::WeightsError;
@@ -18,6 +19,12 @@ pub enum BundleError {
     /// A file could not be read.
     #[error("cannot read `{path}`")]
     Read { path: PathBuf, source: std::io::Error },
+    /// The device's trust policy refuses it.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// What was signed and what is in the bundle are for different boards.
+    #[error("the bundle is signed for the board `{signed}`, and its {what} is for `{found}`")]
+    OtherBoard { signed: String, what: &'static str, found: String },
     /// The manifest differs from the hash beside it.
     #[error("the manifest was changed: its SHA-256 is {found}, `manifest.sha256` says otherwise")]
     ManifestChanged { found: String },

@@ -13,14 +13,18 @@
 //! | `board.toml` | the board's profile |
 //! | `config.json` | the original checkpoint's config, for other tools |
 //! | `ladder.svg` | fidelity against MACs as a picture |
+//! | `manifest.sig` | who vouches for the manifest; optional, and not one of the parts ([`trust`]) |
 //!
 //! [`Bundle::open`] checks every hash before it parses anything, and parses the
 //! very bytes that it hashed. Files that the manifest does not list are not read.
+//! [`Bundle::open_with`] also asks a device's trust policy, before it parses the manifest.
 
 mod error;
 pub mod manifest;
 mod open;
+mod read;
+pub mod trust;
 
 pub use error::BundleError;
 pub use manifest::{Manifest, Part};
-pub use open::{Bundle, bundle_hash};
+pub use open::{Bundle, bundle_hash, read_manifest};

@@ -5,19 +5,27 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use headroom_shared::{StructureMap, SubNetwork};
+use sha2::{Digest, Sha256};
 
 use super::error::BundleError;
 use super::manifest::{
     BOARD_FILE, CORRECTIONS_FILE, DESCRIPTION_FILE, MANIFEST_FILE, MANIFEST_HASH_FILE, MANIFEST_VERSION, Manifest,
     REQUIRED_PARTS, STRUCTURE_MAP_FILE, WEIGHTS_FILE, hash_file_content, hex, sha256_hex,
 };
+use super::read::read_at_most;
+use super::trust::{Statement, Trust};
 use crate::engine::{Corrected, ElasticVit};
 use crate::model::{Corrections, Description, Weights};
+
+/// No manifest is longer.
+const MOST_MANIFEST_BYTES: u64 = 1 << 20;
 
 /// A bundle whose every part was checked.
 pub struct Bundle {
     manifest: Manifest,
+    digest: [u8; 32],
     hash: String,
+    statement: Option<Statement>,
     structure_map: Vec<u8>,
     description: Description,
     board: String,
@@ -36,12 +44,30 @@ impl fmt::Debug for Bundle {
 
 impl Bundle {
     /// Opens the bundle in the folder `path`: checks the hash of every part,
-    /// then that the parts belong together, and packs the weights.
+    /// then that the parts belong together, and packs the weights. Does not ask
+    /// who made the bundle.
     ///
     /// # Errors
     /// If anything is missing, changed or does not fit; the error says what.
     pub fn open(path: &Path) -> Result<Self, BundleError> {
-        let (manifest, hash) = read_manifest(path)?;
+        Self::open_with(path, None)
+    }
+
+    /// [`Bundle::open`] for a bundle that `trust` admits. A bundle that it
+    /// does not admit is refused before anything but its signature is parsed.
+    ///
+    /// # Errors
+    /// If the bundle is not trusted, or anything is missing, changed or does not fit; the error says what.
+    pub fn open_with(path: &Path, trust: Option<&Trust>) -> Result<Self, BundleError> {
+        let manifest = manifest_bytes(path)?;
+        let digest = Sha256::digest(&manifest).into();
+        let statement = match trust {
+            Some(trust) => trust.admit(path, &digest)?,
+            None => None,
+        };
+        let hash = hex(&digest);
+        let manifest = parse_manifest(path, &manifest, &hash)?;
+        check_board(statement.as_ref(), "manifest", &manifest.target)?;
         let mut parts = read_parts(path, &manifest)?;
         // `read_manifest` refuses a manifest without these parts.
         let mut take = |name: &'static str| parts.remove(name).ok_or(BundleError::MissingPart { name });
@@ -51,7 +77,8 @@ impl Bundle {
         let description: Description =
             serde_json::from_slice(&take(DESCRIPTION_FILE)?).map_err(|source| BundleError::Description { source })?;
         let board = String::from_utf8(take(BOARD_FILE)?).map_err(|error| BundleError::Board(error.into()))?;
-        headroom_shared::board_file::parse(&board).map_err(|error| BundleError::Board(error.into()))?;
+        let profile = headroom_shared::board_file::parse(&board).map_err(|error| BundleError::Board(error.into()))?;
+        check_board(statement.as_ref(), BOARD_FILE, &profile.name)?;
 
         let rungs = {
             let map = StructureMap::read(&structure_map)?;
@@ -71,7 +98,7 @@ impl Bundle {
             }
             vit = vit.with_corrections(&found)?;
         }
-        Ok(Self { manifest, hash, structure_map, description, board, vit, corrections })
+        Ok(Self { manifest, digest, hash, statement, structure_map, description, board, vit, corrections })
     }
 
     /// What the bundle lists.
@@ -84,6 +111,18 @@ impl Bundle {
     #[must_use]
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// The bytes of [`Bundle::hash`].
+    #[must_use]
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// What was signed; `None` where no trust policy was asked or it let an unsigned bundle pass.
+    #[must_use]
+    pub fn statement(&self) -> Option<&Statement> {
+        self.statement.as_ref()
     }
 
     /// Shape, ranking and ladder.
@@ -129,35 +168,50 @@ pub fn bundle_hash(path: &Path) -> Result<String, BundleError> {
     read_manifest(path).map(|(_, hash)| hash)
 }
 
-fn read(path: PathBuf) -> Result<Vec<u8>, BundleError> {
-    std::fs::read(&path).map_err(|source| BundleError::Read { path, source })
+fn read(path: PathBuf, most: u64) -> Result<Vec<u8>, BundleError> {
+    read_at_most(&path, most).map_err(|source| BundleError::Read { path, source })
 }
 
-fn read_manifest(folder: &Path) -> Result<(Manifest, String), BundleError> {
+/// Reads the manifest of the bundle in `folder` and checks it against the hash
+/// beside it; returns it with that hash. The parts are not looked at.
+///
+/// # Errors
+/// If it is missing, changed, of another version or lists too little.
+pub fn read_manifest(folder: &Path) -> Result<(Manifest, String), BundleError> {
+    let bytes = manifest_bytes(folder)?;
+    let hash = sha256_hex(&bytes);
+    Ok((parse_manifest(folder, &bytes, &hash)?, hash))
+}
+
+/// The bytes of the manifest, of which nothing is known yet.
+fn manifest_bytes(folder: &Path) -> Result<Vec<u8>, BundleError> {
     for file in [MANIFEST_FILE, MANIFEST_HASH_FILE] {
         if !folder.join(file).is_file() {
             return Err(BundleError::NotABundle { path: folder.to_path_buf(), file });
         }
     }
-    let bytes = read(folder.join(MANIFEST_FILE))?;
-    let hash = sha256_hex(&bytes);
-    if read(folder.join(MANIFEST_HASH_FILE))? != hash_file_content(&bytes).into_bytes() {
-        return Err(BundleError::ManifestChanged { found: hash });
+    read(folder.join(MANIFEST_FILE), MOST_MANIFEST_BYTES)
+}
+
+fn parse_manifest(folder: &Path, bytes: &[u8], hash: &str) -> Result<Manifest, BundleError> {
+    let beside = read(folder.join(MANIFEST_HASH_FILE), MOST_MANIFEST_BYTES)?;
+    if beside != hash_file_content(bytes).into_bytes() {
+        return Err(BundleError::ManifestChanged { found: hash.to_owned() });
     }
     // The version first: another version may have other fields.
     #[derive(serde::Deserialize)]
     struct Versioned {
         version: u32,
     }
-    let found = serde_json::from_slice::<Versioned>(&bytes).map_err(|source| BundleError::Manifest { source })?;
+    let found = serde_json::from_slice::<Versioned>(bytes).map_err(|source| BundleError::Manifest { source })?;
     if found.version != MANIFEST_VERSION {
         return Err(BundleError::Version { found: found.version, readable: MANIFEST_VERSION });
     }
-    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|source| BundleError::Manifest { source })?;
+    let manifest: Manifest = serde_json::from_slice(bytes).map_err(|source| BundleError::Manifest { source })?;
     if let Some(name) = REQUIRED_PARTS.into_iter().find(|name| manifest.part(name).is_none()) {
         return Err(BundleError::MissingPart { name });
     }
-    Ok((manifest, hash))
+    Ok(manifest)
 }
 
 /// Reads and checks every listed part and keeps the ones that are needed to run.
@@ -169,11 +223,15 @@ fn read_parts(folder: &Path, manifest: &Manifest) -> Result<BTreeMap<String, Vec
         if !plain {
             return Err(BundleError::PartName { name: part.name.clone() });
         }
-        let bytes = read(folder.join(&part.name))?;
-        if bytes.len() as u64 != part.size {
-            let found = bytes.len() as u64;
+        let path = folder.join(&part.name);
+        let found = match std::fs::metadata(&path) {
+            Ok(metadata) => metadata.len(),
+            Err(source) => return Err(BundleError::Read { path, source }),
+        };
+        if found != part.size {
             return Err(BundleError::PartSize { name: part.name.clone(), expected: part.size, found });
         }
+        let bytes = read(path, part.size)?;
         let found = sha256_hex(&bytes);
         if found != part.sha256 {
             return Err(BundleError::PartChanged { name: part.name.clone(), expected: part.sha256.clone(), found });
@@ -183,6 +241,15 @@ fn read_parts(folder: &Path, manifest: &Manifest) -> Result<BTreeMap<String, Vec
         }
     }
     Ok(kept)
+}
+
+fn check_board(statement: Option<&Statement>, what: &'static str, found: &str) -> Result<(), BundleError> {
+    match statement {
+        Some(statement) if statement.board() != found => {
+            Err(BundleError::OtherBoard { signed: statement.board().to_owned(), what, found: found.to_owned() })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_weights_hash(map: &StructureMap<'_>, manifest: &Manifest) -> Result<(), BundleError> {

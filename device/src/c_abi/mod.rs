@@ -20,6 +20,8 @@
 //! - No panic leaves it: `HEADROOM_STATUS_INTERNAL` reports one.
 //! - Handles may be used by several threads at once, except that closing one is
 //!   the last thing that happens to it.
+//! - Bundles are opened if the device's policy, [`DEFAULT_POLICY_FILE`](crate::bundle::trust::DEFAULT_POLICY_FILE),
+//!   admits them, whichever function opens them; where there is no such file, every bundle is. It is read each time.
 #![expect(unsafe_code, reason = "pointers and exported names are unsafe by nature")]
 
 mod client;

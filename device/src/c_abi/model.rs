@@ -9,7 +9,8 @@ use headroom_shared::{Energy, Origin, Power, Rung, TimeSpan};
 use super::pointer::{self, Output};
 use super::status::{Failure, HeadroomStatus, guarded};
 use crate::budget::Budget;
-use crate::bundle::Bundle;
+use crate::bundle::trust::Trust;
+use crate::bundle::{Bundle, BundleError};
 use crate::measured_profile::{Found, ONE_THREAD, default_path};
 
 /// An opened bundle. Immutable: any number of threads and sessions share one.
@@ -196,7 +197,8 @@ pub unsafe extern "C" fn headroom_model_choose(
 }
 
 pub(super) fn open_bundle(path: &Path) -> Result<Bundle, Failure> {
-    Bundle::open(path).map_err(|error| {
+    let trusted = Trust::find(None).map_err(BundleError::from);
+    trusted.and_then(|trust| Bundle::open_with(path, trust.as_ref())).map_err(|error| {
         let failure = Failure::of(HeadroomStatus::Bundle, &error);
         Failure { message: format!("cannot open the bundle `{}`: {}", path.display(), failure.message), ..failure }
     })

@@ -18,6 +18,14 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", required_unless_present = "probe")]
     pub bundle: Option<PathBuf>,
 
+    /// Run only bundles that this trust policy admits (the default is /etc/headroom/trust.toml, where it exists).
+    #[arg(long, value_name = "FILE")]
+    pub trust: Option<PathBuf>,
+
+    /// If the run succeeds, never again accept a bundle of an earlier release on this device.
+    #[arg(long, conflicts_with_all = ["serve", "probe"])]
+    pub raise_minimum: bool,
+
     /// An image, or a folder whose images are run (JPEG, PNG, WebP; recursive).
     #[arg(value_name = "IMAGE|DIR", required_unless_present_any = ["synthetic", "sweep", "probe", "socket", "stdin_rgb"])]
     pub input: Option<PathBuf>,

@@ -5,13 +5,15 @@ mod inference;
 pub(crate) mod output;
 mod probe;
 mod sweep;
+pub(crate) mod trust;
 
 use std::path::PathBuf;
 
 pub use arguments::{Arguments, MacsBudget};
 
 use crate::budget::NothingFits;
-use crate::bundle::{Bundle, BundleError};
+use crate::bundle::BundleError;
+use crate::bundle::trust::TrustError;
 use crate::engine::EngineError;
 use crate::images::{PreprocessError, SearchError, SyntheticFrames};
 use crate::model::Description;
@@ -30,6 +32,12 @@ pub enum RunError {
     /// Where sensors are looked for is no copy of a root folder.
     #[error("`{path}` has no folder `sys`")]
     NoSensorRoot { path: PathBuf },
+    /// The trust policy cannot be used, or its minimum cannot be raised.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The minimum was to be raised where no policy has one.
+    #[error("there is no trust policy whose minimum release could be raised")]
+    NoPolicy,
     /// There is no such rung.
     #[error("there is no rung {found}: the ladder has rungs 0 to {last}")]
     NoSuchRung { found: usize, last: usize },
@@ -72,6 +80,8 @@ impl RunError {
             }
             Self::Serve(error) => error.hint(),
             Self::NoSensorRoot { .. } => Some("--root takes the folder that holds `sys`, such as `/`".into()),
+            Self::Bundle { source: BundleError::Trust(error), .. } | Self::Trust(error) => error.hint(),
+            Self::NoPolicy => Some("name the policy with --trust FILE".into()),
             Self::NoClassifier => Some("leave --top-k away to get embeddings".into()),
             Self::NothingFits(_) => Some("`device-run --sweep` lists all rungs".into()),
             _ => None,
@@ -85,21 +95,24 @@ impl RunError {
 /// See [`RunError`].
 pub fn run(arguments: &Arguments) -> Result<(), RunError> {
     if arguments.probe {
-        return probe::run(&arguments.root, arguments.bundle.as_deref(), arguments.json);
+        return probe::run(arguments);
     }
     let path = arguments.bundle.as_deref().ok_or(RunError::NoBundle)?;
+    let trust = trust::policy(arguments)?;
     if arguments.serve.serve {
-        return serve::run(arguments, path).map_err(|error| match error {
+        return serve::run(arguments, path, trust).map_err(|error| match error {
             ServeError::Write { source } => RunError::Write(source),
             other => RunError::Serve(other),
         });
     }
-    let bundle = Bundle::open(path).map_err(|source| RunError::Bundle { path: path.to_path_buf(), source })?;
+    let bundle =
+        trust::open(path, trust.as_ref()).map_err(|source| RunError::Bundle { path: path.to_path_buf(), source })?;
     if arguments.sweep {
-        sweep::run(&bundle, arguments.threads(), arguments.repetitions, arguments.json)
+        sweep::run(&bundle, arguments.threads(), arguments.repetitions, arguments.json)?;
     } else {
-        inference::run(&bundle, arguments)
+        inference::run(&bundle, arguments)?;
     }
+    trust::raise_minimum(arguments, trust.as_ref(), &bundle)
 }
 
 /// A made-up video of the model's input size.

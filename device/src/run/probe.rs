@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use headroom_shared::{BoardProfile, Frequency, Power, Temperature, TimeSpan, board_file};
 use serde::Serialize;
 
-use super::RunError;
-use crate::bundle::Bundle;
+use super::{Arguments, RunError, trust};
 use crate::reading::{Measurement, SensorReading};
 use crate::sources::{OverCurrentKind, PowerSupply, Sensors, SupplyKind, TotalRule, Trip, TripEffect, Unmet, Zone};
 
@@ -69,12 +68,13 @@ struct Gap {
     reason: String,
 }
 
-/// Looks under `root`, with the profile of the bundle where there is one.
-pub(super) fn run(root: &Path, bundle: Option<&Path>, json: bool) -> Result<(), RunError> {
+/// Looks for sensors, with the profile of the bundle where there is one.
+pub(super) fn run(arguments: &Arguments) -> Result<(), RunError> {
+    let root = arguments.root.as_path();
     if !root.join("sys").is_dir() {
         return Err(RunError::NoSensorRoot { path: root.to_path_buf() });
     }
-    let profile = bundle.map(profile).transpose()?;
+    let profile = arguments.bundle.as_deref().map(|bundle| profile(arguments, bundle)).transpose()?;
     let mut sensors = Sensors::discover(root, profile.as_ref());
     let start = Instant::now();
     let now = || TimeSpan::from_nanoseconds(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
@@ -100,7 +100,7 @@ pub(super) fn run(root: &Path, bundle: Option<&Path>, json: bool) -> Result<(), 
         missing: gaps(root, &sensors),
     };
     let mut out = std::io::stdout().lock();
-    if json {
+    if arguments.json {
         serde_json::to_writer_pretty(&mut out, &report).map_err(std::io::Error::from)?;
         writeln!(out)?;
     } else {
@@ -109,9 +109,9 @@ pub(super) fn run(root: &Path, bundle: Option<&Path>, json: bool) -> Result<(), 
     Ok(())
 }
 
-fn profile(bundle: &Path) -> Result<BoardProfile, RunError> {
+fn profile(arguments: &Arguments, bundle: &Path) -> Result<BoardProfile, RunError> {
     let refuse = |source| RunError::Bundle { path: bundle.to_path_buf(), source };
-    let bundle = Bundle::open(bundle).map_err(refuse)?;
+    let bundle = trust::open(bundle, trust::policy(arguments)?.as_ref()).map_err(refuse)?;
     board_file::parse(bundle.board()).map_err(|error| refuse(crate::bundle::BundleError::Board(error.into())))
 }
 

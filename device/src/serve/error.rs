@@ -80,6 +80,7 @@ impl ServeError {
             Self::Bundle { source: BundleError::PartChanged { .. } | BundleError::ManifestChanged { .. }, .. } => {
                 Some("copy the bundle again; a bundle must not be edited".into())
             }
+            Self::Bundle { source: BundleError::Trust(error), .. } => error.hint(),
             Self::UnknownEnergy => Some("`device-run --calibrate` measures it, where power can be measured".into()),
             Self::Socket(SocketError::InUse { .. }) => Some("stop it, or name another --socket".into()),
             Self::HalfFrame { .. } => Some("does --stdin-rgb name the size that the frames have?".into()),

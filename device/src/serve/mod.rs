@@ -46,6 +46,7 @@ use std::time::{Duration, Instant};
 
 use headroom_shared::TimeSpan;
 
+use crate::bundle::trust::Trust;
 use crate::metrics::MetricsServer;
 use crate::run::Arguments;
 use crate::runtime::{Runtime, RuntimeError};
@@ -70,11 +71,12 @@ const LONGEST_INFERENCE: Duration = Duration::from_secs(30);
 /// How long whoever reads results may take for the last ones when the program ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
-/// Serves the bundle at the path `bundle` until the inputs end or a signal comes.
+/// Serves the bundle at the path `bundle` until the inputs end or a signal comes. Opens only what `trust` admits, then
+/// and whenever the bundle is replaced.
 ///
 /// # Errors
 /// If serving cannot begin, or an input or the output fails.
-pub fn run(arguments: &Arguments, bundle: &Path) -> Result<(), ServeError> {
+pub fn run(arguments: &Arguments, bundle: &Path, trust: Option<Trust>) -> Result<(), ServeError> {
     let options = &arguments.serve;
     let (main, requests) = channel();
     let (reload, reloads) = channel();
@@ -83,7 +85,7 @@ pub fn run(arguments: &Arguments, bundle: &Path) -> Result<(), ServeError> {
     // Taken before anything that costs time.
     let socket = options.socket.as_deref().map(socket::Socket::bind).transpose()?;
 
-    let files = Files { bundle: bundle.to_path_buf(), limits: options.limits.clone() };
+    let files = Files { bundle: bundle.to_path_buf(), limits: options.limits.clone(), trust };
     let bundle = files.open_bundle()?;
     let workers = usize::from(options.workers);
     let threads = arguments.threads.map_or_else(|| (arguments.threads() / workers).max(1), NonZeroUsize::get);

@@ -9,10 +9,12 @@ use super::control::Report;
 use super::error::ServeError;
 use super::machine::Machine;
 use super::watcher::Watcher;
+use crate::bundle::trust::Trust;
 use crate::bundle::{Bundle, bundle_hash};
 use crate::flight_record::Reloaded;
 use crate::governor::Limits;
 use crate::limits_file::LimitsFile;
+use crate::run::trust;
 use crate::runtime::Runtime;
 use crate::service::ServiceManager;
 
@@ -22,6 +24,8 @@ pub(super) struct Files {
     /// A folder, or a link to one: what it leads to at the time of a reload counts.
     pub bundle: PathBuf,
     pub limits: Option<PathBuf>,
+    /// As the policy was when the program started.
+    pub trust: Option<Trust>,
 }
 
 impl Files {
@@ -32,9 +36,10 @@ impl Files {
         if limits.energy.is_some() && !machine.knows_energy() { Err(ServeError::UnknownEnergy) } else { Ok(limits) }
     }
 
-    /// The bundle that is there now.
+    /// The bundle that is there now, if it is trusted.
     pub(super) fn open_bundle(&self) -> Result<Bundle, ServeError> {
-        Bundle::open(&self.bundle).map_err(|source| ServeError::Bundle { path: self.bundle.clone(), source })
+        trust::open(&self.bundle, self.trust.as_ref())
+            .map_err(|source| ServeError::Bundle { path: self.bundle.clone(), source })
     }
 }
 

@@ -1,10 +1,11 @@
 //! Bundles, limits and the flight record while serving.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
 use headroom_shared::wire::{Request, WhenFull};
+use headroom_tests::{program, succeeds};
 
 use crate::random_bundle;
 use crate::random_model::Choices;
@@ -95,6 +96,45 @@ fn a_corrupted_bundle_is_refused_and_the_old_one_goes_on() {
     client.send(&Request::Reload { id: 4 });
     assert!(matches!(client.receive(), Received::Failed { id: 4, .. }));
     assert_eq!(served(&client, 5), before);
+    server.stop();
+}
+
+#[test]
+fn an_unsigned_bundle_is_refused_where_there_is_a_trust_policy_and_the_old_one_goes_on() {
+    let home = linked();
+    home.write_bundle("second", &random_bundle::tiny(), 2);
+    let _ = succeeds(program("host-flash").args(["keygen", "--out"]).arg(home.path("key")));
+    let sign = |name: &str, release: &str| {
+        let mut command = program("host-flash");
+        command.args(["sign", "--release", release, "--key"]).arg(home.path("key"));
+        let _ = succeeds(command.arg("--bundle").arg(home.path(name)));
+    };
+    sign("first", "2");
+    let public = fs::read_to_string(home.path("key.pub")).unwrap();
+    let (board, state) = ("jetson-orin-nano", home.path("minimum-release.toml"));
+    let key = format!("[[key]]\nname = \"ours\"\npublic_key = \"\"\"\n{public}\"\"\"\n");
+    let policy = format!("version = 1\nboard = {board:?}\nminimum_release_file = {state:?}\n");
+    fs::write(home.path("trust.toml"), format!("{policy}minimum_release = {{ {board} = 2 }}\n{key}")).unwrap();
+    fs::set_permissions(home.path("trust.toml"), fs::Permissions::from_mode(0o644)).unwrap();
+    let mut command = home.command();
+    command.arg("--trust").arg(home.path("trust.toml"));
+    let mut server = home.serve(command);
+    let client = server.client(WhenFull::Wait, 1);
+    let before = served(&client, 1);
+    point_to(&home, "second");
+    client.send(&Request::Reload { id: 2 });
+    let Received::Failed { id: 2, text } = client.receive() else { panic!("a failure") };
+    assert!(text.contains("not signed") && text.contains("old bundle goes on"), "{text}");
+    assert_eq!(served(&client, 3), before);
+    // Signed, and of a release before the first that is accepted.
+    sign("second", "1");
+    server.signal("-HUP");
+    assert!(server.wait_for_log("reload refused: cannot open the bundle").contains("release 1"));
+    assert_eq!(served(&client, 4), before);
+    sign("second", "2");
+    client.send(&Request::Reload { id: 5 });
+    assert!(matches!(client.receive(), Received::Done { id: 5, .. }));
+    assert_ne!(served(&client, 6), before);
     server.stop();
 }
 

@@ -1,0 +1,65 @@
+//! Keys and signatures of bundles: `host-flash keygen`, `sign` and `verify`.
+//!
+//! What a signature says, and how a device judges it, is
+//! [`headroom_device::bundle::trust`]'s business; making one is this module's.
+//!
+//! | file | content |
+//! |---|---|
+//! | `secret_key` | the secret key: in a file that only its owner can read, or in the environment |
+//! | `keygen` | makes a pair of keys |
+//! | `sign` | signs a bundle |
+//! | `verify` | asks what a device would say to a bundle |
+//!
+//! Keys are PKCS#8 and SPKI in PEM (RFC 8410): `openssl genpkey -algorithm
+//! ed25519` makes them too. Keys in an SSH agent are not used: agents sign what
+//! SSH defines, and no library reduces that to one well-kept call.
+
+mod error;
+mod keygen;
+mod secret_key;
+mod sign;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use headroom_device::program;
+
+pub use error::SigningError;
+pub use keygen::{KeygenArguments, KeygenReport, keygen};
+pub use secret_key::{SECRET_KEY_VARIABLE, SecretKey};
+pub use sign::{SignArguments, SignReport, sign};
+pub use verify::{VerifyArguments, VerifyReport, verify};
+
+/// The version of what is printed as JSON. A field is only ever added within a version.
+pub const REPORT_VERSION: u32 = 1;
+
+/// The subcommands of `host-flash` that need no device.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Makes a pair of keys: FILE for signing, FILE.pub for the trust policies of devices.
+    Keygen(KeygenArguments),
+    /// Signs a bundle: writes `manifest.sig` into it.
+    Sign(SignArguments),
+    /// Checks a bundle as a device with this policy, or with this public key alone, would.
+    Verify(VerifyArguments),
+}
+
+/// Runs a subcommand and prints its result.
+pub fn main(command: &Command) -> ExitCode {
+    let done = match command {
+        Command::Keygen(arguments) => {
+            keygen(arguments).map(|report| program::print(arguments.json, &report, || report.text()))
+        }
+        Command::Sign(arguments) => {
+            sign(arguments).map(|report| program::print(arguments.json, &report, || report.text()))
+        }
+        Command::Verify(arguments) => {
+            verify(arguments).map(|report| program::print(arguments.json, &report, || report.text()))
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => program::report(&error, error.hint().as_deref()),
+    }
+}
