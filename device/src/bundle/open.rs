@@ -116,7 +116,12 @@ fn read(path: PathBuf) -> Result<Vec<u8>, BundleError> {
     std::fs::read(&path).map_err(|source| BundleError::Read { path, source })
 }
 
-fn read_manifest(folder: &Path) -> Result<(Manifest, String), BundleError> {
+/// Reads the manifest of the bundle in `folder` and checks it against the hash
+/// beside it; returns it with that hash. The parts are not looked at.
+///
+/// # Errors
+/// If it is missing, changed, of another version or lists too little.
+pub fn read_manifest(folder: &Path) -> Result<(Manifest, String), BundleError> {
     for file in [MANIFEST_FILE, MANIFEST_HASH_FILE] {
         if !folder.join(file).is_file() {
             return Err(BundleError::NotABundle { path: folder.to_path_buf(), file });
