@@ -53,8 +53,12 @@ impl CheckError {
             Self::Architecture { .. } => "build the runtime for the board's target".into(),
             Self::Libc { .. } => "build the runtime against an older glibc, or update the device".into(),
             Self::Libraries { names, cuda } if names.iter().any(|name| is_nvidia(name)) => match cuda {
-                Some(version) => format!("the device has CUDA {version}: build the runtime against it, or without `cuda`"),
-                None => "install CUDA on the device (JetPack's `nvidia-cuda`), or build the runtime without `cuda`".into(),
+                Some(version) => {
+                    format!("the device has CUDA {version}: build the runtime against it, or without `cuda`")
+                }
+                None => {
+                    "install CUDA on the device (JetPack's `nvidia-cuda`), or build the runtime without `cuda`".into()
+                }
             },
             Self::NotSetUp { .. } | Self::NoUnit { .. } | Self::MayNotRestart { .. } => setup.into(),
             Self::Unwritable { .. } => {

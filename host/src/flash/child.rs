@@ -32,18 +32,12 @@ pub fn run(command: &mut Command, input: &mut dyn Read, limit: Option<Duration>)
         None => Ok(()),
     };
     drop(stdin);
-    let status = loop {
-        match wait_until(&mut child, begun, limit).map_err(TransportError::Run)? {
-            Some(status) => break status,
-            None => {
-                end(&mut child);
-                return Err(TransportError::TimedOut { limit: limit.unwrap_or_default() });
-            }
-        }
+    let Some(status) = wait_until(&mut child, begun, limit).map_err(TransportError::Run)? else {
+        end(&mut child);
+        return Err(TransportError::TimedOut { limit: limit.unwrap_or_default() });
     };
-    let text = |reader: thread::JoinHandle<Vec<u8>>| {
-        String::from_utf8_lossy(&reader.join().unwrap_or_default()).into_owned()
-    };
+    let text =
+        |reader: thread::JoinHandle<Vec<u8>>| String::from_utf8_lossy(&reader.join().unwrap_or_default()).into_owned();
     let output = Output { code: status.code(), stdout: text(stdout), stderr: text(stderr) };
     fed.map(|()| output)
 }

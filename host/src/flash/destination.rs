@@ -55,7 +55,7 @@ fn parse(text: &str) -> Option<Destination> {
         let allowed = |c: char| c.is_alphanumeric() || more.contains(c);
         !name.is_empty() && !name.starts_with('-') && name.chars().all(allowed)
     };
-    if !plain(host, "-._:%") || !user.is_none_or(|user| plain(user, "-._+@\\$")) {
+    if !plain(host, "-._:%") || !user.is_none_or(|user| plain(user, "-._+@\\")) {
         return None;
     }
     Some(Destination { user: user.map(str::to_owned), host: host.to_owned(), port })
@@ -106,7 +106,22 @@ mod tests {
 
     #[test]
     fn what_ssh_or_a_shell_would_take_for_something_else_is_refused() {
-        let wrong = ["", "@", "user@", "-oProxyCommand=sh", "a@-x", "-l@a", "a b", "a;b", "a:0", "a:99999", "::1", "[::1", "a:$x", "a\nb"];
+        let wrong = [
+            "",
+            "@",
+            "user@",
+            "-oProxyCommand=sh",
+            "a@-x",
+            "-l@a",
+            "a b",
+            "a;b",
+            "a:0",
+            "a:99999",
+            "::1",
+            "[::1",
+            "a:$x",
+            "a\nb",
+        ];
         for text in wrong {
             assert!(text.parse::<Destination>().is_err(), "{text:?}");
         }

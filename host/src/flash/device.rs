@@ -86,7 +86,10 @@ impl<'a> Device<'a> {
         let output = self.quick(Script::Inventory, &[], &list)?;
         let has = |object: &Object| output.values("have").any(|hash| hash == object.sha256);
         let offset = |object: &Object| {
-            let (_, size) = output.values("need").filter_map(|line| line.split_once(' ')).find(|(hash, _)| *hash == object.sha256)?;
+            let (_, size) = output
+                .values("need")
+                .filter_map(|line| line.split_once(' '))
+                .find(|(hash, _)| *hash == object.sha256)?;
             // A beginning that is longer than the whole is of no use.
             size.parse().ok().filter(|size| *size <= object.size)
         };
@@ -154,7 +157,8 @@ impl<'a> Device<'a> {
     /// # Errors
     /// If the release is not active in the end, or nobody can tell.
     pub fn activate(&self, lock: &Lock, hash: &str, keep: u32, health: &Health) -> Result<(), FlashError> {
-        let [keep, steady, limit] = [keep, health.steady_seconds, health.limit_seconds].map(|number| number.to_string());
+        let [keep, steady, limit] =
+            [keep, health.steady_seconds, health.limit_seconds].map(|number| number.to_string());
         let arguments = [lock.text.as_str(), hash, &keep, &health.unit, &steady, &limit, &health.command];
         // The trial, the restarts and the check are bounded on the device; this is for a device that hangs.
         let whole = Duration::from_secs(u64::from(health.steady_seconds) * 2 + u64::from(health.limit_seconds) * 5);
@@ -183,7 +187,16 @@ impl<'a> Device<'a> {
     /// What a script's end means.
     fn failure(&self, script: Script, output: &Output) -> FlashError {
         let text = |word| output.value(word).unwrap_or_default().to_owned();
-        let said = || output.stderr.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("without a word").to_owned();
+        let said = || {
+            output
+                .stderr
+                .lines()
+                .rev()
+                .map(str::trim)
+                .find(|line| !line.is_empty())
+                .unwrap_or("without a word")
+                .to_owned()
+        };
         match output.code.and_then(Exit::of) {
             Some(Exit::NotSetUp) => FlashError::NotSetUp { root: self.root.to_owned() },
             Some(Exit::Locked) => FlashError::Locked { owner: owner_of(&text("locked")) },

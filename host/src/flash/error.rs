@@ -63,14 +63,14 @@ impl FlashError {
         match self {
             Self::Check(error) => error.hint(),
             Self::Transport(error) => error.hint().map(str::to_owned),
-            Self::Locked { .. } => {
-                Some("wait for it; a lock whose owner is gone is taken over without asking".into())
-            }
+            Self::Locked { .. } => Some("wait for it; a lock whose owner is gone is taken over without asking".into()),
             Self::NotSetUp { .. } | Self::NotPermitted { .. } => {
                 Some("prepare the device once with the script that --print-setup prints".into())
             }
             Self::DiskFull { .. } => Some("make room on the device, or keep fewer releases with --keep".into()),
-            Self::ReadOnly { .. } => Some("mount it writable; a disk with faults is mounted read-only by the kernel".into()),
+            Self::ReadOnly { .. } => {
+                Some("mount it writable; a disk with faults is mounted read-only by the kernel".into())
+            }
             Self::LockLost | Self::Short | Self::Interrupted => {
                 Some("run the same command again: it goes on where it stopped".into())
             }
@@ -83,7 +83,9 @@ impl FlashError {
             Self::RolledBack { .. } | Self::Deactivated { .. } | Self::Unhealthy { .. } => {
                 Some("`journalctl -u headroom` on the device tells what the program said".into())
             }
-            Self::NotRunnable { .. } => Some("check that the runtime was built for this system; nothing was changed".into()),
+            Self::NotRunnable { .. } => {
+                Some("check that the runtime was built for this system; nothing was changed".into())
+            }
             _ => None,
         }
     }

@@ -82,13 +82,8 @@ pub fn setup_script(options: &Options) -> Result<String, FlashError> {
     let unit_file = read(unit_path)?;
     let limits_file = options.limits_file.as_deref().map_or(Ok(String::new()), read)?;
     let root = root(options, &board);
-    let setup = Setup {
-        board: &board.profile,
-        root,
-        unit: &options.unit,
-        unit_file: &unit_file,
-        limits_file: &limits_file,
-    };
+    let setup =
+        Setup { board: &board.profile, root, unit: &options.unit, unit_file: &unit_file, limits_file: &limits_file };
     let unquotable = |error| FlashError::Read { path: unit_path.to_owned(), source: std::io::Error::other(error) };
     setup.text().map_err(unquotable)
 }
@@ -102,11 +97,7 @@ fn read(path: &Path) -> Result<String, FlashError> {
 ///
 /// # Errors
 /// If it cannot begin: the release cannot be put together or is for another board.
-pub fn run(
-    options: &Options,
-    progress: &dyn Progress,
-    interrupt: &AtomicBool,
-) -> Result<FlashReport, FlashError> {
+pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -> Result<FlashReport, FlashError> {
     let board = boards::find(&options.target)?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64);
     let owner = owner(now);

@@ -111,7 +111,9 @@ impl FlashReport {
                 Outcome::Activated { release, before, sent_bytes } => {
                     ("activated", short(release).to_owned(), hash(before), format!("{} sent", bytes(*sent_bytes)))
                 }
-                Outcome::Unchanged { release } => ("unchanged", short(release).to_owned(), String::new(), String::new()),
+                Outcome::Unchanged { release } => {
+                    ("unchanged", short(release).to_owned(), String::new(), String::new())
+                }
                 Outcome::Planned { release, before, missing_bytes, missing_files } => (
                     "planned",
                     short(release).to_owned(),

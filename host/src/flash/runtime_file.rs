@@ -58,7 +58,8 @@ pub enum RuntimeFileError {
 }
 
 /// Libraries that are parts of glibc.
-const GLIBC: [&str; 8] = ["libc", "libm", "libpthread", "libdl", "librt", "libutil", "ld-linux-aarch64", "ld-linux-x86-64"];
+const GLIBC: [&str; 8] =
+    ["libc", "libm", "libpthread", "libdl", "librt", "libutil", "ld-linux-aarch64", "ld-linux-x86-64"];
 
 /// Reads what the program in the file `path` needs.
 ///
@@ -107,7 +108,8 @@ fn linked(elf: &Elf<'_>) -> object::Result<(Option<LibcVersion>, Vec<String>)> {
     for entry in table.iter().filter(|entry| entry.tag == DT_NEEDED) {
         libraries.push(String::from_utf8_lossy(table.string(entry)?).into_owned());
     }
-    libraries.retain(|name| !GLIBC.iter().any(|own| name.strip_prefix(own).is_some_and(|rest| rest.starts_with(".so"))));
+    libraries
+        .retain(|name| !GLIBC.iter().any(|own| name.strip_prefix(own).is_some_and(|rest| rest.starts_with(".so"))));
     Ok((newest, libraries))
 }
 
@@ -129,7 +131,10 @@ mod tests {
         let found = requirements(&std::env::current_exe().unwrap()).unwrap();
         assert_eq!(found.architecture, Some(std::env::consts::ARCH));
         assert!(found.glibc.is_none_or(|version| version >= LibcVersion { major: 2, minor: 2 }), "{found:?}");
-        assert!(!found.libraries.iter().any(|name| name.starts_with("libc.") || name.starts_with("libcuda")), "{found:?}");
+        assert!(
+            !found.libraries.iter().any(|name| name.starts_with("libc.") || name.starts_with("libcuda")),
+            "{found:?}"
+        );
     }
 
     #[test]

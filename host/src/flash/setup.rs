@@ -59,7 +59,13 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let board = crate::boards::find("jetson-orin").unwrap();
         let unit_file = "[Service]\nExecStart='it''s $HOME'\n";
-        let setup = Setup { board: &board.profile, root: "/opt/headroom", unit: "headroom.service", unit_file, limits_file: "# none\n" };
+        let setup = Setup {
+            board: &board.profile,
+            root: "/opt/headroom",
+            unit: "headroom.service",
+            unit_file,
+            limits_file: "# none\n",
+        };
         let script = home.path().join("setup.sh");
         std::fs::write(&script, setup.text().unwrap()).unwrap();
         // The tools of the device that this machine need not have.
@@ -74,7 +80,13 @@ mod tests {
         let user = String::from_utf8(Command::new("id").arg("-un").output().unwrap().stdout).unwrap();
         for _ in 0..2 {
             let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
-            let output = Command::new("sh").arg(&script).arg(user.trim()).env("DESTDIR", &device).env("PATH", path).output().unwrap();
+            let output = Command::new("sh")
+                .arg(&script)
+                .arg(user.trim())
+                .env("DESTDIR", &device)
+                .env("PATH", path)
+                .output()
+                .unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         }
         let read = |path: &str| std::fs::read_to_string(device.join(path)).unwrap();
@@ -87,7 +99,8 @@ mod tests {
         let rules = read("etc/sudoers.d/headroom-flash");
         assert_eq!(rules.lines().count(), 1, "{rules}");
         let systemctl = tools.join("systemctl");
-        let expected = format!("NOPASSWD: {0} restart headroom.service, {0} stop headroom.service", systemctl.display());
+        let expected =
+            format!("NOPASSWD: {0} restart headroom.service, {0} stop headroom.service", systemctl.display());
         assert!(rules.ends_with(&format!("{expected}\n")), "{rules}");
     }
 }

@@ -26,8 +26,8 @@ pub fn run(
         // One device may draw; several would draw over each other.
         let lines = Lines { host: &host, inner: progress, stage: Mutex::default() };
         let progress: &dyn Progress = if destinations.len() == 1 { progress } else { &lines };
-        let outcome = work(destination, progress, &mut warnings)
-            .unwrap_or_else(|error| Outcome::Failed(Failure::of(&error)));
+        let outcome =
+            work(destination, progress, &mut warnings).unwrap_or_else(|error| Outcome::Failed(Failure::of(&error)));
         let milliseconds = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         HostReport { host, outcome, warnings, milliseconds }
     };

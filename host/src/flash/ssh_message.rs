@@ -3,8 +3,11 @@
 
 use super::transport::TransportError;
 
-/// Pairs of a part of a message and the cause, the most telling first.
-const CAUSES: [(&str, fn(String) -> TransportError); 13] = [
+/// A part of a message, and the cause that it tells.
+type Cause = (&'static str, fn(String) -> TransportError);
+
+/// The most telling first.
+const CAUSES: [Cause; 13] = [
     ("REMOTE HOST IDENTIFICATION HAS CHANGED", |message| TransportError::ChangedHostKey { message }),
     ("POSSIBLE DNS SPOOFING", |message| TransportError::ChangedHostKey { message }),
     ("Host key verification failed", |message| TransportError::UnknownHostKey { message }),
@@ -54,8 +57,14 @@ mod tests {
         let refused = "ssh: connect to host 10.0.0.7 port 22: Connection refused\r\n";
         assert!(matches!(cause(refused), TransportError::Unreachable { .. }));
         assert!(matches!(cause("a@b: Permission denied (publickey,password)."), TransportError::Denied { .. }));
-        assert!(matches!(cause("No ED25519 host key is known for x.\nHost key verification failed."), TransportError::UnknownHostKey { .. }));
-        assert!(matches!(cause("ssh: Could not resolve hostname x: Name or service not known"), TransportError::UnknownHost { .. }));
+        assert!(matches!(
+            cause("No ED25519 host key is known for x.\nHost key verification failed."),
+            TransportError::UnknownHostKey { .. }
+        ));
+        assert!(matches!(
+            cause("ssh: Could not resolve hostname x: Name or service not known"),
+            TransportError::UnknownHost { .. }
+        ));
         let TransportError::Other { message } = cause("Bad configuration option: x\n\n") else { panic!() };
         assert_eq!(message, "Bad configuration option: x");
     }

@@ -104,7 +104,9 @@ impl TransportError {
                 "if the device was installed anew, remove the old key with `ssh-keygen -R HOST`; \
                  if not, somebody may be in between",
             ),
-            Self::Denied { .. } => Some("check user, key or agent with `ssh`; a password can be typed in a terminal only"),
+            Self::Denied { .. } => {
+                Some("check user, key or agent with `ssh`; a password can be typed in a terminal only")
+            }
             Self::Lost { .. } | Self::TimedOut { .. } => {
                 Some("run the same command again: it goes on where it stopped; `--status` tells what is active")
             }

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 
 use headroom_host::flash::device::Device;
 use headroom_host::flash::transport::Transport;
 use headroom_host::flash::{FlashError, Outcome};
 use headroom_host::progress::Silent;
+use headroom_tests::{is_refused, program, say_skipped, succeeds};
 
 use crate::device::{Behaviour, FakeDevice, GOOD, Source, board, job};
 use crate::local_shell::LocalShell;
@@ -100,7 +102,11 @@ fn a_release_that_is_not_healthy_is_rolled_back() {
         assert!(device.path("state/running").exists(), "the old release serves again");
         assert!(!device.has("pending") && !device.has("lock"));
     }
-    let hint = install(&device, &LocalShell::new(&device), &Source::new("wrong", Behaviour { infer: "echo no inference; exit 7", ..GOOD }));
+    let hint = install(
+        &device,
+        &LocalShell::new(&device),
+        &Source::new("wrong", Behaviour { infer: "echo no inference; exit 7", ..GOOD }),
+    );
     assert!(hint.unwrap_err().hint().unwrap().contains("no inference"));
 }
 
@@ -126,11 +132,17 @@ fn a_unit_that_stops_by_itself_is_rolled_back() {
     let old = Source::new("old", GOOD);
     install(&device, &LocalShell::new(&device), &old).unwrap();
     // It starts, and systemd starts it again and again: another process each time.
-    device.tool("systemctl", &fs::read_to_string(device.path("tools/systemctl")).unwrap().replace(
-        r#"*MainPID*) read -r pid <"$state/pid" && echo "$pid" ;;"#,
-        r#"*MainPID*) read -r pid <"$state/pid"; case $(readlink "$FAKE_ROOT/current") in
+    device.tool(
+        "systemctl",
+        &fs::read_to_string(device.path("tools/systemctl"))
+            .unwrap()
+            .replace(
+                r#"*MainPID*) read -r pid <"$state/pid" && echo "$pid" ;;"#,
+                r#"*MainPID*) read -r pid <"$state/pid"; case $(readlink "$FAKE_ROOT/current") in
             *OLD) echo "$pid" ;; *) echo $((pid + 1)) | tee "$state/pid" ;; esac ;;"#,
-    ).replace("OLD", &old.release().hash));
+            )
+            .replace("OLD", &old.release().hash),
+    );
     let error = install(&device, &LocalShell::new(&device), &Source::new("new", GOOD)).unwrap_err();
     assert!(error.to_string().contains("does not keep running"), "{error}");
     assert_eq!(device.active(), old.release().hash);
@@ -151,7 +163,8 @@ fn a_program_that_does_not_start_on_the_device_changes_nothing() {
     let old = Source::new("old", GOOD);
     install(&device, &LocalShell::new(&device), &old).unwrap();
     let restarts = fs::read(device.path("state/pid")).unwrap();
-    let broken = Source::new("broken", Behaviour { version: "echo 'libcudart.so.12: not found' >&2; exit 127", ..GOOD });
+    let broken =
+        Source::new("broken", Behaviour { version: "echo 'libcudart.so.12: not found' >&2; exit 127", ..GOOD });
     let error = install(&device, &LocalShell::new(&device), &broken).unwrap_err();
     assert!(matches!(&error, FlashError::NotRunnable { message } if message.contains("libcudart")), "{error}");
     assert_eq!(device.active(), old.release().hash);
@@ -197,9 +210,9 @@ fn rotten_files_are_mended_while_the_release_stays_active() {
 
 #[test]
 fn busybox_is_enough() {
-    let busybox = std::process::Command::new("busybox").arg("true").status();
+    let busybox = Command::new("busybox").arg("true").status();
     if !busybox.is_ok_and(|status| status.success()) {
-        headroom_tests::say_skipped("busybox_is_enough: no busybox on this machine");
+        say_skipped("busybox_is_enough: no busybox on this machine");
         return;
     }
     let device = FakeDevice::new();
@@ -213,4 +226,19 @@ fn busybox_is_enough() {
     install(&device, &LocalShell::with(&device, shell), &old).unwrap();
     assert!(matches!(install(&device, &LocalShell::with(&device, shell), &new), Err(FlashError::RolledBack { .. })));
     assert_eq!(device.active(), old.release().hash);
+}
+
+#[test]
+fn the_setup_is_printed_to_be_read() {
+    let home = tempfile::tempdir().unwrap();
+    let unit = home.path().join("headroom.service");
+    fs::write(&unit, "[Service]\nExecStart=/opt/headroom/bin/device-run\n").unwrap();
+    let mut command = program("host-flash");
+    let script = succeeds(command.args(["--target", "jetson-orin", "--print-setup", "--unit-file"]).arg(&unit));
+    assert!(script.starts_with("#!/bin/sh\n") && script.contains("ExecStart=/opt/headroom/bin/device-run"), "{script}");
+    let checked = Command::new("sh").args(["-n", "-c", &script]).status().unwrap();
+    assert!(checked.success(), "{script}");
+    let mut command = program("host-flash");
+    command.args(["--target", "jetson-orin", "--print-setup", "--unit-file", "no such file"]);
+    is_refused(&mut command, &["cannot read `no such file`"]);
 }

@@ -65,7 +65,8 @@ impl Recorded {
     pub fn cut(&self, step: u32) -> (FakeDevice, bool) {
         let device = self.device.copy();
         let root = device.root_text();
-        let arguments: Vec<&str> = [root.as_str()].into_iter().chain(self.arguments.iter().map(String::as_str)).collect();
+        let arguments: Vec<&str> =
+            [root.as_str()].into_iter().chain(self.arguments.iter().map(String::as_str)).collect();
         let text = format!("cut_left={step}\n{CUT}{}", self.script.text());
         let mut command = command(&device, &["sh"], &text, &arguments);
         let output = child::run(&mut command, &mut &*self.input, None).unwrap();

@@ -39,7 +39,8 @@ fn another_board_is_refused_unless_told() {
     let mut job = job(&board, &root, &system);
     job.wish.allow_board_mismatch = true;
     let (shell, mut warnings) = (LocalShell::new(&device), Vec::new());
-    let release = Source::new("new", GOOD).release();
+    let source = Source::new("new", GOOD);
+    let release = source.release();
     job.install(&Device::new(&shell, &root), &release, false, &Silent, &mut warnings).unwrap();
     assert!(warnings.iter().any(|warning| warning.contains("another board")), "{warnings:?}");
 
@@ -87,7 +88,8 @@ fn what_the_runtime_needs_is_compared_with_the_device() {
     device.tool("getconf", "#!/bin/sh\necho glibc 2.31\n");
     fs::create_dir_all(device.path("system/usr/local/cuda")).unwrap();
     fs::write(device.path("system/usr/local/cuda/version.json"), r#"{ "cuda" : { "version" : "11.4.19" } }"#).unwrap();
-    let mut release = Source::new("new", GOOD).release();
+    let source = Source::new("new", GOOD);
+    let mut release = source.release();
     let judge = |release: &Release| {
         let shell = LocalShell::new(&device);
         let libraries = &release.requirements.libraries;
@@ -124,7 +126,8 @@ fn a_clock_that_is_wrong_by_years_is_told_and_hinders_nothing() {
     device.tool("date", "#!/bin/sh\necho 1000000\n");
     let (board, root, system) = (board(), device.root_text(), device.system_text());
     let (shell, mut warnings) = (LocalShell::new(&device), Vec::new());
-    let release = Source::new("new", GOOD).release();
+    let source = Source::new("new", GOOD);
+    let release = source.release();
     let job = job(&board, &root, &system);
     let outcome = job.install(&Device::new(&shell, &root), &release, false, &Silent, &mut warnings);
     assert!(matches!(outcome, Ok(Outcome::Activated { .. })), "{outcome:?}");
@@ -138,7 +141,10 @@ fn a_second_host_flash_is_told_who_is_at_work() {
     let shell = LocalShell::new(&device);
     let first = Device::new(&shell, &root).lock("anna@desk process 42 since 1700000000").unwrap();
     let error = install(&device, &shell, &Source::new("new", GOOD)).unwrap_err();
-    assert!(matches!(&error, FlashError::Locked { owner } if owner == "anna@desk process 42 since 1700000000"), "{error}");
+    assert!(
+        matches!(&error, FlashError::Locked { owner } if owner == "anna@desk process 42 since 1700000000"),
+        "{error}"
+    );
     drop(first);
     install(&device, &shell, &Source::new("new", GOOD)).unwrap();
 }
@@ -165,7 +171,8 @@ struct SmallDisk<'a>(&'a FakeDevice);
 
 impl<'a> SmallDisk<'a> {
     fn mount(test: &str, device: &'a FakeDevice) -> Option<Self> {
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m,mode=755", "tmpfs"]).arg(device.root()).output();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m,mode=755", "tmpfs"]).arg(device.root()).output();
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Self(device));
         }
@@ -235,5 +242,8 @@ fn a_source_that_is_not_what_it_says_is_refused() {
     command.args(["--target", "jetson-orin-nano", "--to", "nobody"]);
     let source = Source::new("new", GOOD);
     command.arg("--bundle").arg(source.bundle()).arg("--runtime").arg(source.runtime());
-    is_refused(&mut command, &["the bundle is for `jetson-orin`, not for `jetson-orin-nano`", "--allow-board-mismatch"]);
+    is_refused(
+        &mut command,
+        &["the bundle is for `jetson-orin`, not for `jetson-orin-nano`", "--allow-board-mismatch"],
+    );
 }

@@ -53,14 +53,6 @@ impl Server {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         fs::copy(home.path().join("user_key.pub"), home.path().join("authorized_keys")).unwrap();
         let path = |name: &str| home.path().join(name).display().to_string();
-        // A value with spaces or quotes does not survive sshd's SetEnv: the environment comes from a wrapper.
-        let wrapper: String = device
-            .environment()
-            .iter()
-            .map(|(name, value)| format!("export {name}={}\n", quoted(value)))
-            .chain(["exec sh -c \"$SSH_ORIGINAL_COMMAND\"\n".to_owned()])
-            .collect();
-        fs::write(path("session"), wrapper).unwrap();
         let config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nPidFile none\nAuthorizedKeysFile {}\nStrictModes no\n\
              UsePAM no\nPasswordAuthentication yes\nKbdInteractiveAuthentication no\nMaxStartups 100\n\
@@ -70,12 +62,18 @@ impl Server {
             path("session"),
         );
         fs::write(path("sshd_config"), config).unwrap();
+        write_session(home.path(), device);
         // Where the server separates privileges it wants this folder; where it may not be made it may be there.
         let _ = fs::create_dir_all("/run/sshd");
         let server = Self { daemon: start(home.path()), home, port };
-        server.write_client_config("config", "user_key", "host_key");
+        server.write_client_config("config", "user_key", "host_key", "");
         server.wait();
         Some(server)
+    }
+
+    /// Sessions that begin from now on see this device.
+    pub fn serve(&self, device: &FakeDevice) {
+        write_session(self.home.path(), device);
     }
 
     /// `--to` for this server.
@@ -83,15 +81,16 @@ impl Server {
         format!("device:{}", self.port)
     }
 
-    /// `--ssh-config` for a client with this key, who knows the server by that key.
-    pub fn write_client_config(&self, name: &str, user_key: &str, host_key: &str) -> PathBuf {
+    /// `--ssh-config` for a client with this key, who knows the server by that
+    /// key, with more lines.
+    pub fn write_client_config(&self, name: &str, user_key: &str, host_key: &str, more: &str) -> PathBuf {
         let path = |name: &str| self.home.path().join(name);
         let key = fs::read_to_string(path(&format!("{host_key}.pub"))).unwrap();
         let known = path(&format!("{name}.known_hosts"));
         fs::write(&known, format!("[127.0.0.1]:{} {key}", self.port)).unwrap();
         let config = format!(
             "Host device\n HostName 127.0.0.1\n IdentityFile {}\n IdentitiesOnly yes\n UserKnownHostsFile {}\n \
-             GlobalKnownHostsFile /dev/null\n StrictHostKeyChecking yes\n",
+             GlobalKnownHostsFile /dev/null\n StrictHostKeyChecking yes\n {more}\n",
             path(user_key).display(),
             known.display(),
         );
@@ -133,6 +132,15 @@ impl Drop for Server {
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
     }
+}
+
+/// The program of every session. It sets the environment, because sshd's own
+/// `SetEnv` cannot hold spaces and quotes.
+fn write_session(home: &Path, device: &FakeDevice) {
+    let environment = device.environment();
+    let exports = environment.iter().map(|(name, value)| format!("export {name}={}\n", quoted(value)));
+    let text: String = exports.chain(["exec sh -c \"$SSH_ORIGINAL_COMMAND\"\n".to_owned()]).collect();
+    fs::write(home.join("session"), text).unwrap();
 }
 
 fn start(home: &Path) -> Child {

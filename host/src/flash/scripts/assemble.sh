@@ -46,9 +46,11 @@ elif ! (cd "$release" && sha256sum -c SHA256SUMS) >/dev/null 2>&1; then
     # by file, each in one step, so that it is never worse than before.
     mv -f "$stage/SHA256SUMS" "$release/SHA256SUMS"
     while IFS= read -r line; do
-        path=${line#*  }
-        [ -d "$release/${path%/*}" ] || mkdir -p "$release/${path%/*}"
-        mv -f "$stage/$path" "$release/$path"
+        path=$release/${line#*  }
+        set -- $(sha256sum "$path" 2>/dev/null) missing
+        [ "$1" != "${line%%  *}" ] || continue
+        [ -d "${path%/*}" ] || mkdir -p "${path%/*}"
+        mv -f "$stage/${line#*  }" "$path"
     done <"$release/SHA256SUMS"
     flush "$release"/* "$release"/*/* "$release"
 fi
