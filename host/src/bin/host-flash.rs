@@ -28,6 +28,9 @@ fn main() -> ExitCode {
     match flash::run(&options, progress, &INTERRUPTED) {
         Ok(report) => {
             program::print(options.json, &report, || report.text(options.task.list));
+            for message in report.messages() {
+                anstream::eprintln!("{message}");
+            }
             if report.is_success() {
                 ExitCode::SUCCESS
             } else if INTERRUPTED.load(Ordering::SeqCst) {

@@ -92,13 +92,22 @@ impl FlashReport {
                 parts.push(releases(&host.host, status));
             }
         }
+        parts.join("\n")
+    }
+
+    /// What is odd and what failed, with causes and hints, a line each; not part of the result.
+    #[must_use]
+    pub fn messages(&self) -> Vec<String> {
+        let mut messages = Vec::new();
         for host in &self.hosts {
-            parts.extend(host.warnings.iter().map(|warning| format!("warning: {}: {warning}", host.host)));
+            messages.extend(host.warnings.iter().map(|warning| format!("warning: {}: {warning}", host.host)));
             if let Outcome::Failed(failure) = &host.outcome {
-                parts.push(failed(&host.host, failure));
+                messages.push(format!("error: {}: {}", host.host, failure.error));
+                messages.extend(failure.causes.iter().map(|cause| format!("  cause: {cause}")));
+                messages.extend(failure.hint.iter().map(|hint| format!("hint: {hint}")));
             }
         }
-        parts.join("\n")
+        messages
     }
 
     fn table(&self) -> String {
@@ -109,7 +118,8 @@ impl FlashReport {
             let hash = |hash: &Option<String>| hash.as_deref().map_or("-", short).to_owned();
             let (outcome, release, before, detail) = match &host.outcome {
                 Outcome::Activated { release, before, sent_bytes } => {
-                    ("activated", short(release).to_owned(), hash(before), format!("{} sent", bytes(*sent_bytes)))
+                    let sent = if *sent_bytes == 0 { String::new() } else { format!("{} sent", bytes(*sent_bytes)) };
+                    ("activated", short(release).to_owned(), hash(before), sent)
                 }
                 Outcome::Unchanged { release } => {
                     ("unchanged", short(release).to_owned(), String::new(), String::new())
@@ -156,17 +166,6 @@ fn releases(host: &str, status: &Status) -> String {
         ]);
     }
     format!("{host}\n{table}")
-}
-
-fn failed(host: &str, failure: &Failure) -> String {
-    let mut text = format!("error: {host}: {}", failure.error);
-    for cause in &failure.causes {
-        text.push_str(&format!("\n  cause: {cause}"));
-    }
-    if let Some(hint) = &failure.hint {
-        text.push_str(&format!("\nhint: {hint}"));
-    }
-    text
 }
 
 fn bytes(count: u64) -> String {

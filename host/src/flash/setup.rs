@@ -33,19 +33,25 @@ impl Setup<'_> {
              root={}\n\
              programs={}\n\
              bundles={}\n\
-             unit={}\n\
-             unit_file={}\n\
-             limits_file={}\n\n{}",
+             unit={}\n\n{}{}{}",
             self.board.name,
             quote(self.root)?,
             quote(&deployment.programs)?,
             quote(&deployment.bundles)?,
             quote(self.unit)?,
-            quote(self.unit_file)?,
-            quote(self.limits_file)?,
+            printer("unit_file", self.unit_file),
+            printer("limits_file", self.limits_file),
             include_str!("scripts/setup.sh"),
         ))
     }
+}
+
+/// A shell function that prints a text, which stands in it as it is.
+fn printer(name: &str, text: &str) -> String {
+    let mut ends = (0_u32..).map(|number| format!("END_{number}"));
+    let end = ends.find(|end| !text.lines().any(|line| line == end)).unwrap_or_default();
+    let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    format!("{name}() {{\n    cat <<'{end}'\n{text}{newline}{end}\n}}\n\n")
 }
 
 #[cfg(test)]
@@ -58,7 +64,7 @@ mod tests {
     fn the_script_prepares_what_a_release_needs() {
         let home = tempfile::tempdir().unwrap();
         let board = crate::boards::find("jetson-orin").unwrap();
-        let unit_file = "[Service]\nExecStart='it''s $HOME'\n";
+        let unit_file = "[Service]\nExecStart='it''s $HOME' \\\n  \"$(touch pwned)\"\nEND_0\n";
         let setup = Setup {
             board: &board.profile,
             root: "/opt/headroom",

@@ -71,7 +71,7 @@ fn the_program_installs_tells_and_rolls_back() {
     assert_eq!(device.active(), old_hash);
 
     let bad = Source::new("bad", Behaviour { infer: "exit 1", ..GOOD });
-    is_refused(&mut installing(&server, &device, &bad), &[]);
+    is_refused(&mut installing(&server, &device, &bad), &["failed with code 1; the release before is active again"]);
     assert_eq!(device.active(), old_hash);
 }
 
@@ -106,7 +106,7 @@ fn ssh_refusals_say_what_to_do() {
         let ended = ended(command);
         assert_eq!(ended.code, Some(1), "{}", ended.stderr);
         for part in parts {
-            assert!(ended.stdout.contains(part), "expected `{part}` in:\n{}", ended.stdout);
+            assert!(ended.stderr.contains(part), "expected `{part}` in:\n{}", ended.stderr);
         }
     };
     let changed = server.write_client_config("changed", "user_key", "other_host_key", "");

@@ -25,14 +25,14 @@ if command -v visudo >/dev/null; then visudo -cqf "$rules.new"; fi
 mv "$rules.new" "$rules"
 
 # 4. The limits, unless there are some.
-if [ -n "$limits_file" ] && [ ! -e "$DESTDIR/etc/headroom/limits.toml" ]; then
+if [ -n "$(limits_file)" ] && [ ! -e "$DESTDIR/etc/headroom/limits.toml" ]; then
     install -d -m 755 "$DESTDIR/etc/headroom"
-    printf '%s' "$limits_file" >"$DESTDIR/etc/headroom/limits.toml"
+    limits_file >"$DESTDIR/etc/headroom/limits.toml"
 fi
 
 # 5. The unit.
 install -d -m 755 "$DESTDIR/etc/systemd/system"
-printf '%s' "$unit_file" >"$DESTDIR/etc/systemd/system/$unit"
+unit_file >"$DESTDIR/etc/systemd/system/$unit"
 if [ -z "$DESTDIR" ]; then
     systemctl daemon-reload
     systemctl enable "$unit"
