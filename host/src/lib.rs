@@ -16,6 +16,7 @@
 //! | [`compensation`] | matrices that make up for what the rungs remove |
 //! | [`prune`] | the job of `host-prune`: these stages in order |
 //! | [`eval`] | the job of `host-eval`: how good rungs are at classifying |
+//! | [`flash`] | the job of `host-flash`: from a bundle to a device that serves it |
 //! | [`signing`] | keys and signatures: `host-flash keygen`, `sign`, `verify` |
 //! | [`baseline`] | other methods' scores, to compare with |
 //! | [`boards`], [`demo`], [`shape`], [`chart`], [`progress`], [`interrupt`] | what the jobs need around them |
@@ -41,6 +42,7 @@ pub mod demo;
 pub mod embedder;
 pub mod eval;
 pub mod executor;
+pub mod flash;
 pub mod head_basis;
 pub mod importance;
 pub mod interrupt;

@@ -146,6 +146,10 @@ fn content_errors_name_key_expected_and_found() {
         ),
         ("label = \"VDD_SOC\"", "label = \"VDD_IN\"", "`rail`: entry 2 repeats"),
         ("capability = \"power\"", "capability = \"throttling\"", "capability = \"power\"`: none found"),
+        ("[\"p3767-0003\", \"p3767-0005\"]", "[]", "`identity.modules`: none found"),
+        ("\"p3767-0005\"]", "\"\"]", "`identity.modules`: expected part numbers"),
+        ("\"/opt/headroom\"", "\"headroom\"", "`deployment.root`: expected an absolute path"),
+        ("\"ssh\"", "\"pigeon\"", "unknown variant `pigeon`"),
         ("\"/opt/headroom/bin\"", "\"opt/headroom/bin\"", "`deployment.programs`: expected an absolute path"),
     ] {
         let message = refusal(from, to);

@@ -1,21 +1,78 @@
-//! Makes keys, and signs bundles for devices that trust them.
+//! Brings a runtime and a bundle to devices and makes them serve it; makes keys and signs bundles for that.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Subcommand};
+use headroom_device::program::{self, EXIT_INTERRUPTED};
+use headroom_host::flash::{self, Options};
+use headroom_host::interrupt::{self, INTERRUPTED};
+use headroom_host::progress::{Drawn, Progress, Silent};
 use headroom_host::signing;
 
-/// Makes keys, and signs bundles for devices that trust them.
-///
-/// Results go to stdout, everything else to stderr.
-#[derive(Debug, Parser)]
-#[command(name = "host-flash", version)]
-struct Arguments {
-    #[command(subcommand)]
-    command: signing::Command,
+/// Installing takes options alone; what needs no device is a subcommand, which takes none of them.
+fn command() -> clap::Command {
+    signing::Command::augment_subcommands(Options::command())
+        .args_conflicts_with_subcommands(true)
+        .subcommand_negates_reqs(true)
 }
 
 fn main() -> ExitCode {
-    signing::main(&Arguments::parse().command)
+    let matches = command().get_matches();
+    if matches.subcommand().is_some() {
+        return signing::main(&signing::Command::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()));
+    }
+    flash_devices(&Options::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
+}
+
+fn flash_devices(options: &Options) -> ExitCode {
+    if options.task.print_setup {
+        return match flash::setup_script(options) {
+            Ok(script) => {
+                anstream::print!("{script}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => program::report(&error, error.hint().as_deref()),
+        };
+    }
+    if let Err(error) = interrupt::handle("interrupted: stopping before the next step; again to stop at once") {
+        anstream::eprintln!("Ctrl-C will stop without a word: {error}");
+    }
+    let progress: &dyn Progress = if options.quiet { &Silent } else { &Drawn::default() };
+    match flash::run(options, progress, &INTERRUPTED) {
+        Ok(report) => {
+            program::print(options.json, &report, || report.text(options.task.list));
+            for message in report.messages() {
+                anstream::eprintln!("{message}");
+            }
+            if report.is_success() {
+                ExitCode::SUCCESS
+            } else if INTERRUPTED.load(Ordering::SeqCst) {
+                ExitCode::from(EXIT_INTERRUPTED)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        Err(error) => program::report(&error, error.hint().as_deref()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn options_and_subcommands_do_not_mix() {
+        let is_accepted = |line: &str| command().try_get_matches_from(line.split(' ')).is_ok();
+        assert!(is_accepted("host-flash --target jetson-orin --to sign"));
+        assert!(is_accepted("host-flash sign --bundle b --release 1"));
+        assert!(!is_accepted("host-flash --target jetson-orin --to a sign --bundle b --release 1"));
+        assert!(!is_accepted("host-flash"));
+    }
 }

@@ -31,6 +31,7 @@ pub struct BoardProfile {
     pub description: Line,
     /// The system on chip.
     pub soc: Name,
+    pub identity: Identity,
     pub memory: Memory,
     pub compute: Compute,
     pub power: PowerFigures,
@@ -48,6 +49,15 @@ pub struct BoardProfile {
     pub rails: List<Rail, 8>,
     pub total_power: TotalPower,
     pub deployment: Deployment,
+}
+
+/// How a board tells which one it is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// Part numbers of the modules that this profile is for, as they stand in
+    /// the `compatible` names of the device tree.
+    pub modules: Sourced<List<Name, 8>>,
 }
 
 /// Main memory, shared by all processors of the board.
@@ -193,14 +203,25 @@ pub enum TotalPower {
     LowerBound,
 }
 
-/// Where things go on the board.
+/// Where things go on the board, and how.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Deployment {
+    pub method: DeploymentMethod,
     /// Rust's name of the target.
     pub target_triple: Name,
-    /// Folder of the programs.
+    /// Folder that holds the releases and the link to the active one.
+    pub root: Line,
+    /// Folder of the programs; leads into the active release.
     pub programs: Line,
-    /// Folder that holds one folder per bundle.
+    /// Folder that holds one folder per bundle; `current` in it leads into the active release.
     pub bundles: Line,
+}
+
+/// How releases reach the board.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeploymentMethod {
+    /// Over SSH, to a Linux system with systemd.
+    Ssh,
 }

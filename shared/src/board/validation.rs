@@ -27,6 +27,7 @@ impl BoardProfile {
     /// The first check that fails.
     pub fn validate(&self) -> Result<(), BoardError> {
         self.name_is_a_folder_name()?;
+        self.board_can_be_told()?;
         self.ceilings_are_positive()?;
         self.fractions_are_fractions()?;
         self.energies_are_finite()?;
@@ -43,6 +44,17 @@ impl BoardProfile {
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if self.name.is_empty() || !self.name.bytes().all(allowed) {
             return Err(BoardError::Text { key: "name", expected: "lower-case letters, digits and hyphens" });
+        }
+        Ok(())
+    }
+
+    fn board_can_be_told(&self) -> Result<(), BoardError> {
+        let modules = &self.identity.modules.value;
+        if modules.is_empty() {
+            return Err(BoardError::None { key: "identity.modules" });
+        }
+        if modules.iter().any(|module| module.is_empty()) {
+            return Err(BoardError::Text { key: "identity.modules", expected: "part numbers" });
         }
         Ok(())
     }
@@ -156,8 +168,11 @@ impl BoardProfile {
     }
 
     fn remote_paths_are_absolute(&self) -> Result<(), BoardError> {
-        let paths =
-            [("deployment.programs", &self.deployment.programs), ("deployment.bundles", &self.deployment.bundles)];
+        let paths = [
+            ("deployment.root", &self.deployment.root),
+            ("deployment.programs", &self.deployment.programs),
+            ("deployment.bundles", &self.deployment.bundles),
+        ];
         match paths.iter().find(|(_, path)| !path.starts_with('/')) {
             Some((key, _)) => Err(BoardError::Text { key, expected: "an absolute path" }),
             None => Ok(()),

@@ -1,0 +1,169 @@
+//! The command line of `host-flash`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser};
+
+use super::destination::Destination;
+
+/// Brings a runtime and a bundle to devices and makes them serve it.
+///
+/// Over SSH, with the system's OpenSSH and its configuration. Only what has
+/// changed is sent. The new release is installed beside the old one, switched to
+/// in one step, and switched back from if it is not healthy. Results go to
+/// stdout, progress to stderr. Exit codes: 0 every device did what was asked,
+/// 1 one did not, 2 wrong usage, 130 interrupted.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "host-flash", version, args_override_self = true)]
+pub struct Options {
+    /// The board.
+    #[arg(long, value_name = "BOARD", value_parser = clap::builder::PossibleValuesParser::new(crate::boards::names()))]
+    pub target: String,
+
+    /// A device; may be given several times, or several separated by commas.
+    #[arg(long, value_name = "[USER@]HOST[:PORT]", value_delimiter = ',', required_unless_present = "print_setup")]
+    pub to: Vec<Destination>,
+
+    /// The bundle that host-prune wrote.
+    #[arg(long, value_name = "DIR")]
+    pub bundle: Option<PathBuf>,
+
+    /// The program `device-run`, built for the board.
+    #[arg(long, value_name = "FILE")]
+    pub runtime: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub task: Task,
+
+    /// The systemd unit that serves the bundle.
+    #[arg(long, value_name = "NAME", default_value = "headroom.service", value_parser = unit_name)]
+    pub unit: String,
+
+    /// The file of the unit, for --print-setup.
+    #[arg(long, value_name = "FILE")]
+    pub unit_file: Option<PathBuf>,
+
+    /// The file of the service's limits, for --print-setup; a device that has some keeps its own.
+    #[arg(long, value_name = "FILE")]
+    pub limits_file: Option<PathBuf>,
+
+    /// Folder on the device that holds the releases [default: from the board's profile].
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    pub root: Option<String>,
+
+    /// Releases to keep on the device; the active one and the one before always stay.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..))]
+    pub keep: u32,
+
+    /// Shell command on the device that judges the release in the folder `$RELEASE`: healthy if it ends with 0.
+    #[arg(long, value_name = "COMMAND", default_value = FIRST_INFERENCE)]
+    pub health_command: String,
+
+    /// Seconds that the start of the unit and the health command may each take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub health_limit: u32,
+
+    /// Seconds that the unit must keep running.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=3600))]
+    pub steady: u32,
+
+    /// Install on another board than --target names, or a bundle made for another one.
+    #[arg(long)]
+    pub allow_board_mismatch: bool,
+
+    /// Use this file instead of ~/.ssh/config.
+    #[arg(long, value_name = "FILE")]
+    pub ssh_config: Option<PathBuf>,
+
+    /// Where the system's own files begin on the device: for tests and containers.
+    #[arg(long, value_name = "DIR", default_value = "", hide = true)]
+    pub system_root: String,
+
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Say nothing on stderr but errors.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// What to do instead of installing.
+#[derive(Clone, Debug, Default, Args)]
+#[group(multiple = false)]
+pub struct Task {
+    /// Check the devices and tell what would be sent; change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Activate the release before the active one.
+    #[arg(long)]
+    pub rollback: bool,
+
+    /// Tell what is active.
+    #[arg(long)]
+    pub status: bool,
+
+    /// Tell which releases are on the devices.
+    #[arg(long)]
+    pub list: bool,
+
+    /// Print the script that prepares a device, to be read and then run once as root on it.
+    #[arg(long, requires = "unit_file")]
+    pub print_setup: bool,
+}
+
+/// One synthetic frame through the engine that was just installed.
+const FIRST_INFERENCE: &str = r#""$RELEASE/bin/device-run" --bundle "$RELEASE/bundle" --synthetic 1"#;
+
+fn absolute(text: &str) -> Result<String, String> {
+    if text.starts_with('/') && text != "/" { Ok(text.to_owned()) } else { Err("expected an absolute path".to_owned()) }
+}
+
+/// systemd's rule for the names of units, without what a shell or an option would take for its own.
+fn unit_name(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || ":-_.@".contains(c);
+    if text.ends_with(".service") && !text.starts_with('-') && text.chars().all(plain) {
+        return Ok(text.to_owned());
+    }
+    Err("expected the name of a unit that ends in `.service`".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn several_devices_are_read() {
+        let line = ["host-flash", "--target", "jetson-orin", "--to", "a,b@c:2", "--to", "d"];
+        let options = Options::parse_from(line);
+        let hosts: Vec<String> = options.to.iter().map(ToString::to_string).collect();
+        assert_eq!(hosts, ["a", "b@c:2", "d"]);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for wrong in [
+            &["--status", "--rollback"][..],
+            &["--unit", "a b.service"],
+            &["--unit", "-x.service"],
+            &["--unit", "headroom"],
+            &["--root", "opt"],
+            &["--keep", "1"],
+            &["--to", "-oProxyCommand=x"],
+            &["--print-setup"],
+        ] {
+            let line = ["host-flash", "--target", "jetson-orin", "--to", "a"].into_iter().chain(wrong.iter().copied());
+            assert!(Options::try_parse_from(line).is_err(), "{wrong:?}");
+        }
+        assert!(Options::try_parse_from(["host-flash", "--target", "jetson-orin"]).is_err());
+        assert!(Options::try_parse_from(["host-flash", "--target", "toaster", "--to", "a"]).is_err());
+    }
+}
