@@ -1,6 +1,6 @@
 //! Every scenario that ships, against the goals of the governor.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use headroom_device::replay::{Policy, Report, Scenario, Simulation};
 
@@ -16,7 +16,8 @@ const SHARE_ABOVE_PASSIVE: f64 = 1.0 / 20.0;
 fn scenarios() -> Vec<PathBuf> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/scenarios");
     let entries = std::fs::read_dir(folder).expect("the scenarios ship with the repository");
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("a readable folder").path()).collect();
+    let paths = entries.map(|entry| entry.expect("a readable folder").path());
+    let mut paths: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|kind| kind == "toml")).collect();
     paths.sort();
     assert!(paths.len() >= 12, "{paths:?}");
     paths
@@ -57,6 +58,14 @@ fn only_sensors_that_fail_lead_to_the_safe_rung() {
         let fails = scenario.name == "sensor loss" || scenario.name == "sensor stuck";
         assert_eq!(run.safe_seconds > 0.0, fails, "{}: {} s in safe mode", scenario.name, run.safe_seconds);
     }
+}
+
+#[test]
+fn the_readmes_example_is_a_scenario() {
+    let readme = include_str!("../../tests/scenarios/README.md");
+    let (_, example) = readme.split_once("```toml\n").expect("an example");
+    let (example, _) = example.split_once("```").expect("its end");
+    Scenario::parse(example, Path::new("README.md")).expect("valid");
 }
 
 #[test]

@@ -113,7 +113,11 @@ impl Chooser {
     ) -> Chosen {
         let best = |share: f32| best_within(rungs, prospects, allowed, share);
         let with_margin = best(1.0 - gains.margin);
-        let fits = |rung: u8| allowed.of_all(&prospects[usize::from(rung)]).0 <= 1.0 && rungs[usize::from(rung)].useful;
+        // A state of another ladder may name a rung that is not there.
+        let fits = |rung: u8| {
+            let rung = usize::from(rung);
+            rungs.get(rung).is_some_and(|rung| rung.useful) && allowed.of_all(&prospects[rung]).0 <= 1.0
+        };
         let Some(current) = self.rung.filter(|rung| fits(*rung)) else {
             let chosen = with_margin.or_else(|| best(1.0));
             self.better_since = None;

@@ -79,10 +79,16 @@ impl Plant {
     /// A board that has idled for long.
     #[must_use]
     pub fn new(board: BoardModel, environment: Environment) -> Self {
+        Self::settled(board, environment, board.idle_watts)
+    }
+
+    /// A board that has drawn `watts` for long.
+    #[must_use]
+    pub fn settled(board: BoardModel, environment: Environment, watts: f64) -> Self {
         Self {
             board,
             environment,
-            thermal: ThermalNetwork::settled(&board, &environment, board.idle_watts),
+            thermal: ThermalNetwork::settled(&board, &environment, watts),
             clocks: Clocks::default(),
             over_current: OverCurrent::default(),
             seconds: 0.0,

@@ -37,6 +37,8 @@ pub struct Scenario {
     pub seed: u64,
     /// Frames that arrive a second; without it inferences follow at once.
     pub frames_per_second: Option<f64>,
+    /// What the board drew for long before the start, instead of its idle power.
+    pub watts_before: Option<f64>,
     #[serde(default)]
     pub board: BoardModel,
     pub ladder: LadderModel,
@@ -122,6 +124,7 @@ impl Scenario {
         self.board.validate().map_err(|name| format!("the board's {name} is no number it can have"))?;
         self.ladder.validate()?;
         within("frames_per_second", self.frames_per_second, 1e-3, 1e4)?;
+        within("watts_before", self.watts_before, 0.0, 1e3)?;
         self.start.validate()?;
         let mut last = 0.0;
         for event in &self.event {

@@ -104,7 +104,11 @@ impl<'a> Simulation<'a> {
         Ok(Self {
             scenario,
             policy,
-            plant: Plant::new(scenario.board, environment),
+            plant: Plant::settled(
+                scenario.board,
+                environment,
+                scenario.watts_before.unwrap_or(scenario.board.idle_watts),
+            ),
             sensors: Sensors::default(),
             rungs,
             limits,

@@ -1,6 +1,7 @@
 //! The governor as its callers see it.
 
 mod behaviour;
+mod invariants;
 mod refusals;
 
 use headroom_shared::{Energy, Power, Temperature, TimeSpan};
