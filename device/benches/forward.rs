@@ -1,10 +1,9 @@
 //! Time of the forward pass on random models of real sizes.
 //!
 //! `cargo bench -p headroom-device --bench forward [-- NAME]`, best under `taskset -c 0`. Prints for
-//! each model, batch and part of the structures kept: the shortest and the median milliseconds of one
-//! thread, the GFLOP/s of the shortest (two for each multiply-accumulate of the products), and
-//! images per second of two threads that share the weights. On a machine with other work the
-//! shortest time is the one to compare.
+//! each model, batch, part of the structures kept and number of threads: the shortest and the median
+//! milliseconds, and the GFLOP/s of the shortest (two for each multiply-accumulate of the products).
+//! On a machine with other work the shortest time is the one to compare.
 
 use std::time::{Duration, Instant};
 
@@ -21,23 +20,23 @@ fn main() {
     let models = [
         ("cifar10_s", Choices::vit(8, 4, 192, 10, 6, 768), vec![1, 8, 32]),
         ("vit_s16", Choices { classes: 1000, ..Choices::vit(14, 16, 384, 12, 6, 1536) }, vec![1, 8]),
+        ("vit_b16", Choices { classes: 1000, ..Choices::vit(14, 16, 768, 12, 12, 3072) }, vec![1]),
     ];
     println!(
-        "{:>10} {:>5} {:>6} {:>10} {:>10} {:>8} {:>14}",
-        "model", "batch", "kept", "shortest", "median", "GFLOP/s", "2 threads im/s"
+        "{:>10} {:>5} {:>6} {:>7} {:>10} {:>10} {:>8}",
+        "model", "batch", "kept", "threads", "shortest", "median", "GFLOP/s"
     );
     for (name, choices, batches) in models.iter().filter(|model| model.0.contains(&filter)) {
         let (description, weights) = build(choices, 1);
         let vit = ElasticVit::new(&description, &weights).expect("the random model is consistent");
         for &batch in batches {
-            for percent in [100, 50] {
+            for (percent, threads) in [(100, 1), (100, 2), (50, 1), (50, 2)] {
                 let kept = keep(choices, percent);
-                let times = measure(&vit, batch, &kept);
+                let times = measure(&vit, batch, threads, &kept);
                 let [shortest, median] = [0, times.len() / 2].map(|place| times[place].as_secs_f64());
                 let flops = 2.0 * batch as f64 * macs(choices, &kept);
-                let rate = two_threads(&vit, batch, &kept);
                 println!(
-                    "{name:>10} {batch:>5} {percent:>5}% {:>10.3} {:>10.3} {:>8.1} {rate:>14.1}",
+                    "{name:>10} {batch:>5} {percent:>5}% {threads:>7} {:>10.3} {:>10.3} {:>8.1}",
                     shortest * 1e3,
                     median * 1e3,
                     flops / shortest / 1e9,
@@ -72,8 +71,8 @@ fn macs(choices: &Choices, kept: &Kept) -> f64 {
 }
 
 /// Times of single passes over about a second, ascending.
-fn measure(vit: &ElasticVit, batch: usize, kept: &Kept) -> Vec<Duration> {
-    let mut workspace = vit.workspace(batch);
+fn measure(vit: &ElasticVit, batch: usize, threads: usize, kept: &Kept) -> Vec<Duration> {
+    let mut workspace = vit.workspace_with_threads(batch, threads);
     let pixels: Vec<f32> = noise(7, batch * vit.pixels()).collect();
     let mut run = || {
         let start = Instant::now();
@@ -89,12 +88,4 @@ fn measure(vit: &ElasticVit, batch: usize, kept: &Kept) -> Vec<Duration> {
     }
     times.sort();
     times
-}
-
-/// Images per second of two threads, each with a workspace of its own.
-fn two_threads(vit: &ElasticVit, batch: usize, kept: &Kept) -> f64 {
-    std::thread::scope(|scope| {
-        let threads = [(); 2].map(|()| scope.spawn(|| measure(vit, batch, kept)[0]));
-        threads.into_iter().map(|thread| batch as f64 / thread.join().expect("no panic").as_secs_f64()).sum()
-    })
 }

@@ -1,11 +1,14 @@
 //! The elastic runtime of Headroom: what a device runs.
 //!
 //! The core needs neither an operating system nor a heap: choosing the rung
-//! for a [`budget`] and [`switch`]ing to it. Feature `std` adds the [`model`],
-//! its CPU [`engine`] and [`bundle`]s, feature `images` the decoding and
-//! preprocessing of image files, feature `cli` the program `device-run`. A
-//! build for a device links no importer of checkpoints and no optimiser, and
-//! without `images` no image decoder.
+//! for a [`budget`], [`switch`]ing to it, and the [`governor`] that turns
+//! [`reading`]s into it. Feature `std` adds the [`model`], its CPU [`engine`]
+//! and [`bundle`]s, feature `images` the decoding and preprocessing of image
+//! files, feature `serve` metrics and word to the service manager, feature
+//! `c-abi` the interface for C, feature `cli` the program `device-run`, feature
+//! `replay` a simulated board and the program `device-replay`. A build for a
+//! device links no importer of checkpoints and no optimiser, and without
+//! `images` no image decoder.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]
 
@@ -31,13 +34,19 @@ pub mod measured_profile;
 pub mod metrics;
 #[cfg(feature = "std")]
 pub mod model;
+#[cfg(feature = "replay")]
+pub mod plant;
 #[cfg(feature = "cli")]
 pub mod program;
 pub mod reading;
+#[cfg(feature = "replay")]
+pub mod replay;
 #[cfg(feature = "cli")]
 pub mod run;
 #[cfg(feature = "std")]
 pub mod runtime;
+#[cfg(feature = "cli")]
+pub mod serve;
 #[cfg(feature = "serve")]
 pub mod service;
 #[cfg(feature = "std")]

@@ -1,7 +1,7 @@
 //! The steady state allocates nothing: counted by the allocator of this test program.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use headroom_device::engine::{Corrected, ElasticVit};
 use headroom_device::model::corrections::{BlockCorrection, Correction, CorrectionGroup, Corrections};
@@ -16,16 +16,13 @@ mod trees;
 use random_model::{Choices, HeadChoice, Kept, PoolingChoice, build, noise};
 use trees::FakeTree;
 
-/// The system's allocator, counting the calls of each thread.
+/// The system's allocator, counting the calls of all threads.
 struct Counting;
 
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
 fn count() {
-    // A thread that is ending has no counter any more.
-    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
+    ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
 }
 
 // SAFETY: every call is passed on to the system's allocator unchanged.
@@ -52,14 +49,16 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn allocations() -> usize {
-    ALLOCATIONS.with(Cell::get)
+    ALLOCATIONS.load(Ordering::Relaxed)
 }
 
-#[test]
-fn the_counter_counts() {
+/// Without it the test below would prove nothing.
+fn assert_that_the_counter_counts() {
     let before = allocations();
     std::hint::black_box(vec![1_u8; 100]);
     assert_eq!(allocations(), before + 1);
+    std::thread::scope(|scope| scope.spawn(|| std::hint::black_box(vec![1_u8; 100])).join().unwrap());
+    assert!(allocations() >= before + 3, "other threads count too");
 }
 
 /// Random corrections of two rungs.
@@ -75,8 +74,20 @@ fn corrections(choices: &Choices) -> Corrections {
     Corrections { groups: vec![CorrectionGroup { rungs: vec![1, 2], blocks: vec![block; choices.depth] }] }
 }
 
+/// Threads that have just been started allocate in the standard library before they run.
+fn wait_for_threads() {
+    let mut last = (allocations(), 0);
+    while last.1 < 20 {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        let now = allocations();
+        last = if now == last.0 { (now, last.1 + 1) } else { (now, 0) };
+    }
+}
+
+/// The only test of this program: another one's allocations would count too.
 #[test]
 fn forward_passes_and_switches_allocate_nothing() {
+    assert_that_the_counter_counts();
     let plain = Choices::vit(3, 4, 36, 2, 3, 40);
     let poolings = [
         (PoolingChoice::Class, HeadChoice::Linear),
@@ -90,7 +101,6 @@ fn forward_passes_and_switches_allocate_nothing() {
         let choices = Choices { pooling, head, pre_norm: true, ..plain.clone() };
         let (description, weights) = build(&choices, 1);
         let vit = ElasticVit::new(&description, &weights).unwrap().with_corrections(&corrections(&choices)).unwrap();
-        let mut workspace = vit.workspace(4);
         let pixels: Vec<f32> = noise(2, 4 * vit.pixels()).collect();
         let all = Kept::all(&choices);
         let some = Kept {
@@ -99,14 +109,20 @@ fn forward_passes_and_switches_allocate_nothing() {
             value_dims: vec![5, 12],
             query_dims: vec![12, 7],
         };
-        let before = allocations();
-        // The first pass already counts: the workspace is complete when it is made.
-        let passes = [(4, &all, None), (1, &some, Some(1)), (3, &some, Some(0)), (2, &some, None), (4, &all, Some(1))];
-        for (batch, kept, correction) in passes {
-            let kept = Corrected { kept, correction };
-            vit.forward(&mut workspace, &pixels[..batch * vit.pixels()], batch, &kept).unwrap();
+        for threads in [1, 3] {
+            let mut workspace = vit.workspace_with_threads(4, threads);
+            wait_for_threads();
+            let before = allocations();
+            // The first pass already counts: the workspace is complete when it is made.
+            let passes =
+                [(4, &all, None), (1, &some, Some(1)), (3, &some, Some(0)), (2, &some, None), (4, &all, Some(1))];
+            for (batch, kept, correction) in passes {
+                let kept = Corrected { kept, correction };
+                vit.forward(&mut workspace, &pixels[..batch * vit.pixels()], batch, &kept).unwrap();
+                vit.embed(&mut workspace, &pixels[..batch * vit.pixels()], batch, &kept).unwrap();
+            }
+            assert_eq!(allocations(), before, "{pooling:?} {head:?} {threads} threads");
         }
-        assert_eq!(allocations(), before, "{pooling:?} {head:?}");
     }
 }
 

@@ -26,8 +26,9 @@ fn ladder(bundle: &Bundle) -> Result<Vec<RungProfile>, headroom_device::engine::
     Ok(profile::from_ladder(bundle))
 }
 
-fn deadline(milliseconds: u64) -> Limits {
-    let latency = TimeSpan::from_nanoseconds(milliseconds * 1_000_000);
+/// A deadline that nothing meets: the smallest rung is the best that there is.
+fn impossible() -> Limits {
+    let latency = TimeSpan::from_nanoseconds(1);
     Limits { deadline: Some(Deadline { latency, miss_rate: 0.01 }), ..Limits::default() }
 }
 
@@ -100,11 +101,10 @@ fn limits_take_effect_at_the_next_inference() {
     let bundle = runtime.bundle();
     let frame = frame(&bundle, 3);
     assert_eq!(runtime.infer(frame.clone()).unwrap().rung, 0);
-    // The ladder says 4, 3, 2 and 1 ms: only the last fits, whatever margin the governor keeps.
-    runtime.set_limits(deadline(2)).unwrap();
-    assert_eq!(runtime.limits(), deadline(2));
+    runtime.set_limits(impossible()).unwrap();
+    assert_eq!(runtime.limits(), impossible());
     let reply = runtime.infer(frame.clone()).unwrap();
-    assert!(reply.rung >= 2, "rung {}", reply.rung);
+    assert_eq!(reply.rung, 3);
     assert_eq!(reply.embedding, expected(&bundle, reply.rung.into(), &frame));
 }
 
@@ -209,7 +209,7 @@ fn pixels_for_another_input_size_are_refused_and_images_are_not() {
     assert!(runtime.infer(Frame::Rgb(image)).is_ok());
 }
 
-/// A ladder of more rungs that cannot be governed is refused, and the old bundle serves.
+/// Here because its profile is empty.
 #[test]
 fn a_bundle_that_cannot_be_governed_is_refused() {
     let profiler = |bundle: &Bundle| {
@@ -245,10 +245,11 @@ fn watchers_see_what_happens() {
         .start()
         .unwrap();
     runtime.infer(frame(&runtime.bundle(), 1)).unwrap();
-    runtime.set_limits(deadline(2)).unwrap();
+    runtime.set_limits(impossible()).unwrap();
     std::thread::sleep(Duration::from_millis(20));
     assert!(runtime.health().longest_inference.is_none());
-    runtime.shut_down();
+    // The observer, and with it the sender, goes with the runtime.
+    drop(runtime);
     let seen: Vec<String> = events.iter().collect();
     assert_eq!(seen[0], "serves 2 rungs");
     for expected in ["inference", "answered at 0", "limits"] {
@@ -260,7 +261,7 @@ fn watchers_see_what_happens() {
 #[test]
 fn rungs_are_timed_where_the_ladder_only_predicts() {
     let bundle = open(&tiny(), 1, 6);
-    let timed = profile::timed(&bundle, Duration::from_millis(50)).unwrap();
+    let timed = profile::timed(&bundle, 1, Duration::from_millis(50)).unwrap();
     let predicted = profile::from_ladder(&bundle);
     assert_eq!(timed.len(), 6);
     for (timed, predicted) in timed.iter().zip(&predicted) {
@@ -269,4 +270,22 @@ fn rungs_are_timed_where_the_ladder_only_predicts() {
         assert!(timed.energy < predicted.energy);
     }
     assert!(timed.windows(2).all(|pair| pair[0].latency >= pair[1].latency));
+}
+
+/// Here in an observer, which is not the runtime's own code.
+#[test]
+fn a_panic_loses_its_own_request_only() {
+    let poisoned = Arc::new(AtomicUsize::new(0));
+    let counter = poisoned.clone();
+    let runtime = Runtime::builder(open(&tiny(), 1, 2))
+        .profiler(ladder)
+        .observer(move |event| {
+            assert!(!matches!(event, Event::Answered(_)) || counter.fetch_add(1, Ordering::Relaxed) != 1, "the second");
+        })
+        .start()
+        .unwrap();
+    let bundle = runtime.bundle();
+    let answers = [1, 2, 3].map(|seed| runtime.infer(frame(&bundle, seed)));
+    assert!(answers[0].is_ok() && answers[2].is_ok());
+    assert_eq!(answers[1].as_ref().unwrap_err(), &Refusal::Lost);
 }

@@ -31,12 +31,12 @@ def read_safetensors(path):
     return tensors
 
 
-def cut(weights, depth, head_dim, heads, neurons):
-    """The weights with the first heads and neurons of every block."""
+def cut(weights, head_dim, kept):
+    """The weights with the first heads and neurons of each block, as many as `kept` lists."""
     small = dict(weights)
-    width = heads * head_dim
-    for block in range(depth):
+    for block, (heads, neurons) in enumerate(kept):
         name = f"blocks.{block}."
+        width = heads * head_dim
         for part in ("weight", "bias"):
             qkv = weights[name + "attn.qkv." + part]
             small[name + "attn.qkv." + part] = torch.cat([third[:width] for third in qkv.chunk(3)]).contiguous()
@@ -82,7 +82,7 @@ def main():
     for pair in sys.argv[5].split(","):
         mlp, attention = (float(share) for share in pair.split("/"))
         kept = round(heads * (1 - attention)), round(neurons * (1 - mlp))
-        models.append(cut(weights, depth, head_dim, *kept))
+        models.append(cut(weights, head_dim, [kept] * depth))
     pixels = torch.randn(images, 3, size, size, generator=torch.Generator().manual_seed(0))
 
     def run(batch):
@@ -100,4 +100,5 @@ def main():
         print(run(best), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

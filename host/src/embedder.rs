@@ -51,7 +51,7 @@ impl<'a> CpuEmbedder<'a> {
             .zip(embeddings.par_chunks_mut(IMAGES_PER_RUN * self.embed_dim))
             .try_for_each(|(pixels, embeddings)| {
                 let mut workspace = self.take_workspace();
-                let output = self.vit.forward(&mut workspace, pixels, pixels.len() / self.pixels_per_image, kept);
+                let output = self.vit.embed(&mut workspace, pixels, pixels.len() / self.pixels_per_image, kept);
                 let result = output.map(|output| embeddings.copy_from_slice(output.pooled));
                 self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
                 result

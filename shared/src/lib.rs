@@ -23,6 +23,7 @@ pub mod step;
 pub mod structure_map;
 pub mod sub_network;
 pub mod units;
+pub mod wire;
 
 #[cfg(test)]
 mod fixtures;

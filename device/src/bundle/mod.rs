@@ -23,4 +23,4 @@ mod open;
 
 pub use error::BundleError;
 pub use manifest::{Manifest, Part};
-pub use open::Bundle;
+pub use open::{Bundle, bundle_hash};

@@ -121,6 +121,14 @@ impl Bundle {
     }
 }
 
+/// The hash of the bundle in the folder `path`, as its manifest is now; its parts are not looked at.
+///
+/// # Errors
+/// If there is no valid manifest.
+pub fn bundle_hash(path: &Path) -> Result<String, BundleError> {
+    read_manifest(path).map(|(_, hash)| hash)
+}
+
 fn read(path: PathBuf) -> Result<Vec<u8>, BundleError> {
     std::fs::read(&path).map_err(|source| BundleError::Read { path, source })
 }

@@ -20,10 +20,16 @@ impl<'a> RungTimer<'a> {
     /// A timer of one inference at a time. The input is a grey image: any finite one takes the same time.
     #[must_use]
     pub fn new(bundle: &'a Bundle) -> Self {
+        Self::with_threads(bundle, 1)
+    }
+
+    /// The same, of inferences that `threads` threads share.
+    #[must_use]
+    pub fn with_threads(bundle: &'a Bundle, threads: usize) -> Self {
         Self {
             bundle,
             table: RungTable::new(&bundle.structure_map()),
-            workspace: bundle.vit().workspace(1),
+            workspace: bundle.vit().workspace_with_threads(1, threads),
             pixels: vec![0.5; bundle.vit().pixels()],
         }
     }
@@ -44,7 +50,7 @@ impl<'a> RungTimer<'a> {
     pub fn run(&mut self, rung: usize) -> Result<TimeSpan, EngineError> {
         let kept = self.bundle.corrected(rung, &self.table.sub_networks()[rung]);
         let start = Instant::now();
-        let output = self.bundle.vit().forward(&mut self.workspace, &self.pixels, 1, &kept)?;
+        let output = self.bundle.vit().embed(&mut self.workspace, &self.pixels, 1, &kept)?;
         std::hint::black_box(output.pooled);
         let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         Ok(TimeSpan::from_nanoseconds(nanoseconds))

@@ -6,6 +6,7 @@
 use super::activation::exp;
 use super::matmul::{Operand, Segment, Tile, fill};
 use super::panel::{PANEL, PanelRow, even_parts, panels};
+use super::shared::Shared;
 use super::simd::{Kernel, MAX_TILE_ROWS, Simd};
 
 /// `out = softmax(q k^T scale) v` of one head.
@@ -28,8 +29,10 @@ pub(super) struct HeadAttention<'a> {
     pub scale: f32,
     /// Room for a tile of scores, `[MAX_TILE_ROWS, tokens]`.
     pub scores: &'a mut [PanelRow],
-    /// The head's panels of the result, `out_rows` rows each; `first_out` is the first query's.
-    pub out: &'a mut [PanelRow],
+    /// The head's panels of the result from panel `first_panel`, `out_rows` rows each; row `first_out` is the first
+    /// query's. No other thread may have these rows of these panels.
+    pub out: Shared<'a, PanelRow>,
+    pub first_panel: usize,
     pub out_rows: usize,
     pub first_out: usize,
 }
@@ -59,7 +62,10 @@ impl Kernel for HeadAttention<'_> {
                 let count = (value_panels - panel).min(2);
                 fill(simd, &mut tile, weights, 0, rows, self.values, panel, count, &across_tokens);
                 for side in 0..count {
-                    let out = &mut self.out[(panel + side) * self.out_rows + self.first_out + part..][..rows];
+                    let start = (self.first_panel + panel + side) * self.out_rows + self.first_out + part;
+                    // SAFETY: no other thread has these rows, and this one has no other part.
+                    #[expect(unsafe_code, reason = "heads and queries of several threads write to one buffer")]
+                    let out = unsafe { self.out.part(start..start + rows) };
                     for ((out, sums), &inverse_sum) in out.iter_mut().zip(&tile.rows).zip(&inverse_sums) {
                         let value = simd.mul(simd.load(&sums[side].0), simd.splat(inverse_sum));
                         simd.store(value, &mut out.0);

@@ -6,15 +6,21 @@ use headroom_shared::KeptStructures;
 
 use super::block::PackedBlock;
 use super::correction::PackedCorrections;
-use super::embedding::PackedEmbedding;
+use super::embedding::{EmbeddingStep, PackedEmbedding};
 use super::error::EngineError;
 use super::head::PackedHead;
-use super::norm::{NormTarget, Normalise, PackedNorm};
+use super::heads_step::{HeadsStep, Order, Progress};
+use super::norm::PackedNorm;
 use super::pack::Tensors;
+use super::panel::PanelRow;
 use super::pooling::PackedPooling;
 use super::rotary::Rotary;
+use super::selection::head_segments;
+use super::shared::Shared;
 use super::simd::InstructionSet;
 use super::sizes::Sizes;
+use super::team::Tasks;
+use super::tokens_step::{Chunks, NextNorm, NormOutput, TokensStep};
 use super::workspace::Workspace;
 use crate::model::{Corrections, Description, Weights};
 
@@ -38,7 +44,7 @@ pub struct ElasticVit {
 #[derive(Clone, Copy, Debug)]
 pub struct Output<'a> {
     /// The tokens after the final norm, `[batch, tokens, embed_dim]`; after the last block where
-    /// the model has no final norm of all tokens.
+    /// the model has no final norm of all tokens; empty after [`ElasticVit::embed`].
     pub tokens: &'a [f32],
     /// The image embeddings, `[batch, embed_dim]`.
     pub pooled: &'a [f32],
@@ -106,11 +112,21 @@ impl ElasticVit {
         Ok(self)
     }
 
-    /// Buffers for batches of up to `max_batch` images (at least 1) of the dense model.
+    /// Buffers for batches of up to `max_batch` images (at least 1) of the dense model, for passes
+    /// on the calling thread alone.
     #[must_use]
     pub fn workspace(&self, max_batch: usize) -> Workspace {
+        self.workspace_with_threads(max_batch, 1)
+    }
+
+    /// As [`workspace`](Self::workspace), for passes that `threads` threads share, the calling one
+    /// counted (at least 1; fewer where the system starts no more, see [`Workspace::threads`]).
+    ///
+    /// Any number of threads gives the same bits. More threads than free cores make passes slower.
+    #[must_use]
+    pub fn workspace_with_threads(&self, max_batch: usize, threads: usize) -> Workspace {
         let two_classifiers = matches!(self.head, Some(PackedHead::AverageOfTwo { .. }));
-        Workspace::new(self.sizes, max_batch.max(1), two_classifiers)
+        Workspace::new(self.sizes, max_batch.max(1), threads.max(1), two_classifiers)
     }
 
     /// Runs the structures in `kept` on `batch` images; allocates nothing.
@@ -141,48 +157,137 @@ impl ElasticVit {
         pixels: &[f32],
         batch: usize,
         kept: &impl KeptStructures,
+        observer: impl FnMut(usize, &[f32]),
+    ) -> Result<Output<'a>, EngineError> {
+        self.run(workspace, pixels, batch, kept, self.sizes.tokens, observer)
+    }
+
+    /// [`forward`](Self::forward) for those who read the image embedding or the classes, and not
+    /// the tokens: the last block is spared the tokens that pooling and head do not read, which are
+    /// most where they read the class token. The result has the same bits, and no tokens.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn embed<'a>(
+        &self,
+        workspace: &'a mut Workspace,
+        pixels: &[f32],
+        batch: usize,
+        kept: &impl KeptStructures,
+    ) -> Result<Output<'a>, EngineError> {
+        let of_head = self.head.as_ref().map_or(0, |head| head.tokens_read(&self.sizes));
+        let read = self.pooling.tokens_read(&self.sizes).max(of_head);
+        Ok(Output { tokens: &[], ..self.run(workspace, pixels, batch, kept, read, |_, _| {})? })
+    }
+
+    /// A pass whose last block computes the first `last` tokens of each image.
+    fn run<'a>(
+        &self,
+        workspace: &'a mut Workspace,
+        pixels: &[f32],
+        batch: usize,
+        kept: &impl KeptStructures,
+        last: usize,
         mut observer: impl FnMut(usize, &[f32]),
     ) -> Result<Output<'a>, EngineError> {
         self.check(workspace, pixels, batch)?;
         workspace.selection.read(kept, self.corrections.as_ref().map_or(0, PackedCorrections::count))?;
+        self.start(workspace, pixels, batch);
         let values = batch * self.sizes.image_values();
-        self.embedding.embed(self.instructions, workspace, pixels);
         observer(0, &workspace.stream[..values]);
-        for (index, block) in self.blocks.iter().enumerate() {
-            let Workspace { selection, stream, scratch, .. } = workspace;
-            let stream = &mut stream[..values];
-            let rotary = self.rotary.as_ref();
-            let ends = match (&self.corrections, selection.correction()) {
-                (Some(corrections), Some(correction)) => corrections.block(correction, index),
-                _ => block.ends(),
-            };
-            let (set, sizes) = (self.instructions, &self.sizes);
-            let (heads, dims) = (selection.heads(index), selection.dims(index));
-            block.attend(set, sizes, rotary, ends.projection, heads, dims, stream, scratch);
-            block.transform(set, sizes.embed_dim, ends.down, selection.neurons(index), stream, scratch);
-            observer(index + 1, stream);
+        for index in 0..self.blocks.len() {
+            let wanted = if index + 1 == self.blocks.len() { last } else { self.sizes.tokens };
+            self.run_block(workspace, batch, index, wanted);
+            observer(index + 1, &workspace.stream[..values]);
         }
         Ok(self.finish(workspace, batch))
     }
 
-    /// Final norm, pooling and head.
-    fn finish<'a>(&self, workspace: &'a mut Workspace, batch: usize) -> Output<'a> {
-        let Workspace { sizes, stream, tokens, pooled, logits, scratch, .. } = workspace;
-        let values = batch * sizes.image_values();
-        let tokens = if let Some(norm) = &self.final_norm {
-            self.instructions.run(Normalise {
-                norm,
-                input: &stream[..values],
-                width: sizes.embed_dim,
-                row: &mut scratch.row,
-                target: NormTarget::Rows(tokens),
-            });
-            &tokens[..values]
-        } else {
-            &stream[..values]
+    /// Fills the stream, and the normalised tokens for block 0.
+    fn start(&self, workspace: &mut Workspace, pixels: &[f32], batch: usize) {
+        let Workspace { stream, tokens, scratch, locals, team, .. } = workspace;
+        let parts = EmbeddingStep::parts(&self.sizes, batch, team.threads());
+        let step = EmbeddingStep {
+            set: self.instructions,
+            sizes: &self.sizes,
+            batch,
+            pixels,
+            stream: Shared::new(stream),
+            next: self.norm_before(0, &mut scratch.normed, tokens),
+            parts,
+            tasks: Tasks::new(batch * parts),
         };
+        team.run(locals, |_, local| self.embedding.embed(&step, local));
+    }
+
+    /// The norm of the tokens that go into block `index`, or out of the last one.
+    fn norm_before<'a>(
+        &'a self,
+        index: usize,
+        normed: &'a mut [PanelRow],
+        tokens: &'a mut [f32],
+    ) -> Option<NextNorm<'a>> {
+        if let Some(block) = self.blocks.get(index) {
+            return Some(NextNorm { norm: &block.norm1, output: NormOutput::Panels(Shared::new(normed)) });
+        }
+        let norm = self.final_norm.as_ref()?;
+        Some(NextNorm { norm, output: NormOutput::Rows(Shared::new(tokens)) })
+    }
+
+    /// Runs a block for the first `wanted` tokens of each image.
+    fn run_block(&self, workspace: &mut Workspace, batch: usize, index: usize, wanted: usize) {
+        let Workspace { selection, stream, tokens: last_tokens, scratch, locals, team, .. } = workspace;
+        let (sizes, block) = (&self.sizes, &self.blocks[index]);
+        let (heads, dims) = (selection.heads(index), selection.dims(index));
+        let order = Order::new(team.threads(), heads.len(), batch, sizes.tokens);
+        scratch.progress.fill_with(Progress::default);
+        let step = HeadsStep {
+            set: self.instructions,
+            sizes,
+            block,
+            rotary: self.rotary.as_ref(),
+            heads,
+            dims,
+            batch,
+            wanted,
+            normed: &scratch.normed,
+            attended: Shared::new(&mut scratch.attended),
+            slots: Shared::new(&mut scratch.slots),
+            progress: &scratch.progress,
+            order,
+            tasks: Tasks::new(order.tasks()),
+        };
+        team.run(locals, |member, local| step.run(&member, local));
+
+        head_segments(heads, sizes.head_dim, dims.value, &mut scratch.segments);
+        let chunks = Chunks::new(batch, sizes.tokens, wanted, team.threads());
+        let step = TokensStep {
+            set: self.instructions,
+            width: sizes.embed_dim,
+            block,
+            ends: match (&self.corrections, selection.correction()) {
+                (Some(corrections), Some(correction)) => corrections.block(correction, index),
+                _ => block.ends(),
+            },
+            attended: &scratch.attended,
+            segments: &scratch.segments,
+            neurons: selection.neurons(index),
+            tokens: batch * sizes.tokens,
+            stream: Shared::new(stream),
+            next: self.norm_before(index + 1, &mut scratch.normed, last_tokens),
+            chunks,
+            tasks: Tasks::new(chunks.count()),
+        };
+        team.run(locals, |_, local| step.run(local));
+    }
+
+    /// Pooling and head.
+    fn finish<'a>(&self, workspace: &'a mut Workspace, batch: usize) -> Output<'a> {
+        let Workspace { sizes, stream, tokens, pooled, logits, scratch, locals, .. } = workspace;
+        let values = batch * sizes.image_values();
+        let tokens = if self.final_norm.is_some() { &tokens[..values] } else { &stream[..values] };
         let pooled = &mut pooled[..batch * sizes.embed_dim];
-        self.pooling.pool(self.instructions, sizes, tokens, pooled, scratch);
+        self.pooling.pool(self.instructions, sizes, tokens, pooled, scratch, &mut locals[0]);
         let Some(head) = &self.head else {
             return Output { tokens, pooled, logits: None, two_classifiers: None };
         };

@@ -2,12 +2,15 @@
 
 use super::error::EngineError;
 use super::matmul::{Operand, Segment, Target};
-use super::norm::{NormTarget, Normalise, PackedNorm};
+use super::norm::{PackedNorm, normalise_in_place};
 use super::pack::{PackedLinear, Tensors};
-use super::panel::{PANEL, PanelRow};
+use super::panel::{PANEL, PanelRow, even_part};
+use super::shared::Shared;
 use super::simd::InstructionSet;
 use super::sizes::Sizes;
-use super::workspace::Workspace;
+use super::team::Tasks;
+use super::tokens_step::{MOST_TOKENS, NextNorm, even_chunks};
+use super::workspace::Local;
 use crate::model::Description;
 use crate::model::description::Position;
 use crate::model::position::learned_positions;
@@ -44,38 +47,60 @@ impl PackedEmbedding {
         })
     }
 
-    /// Fills the stream with the embedded images.
-    pub(super) fn embed(&self, set: InstructionSet, workspace: &mut Workspace, pixels: &[f32]) {
-        let sizes = workspace.sizes;
-        let patches = &mut workspace.scratch.patches;
-        let images = pixels.chunks_exact(sizes.pixels());
-        for (image, stream) in images.zip(workspace.stream.chunks_exact_mut(sizes.image_values())) {
-            stream.copy_from_slice(&self.tokens);
-            gather_patches(&sizes, image, patches);
+    /// What each thread does to fill the stream with the embedded images.
+    pub(super) fn embed(&self, step: &EmbeddingStep, local: &mut Local) {
+        let EmbeddingStep { set, sizes, pixels, stream, .. } = *step;
+        let width = sizes.embed_dim;
+        for task in step.tasks.claim() {
+            let (image, part) = (task / step.parts, task % step.parts);
+            let (first, count) = even_part(sizes.patches(), step.parts, part);
+            // The prefix tokens go with the first patches.
+            let prefix = if part == 0 { sizes.prefix_tokens } else { 0 };
+            let first_token = sizes.prefix_tokens - prefix + first;
+            let tokens = first_token * width..(first_token + prefix + count) * width;
+            let start = image * sizes.image_values();
+            // SAFETY: each task goes to one thread.
+            #[expect(unsafe_code, reason = "patches of several threads go to one buffer")]
+            let stream = unsafe { stream.part(start + tokens.start..start + tokens.end) };
+            stream.copy_from_slice(&self.tokens[tokens]);
+            let image_pixels = &pixels[image * sizes.pixels()..][..sizes.pixels()];
+            gather_patches(sizes, image_pixels, first, count, &mut local.patches);
             set.run(self.patch.product(
-                Operand { data: patches, rows: sizes.patches() },
-                sizes.patches(),
+                Operand { data: &local.patches, rows: count },
+                count,
                 0,
                 self.patch.panels(),
                 &[Segment::prefix(sizes.patch_values())],
-                Target::Added {
-                    stream: &mut stream[sizes.prefix_tokens * sizes.embed_dim..],
-                    width: sizes.embed_dim,
-                    scale: None,
-                },
+                Target::Added { stream: &mut stream[prefix * width..], width, scale: None },
             ));
+            if let Some(norm) = &self.norm {
+                normalise_in_place(set, norm, width, stream, &mut local.row, &mut local.normed);
+            }
+            if let Some(next) = step.next {
+                let tokens = step.batch * sizes.tokens;
+                next.run(set, width, stream, image * sizes.tokens + first_token, tokens, local);
+            }
         }
-        if let Some(norm) = &self.norm {
-            let values = pixels.len() / sizes.pixels() * sizes.image_values();
-            set.run(Normalise {
-                norm,
-                input: &workspace.stream[..values],
-                width: sizes.embed_dim,
-                row: &mut workspace.scratch.row,
-                target: NormTarget::Rows(&mut workspace.tokens),
-            });
-            std::mem::swap(&mut workspace.stream, &mut workspace.tokens);
-        }
+    }
+}
+
+/// The embedding of a batch, shared by the threads of a team: a task is some patches of an image.
+pub(super) struct EmbeddingStep<'a> {
+    pub set: InstructionSet,
+    pub sizes: &'a Sizes,
+    pub batch: usize,
+    pub pixels: &'a [f32],
+    pub stream: Shared<'a, f32>,
+    pub next: Option<NextNorm<'a>>,
+    /// Tasks of an image.
+    pub parts: usize,
+    pub tasks: Tasks,
+}
+
+impl EmbeddingStep<'_> {
+    /// The tasks that an image is divided into.
+    pub(super) fn parts(sizes: &Sizes, batch: usize, threads: usize) -> usize {
+        even_chunks(batch * sizes.patches(), threads).div_ceil(batch).max(sizes.patches().div_ceil(MOST_TOKENS))
     }
 }
 
@@ -83,18 +108,15 @@ fn add(to: &mut [f32], values: &[f32]) {
     to.iter_mut().zip(values).for_each(|(to, value)| *to += value);
 }
 
-/// Brings the pixels of each patch into one row, in the order of the weight: channel, row, column.
-fn gather_patches(sizes: &Sizes, image: &[f32], out: &mut [PanelRow]) {
+/// Brings the pixels of each of `count` patches into one row, in the order of the weight: channel, row, column.
+fn gather_patches(sizes: &Sizes, image: &[f32], first: usize, count: usize, out: &mut [PanelRow]) {
     let Sizes { height, width, patch, grid, .. } = *sizes;
-    let patches = sizes.patches();
     for line in 0..sizes.channels * patch {
         let (channel, y) = (line / patch, line % patch);
-        for patch_row in 0..grid.0 {
-            let pixels = &image[(channel * height + patch_row * patch + y) * width..][..grid.1 * patch];
-            for (patch_column, pixels) in pixels.chunks_exact(patch).enumerate() {
-                let row = patch_row * grid.1 + patch_column;
-                copy_to_row(pixels, line * patch, &mut out[row..], patches);
-            }
+        for row in 0..count {
+            let (patch_row, patch_column) = ((first + row) / grid.1, (first + row) % grid.1);
+            let start = (channel * height + patch_row * patch + y) * width + patch_column * patch;
+            copy_to_row(&image[start..start + patch], line * patch, &mut out[row..], count);
         }
     }
 }

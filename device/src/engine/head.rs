@@ -31,6 +31,15 @@ impl PackedHead {
         })
     }
 
+    /// The first tokens of each image, as many, that are read beside the image embedding.
+    pub(super) fn tokens_read(&self, sizes: &Sizes) -> usize {
+        match self {
+            Self::Linear(_) => 0,
+            Self::AverageOfTwo { .. } => 2,
+            Self::ClassAndPatchMean(_) => sizes.tokens,
+        }
+    }
+
     /// Fills the logits; the second and third only where there are two classifiers.
     pub(super) fn classify(
         &self,

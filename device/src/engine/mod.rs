@@ -3,12 +3,13 @@
 //! - [`ElasticVit`] holds the weights, packed once (`pack`, `panel`): the first heads and neurons of
 //!   a block are a prefix of the storage, and any set of heads is a list of places in it.
 //! - [`Workspace`] holds what a forward pass writes. Nothing is allocated after it was made.
-//! - A pass goes through `embedding`, each `block` (with `attention`), `pooling` and `head`. Nothing
-//!   but the attention looks at how many tokens an image has.
+//! - A pass goes through `embedding`, each `block` (`heads_step` with `attention`, `tokens_step`),
+//!   `pooling` and `head`. Nothing but the attention looks at how many tokens an image has.
 //! - The kernels (`matmul`, `attention`, `norm`, `activation`) are written once, over the sixteen
 //!   lanes of `simd`, and compiled for each instruction set; the best one is chosen at run time.
 //!
-//! One thread runs one pass; threads share the weights, each with a workspace of its own.
+//! A workspace runs one pass at a time, on one thread or on a `team` of them, with the same bits.
+//! Passes at the same time share the weights, each with a workspace of its own.
 #![deny(unsafe_code)]
 
 mod activation;
@@ -19,6 +20,7 @@ mod elastic_vit;
 mod embedding;
 mod error;
 mod head;
+mod heads_step;
 mod matmul;
 mod norm;
 mod pack;
@@ -26,8 +28,11 @@ mod panel;
 mod pooling;
 mod rotary;
 mod selection;
+mod shared;
 mod simd;
 mod sizes;
+mod team;
+mod tokens_step;
 mod workspace;
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use super::error::EngineError;
 use super::pack::Tensors;
 use super::panel::{PANEL, PanelRow, pack_row};
-use super::simd::{Kernel, Simd};
+use super::shared::Shared;
+use super::simd::{InstructionSet, Kernel, Simd};
 use crate::model::description::LayerNorm;
 
 #[derive(Clone, Debug)]
@@ -22,8 +23,8 @@ impl PackedNorm {
 
 /// Where normalised rows go.
 pub(super) enum NormTarget<'a> {
-    /// Panels of `rows` rows.
-    Panels { out: &'a mut [PanelRow], rows: usize },
+    /// Panels of `rows` rows, from row `first`. No other thread may have these rows.
+    Panels { out: Shared<'a, PanelRow>, rows: usize, first: usize },
     /// Row-major, as the input.
     Rows(&'a mut [f32]),
 }
@@ -45,9 +46,13 @@ impl Kernel for Normalise<'_> {
         for (index, input) in self.input.chunks_exact(self.width).enumerate() {
             normalise_row(simd, self.norm, input, row);
             match &mut self.target {
-                NormTarget::Panels { out, rows } => {
+                NormTarget::Panels { out, rows, first } => {
                     for (panel, values) in row.iter().enumerate() {
-                        out[panel * *rows + index] = *values;
+                        let place = panel * *rows + *first + index;
+                        // SAFETY: no other thread has this row, and this one has no other part.
+                        #[expect(unsafe_code, reason = "rows of several threads go to one buffer")]
+                        let out = unsafe { out.part(place..place + 1) };
+                        out[0] = *values;
                     }
                 }
                 NormTarget::Rows(out) => {
@@ -57,6 +62,24 @@ impl Kernel for Normalise<'_> {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Normalises `rows` of `width` columns where they are, by way of `row`.
+pub(super) fn normalise_in_place(
+    set: InstructionSet,
+    norm: &PackedNorm,
+    width: usize,
+    rows: &mut [f32],
+    row: &mut [PanelRow],
+    normal: &mut [PanelRow],
+) {
+    for values in rows.chunks_exact_mut(width) {
+        let target = NormTarget::Panels { out: Shared::new(normal), rows: 1, first: 0 };
+        set.run(Normalise { norm, input: values, width, row, target });
+        for (values, panel) in values.chunks_mut(PANEL).zip(normal.iter()) {
+            values.copy_from_slice(&panel.0[..values.len()]);
         }
     }
 }

@@ -148,6 +148,7 @@ impl PackedLinear {
     ) -> Product<'a> {
         Product {
             a,
+            first_row: 0,
             rows,
             b: Operand { data: &self.data[first * self.inputs..(first + count) * self.inputs], rows: self.inputs },
             panels: count,

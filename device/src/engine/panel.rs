@@ -52,11 +52,13 @@ pub(super) fn write_row(matrix: &mut [PanelRow], rows: usize, row: usize, values
 /// Even parts keep the last part from being a sliver that wastes the registers.
 pub(super) fn even_parts(total: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
     let parts = total.div_ceil(most);
-    let (length, longer) = (total / parts.max(1), total % parts.max(1));
-    (0..parts).map(move |part| {
-        let first = part * length + part.min(longer);
-        (first, length + usize::from(part < longer))
-    })
+    (0..parts).map(move |part| even_part(total, parts, part))
+}
+
+/// One of `parts` parts of `0..total`, as even as possible: `(first, length)`.
+pub(super) fn even_part(total: usize, parts: usize, part: usize) -> (usize, usize) {
+    let (length, longer) = (total / parts, total % parts);
+    (part * length + part.min(longer), length + usize::from(part < longer))
 }
 
 #[cfg(test)]

@@ -3,13 +3,14 @@
 use super::attention::{HeadAttention, transpose};
 use super::error::EngineError;
 use super::matmul::{Operand, Segment, Target};
-use super::norm::{NormTarget, Normalise, PackedNorm};
+use super::norm::{NormTarget, Normalise, PackedNorm, normalise_in_place};
 use super::pack::{LinearTensors, PackedLinear, Tensors};
 use super::panel::{PanelRow, pack_row, panels, write_row};
 use super::selection::head_segments;
+use super::shared::Shared;
 use super::simd::InstructionSet;
 use super::sizes::Sizes;
-use super::workspace::Scratch;
+use super::workspace::{Local, Scratch};
 use crate::model::description::{Activation, Pooling};
 
 #[derive(Clone, Debug)]
@@ -39,6 +40,15 @@ impl PackedPooling {
         })
     }
 
+    /// The first tokens of each image, as many, that are read.
+    pub(super) fn tokens_read(&self, sizes: &Sizes) -> usize {
+        match self {
+            Self::Class | Self::ClassThenNorm(_) | Self::ClassDenseTanh(_) => 1,
+            Self::MeanClassDistillation => 2,
+            Self::MeanPatches | Self::MeanPatchesThenNorm(_) | Self::Attention(_) => sizes.tokens,
+        }
+    }
+
     /// Fills `pooled`, `[batch, embed_dim]`, from `tokens`, `[batch, tokens, embed_dim]`.
     pub(super) fn pool(
         &self,
@@ -47,6 +57,7 @@ impl PackedPooling {
         tokens: &[f32],
         pooled: &mut [f32],
         scratch: &mut Scratch,
+        local: &mut Local,
     ) {
         let width = sizes.embed_dim;
         let batch = pooled.len() / width;
@@ -69,10 +80,10 @@ impl PackedPooling {
                 ));
                 pooled.iter_mut().for_each(|value| *value = value.tanh());
             }
-            Self::Attention(attention) => attention.pool(set, sizes, tokens, pooled, scratch),
+            Self::Attention(attention) => attention.pool(set, sizes, tokens, pooled, scratch, local),
         }
         if let Self::ClassThenNorm(norm) | Self::MeanPatchesThenNorm(norm) = self {
-            normalise_in_place(set, norm, width, pooled, scratch);
+            normalise_in_place(set, norm, width, pooled, &mut local.row, &mut local.normed);
         }
     }
 }
@@ -92,16 +103,6 @@ fn mean_tokens(sizes: &Sizes, tokens: &[f32], first: usize, count: usize, out: &
             out.iter_mut().zip(token).for_each(|(sum, value)| *sum += value);
         }
         out.iter_mut().for_each(|sum| *sum /= count as f32);
-    }
-}
-
-fn normalise_in_place(set: InstructionSet, norm: &PackedNorm, width: usize, rows: &mut [f32], scratch: &mut Scratch) {
-    for row in rows.chunks_exact_mut(width) {
-        let target = NormTarget::Panels { out: &mut scratch.normed, rows: 1 };
-        set.run(Normalise { norm, input: row, width, row: &mut scratch.row, target });
-        for (row, panel) in row.chunks_mut(super::panel::PANEL).zip(&scratch.normed) {
-            row.copy_from_slice(&panel.0[..row.len()]);
-        }
     }
 }
 
@@ -150,14 +151,22 @@ impl AttentionPooling {
         })
     }
 
-    fn pool(&self, set: InstructionSet, sizes: &Sizes, tokens: &[f32], pooled: &mut [f32], scratch: &mut Scratch) {
+    fn pool(
+        &self,
+        set: InstructionSet,
+        sizes: &Sizes,
+        tokens: &[f32],
+        pooled: &mut [f32],
+        scratch: &mut Scratch,
+        local: &mut Local,
+    ) {
         let width = sizes.embed_dim;
         let batch = pooled.len() / width;
         for (image, tokens) in tokens.chunks_exact(sizes.image_values()).enumerate() {
             for (row, token) in tokens.chunks_exact(width).enumerate() {
                 write_row(&mut scratch.normed, sizes.tokens, row, token);
             }
-            self.attend(set, sizes, image, batch, scratch);
+            self.attend(set, sizes, image, batch, scratch, local);
         }
         pooled.fill(0.0);
         let head_dim = sizes.pooling_head_dim();
@@ -174,8 +183,8 @@ impl AttentionPooling {
             norm: &self.norm,
             input: pooled,
             width,
-            row: &mut scratch.row,
-            target: NormTarget::Panels { out: &mut scratch.normed, rows: batch },
+            row: &mut local.row,
+            target: NormTarget::Panels { out: Shared::new(&mut scratch.normed), rows: batch, first: 0 },
         });
         set.run(self.up.product(
             Operand { data: &scratch.normed, rows: batch },
@@ -183,10 +192,10 @@ impl AttentionPooling {
             0,
             self.up.panels(),
             &[Segment::prefix(width)],
-            Target::Activated { out: &mut scratch.hidden, rows: batch, activation: self.activation },
+            Target::Activated { out: Shared::new(&mut local.hidden), rows: batch, activation: self.activation },
         ));
         set.run(self.down.product(
-            Operand { data: &scratch.hidden, rows: batch },
+            Operand { data: &local.hidden, rows: batch },
             batch,
             0,
             self.down.panels(),
@@ -196,7 +205,15 @@ impl AttentionPooling {
     }
 
     /// Computes row `image` of `scratch.attended` from the image's tokens in `scratch.normed`.
-    fn attend(&self, set: InstructionSet, sizes: &Sizes, image: usize, batch: usize, scratch: &mut Scratch) {
+    fn attend(
+        &self,
+        set: InstructionSet,
+        sizes: &Sizes,
+        image: usize,
+        batch: usize,
+        scratch: &mut Scratch,
+        local: &mut Local,
+    ) {
         let (tokens, head_dim) = (sizes.tokens, sizes.pooling_head_dim());
         let head_panels = panels(head_dim);
         for (head, queries) in self.queries.chunks_exact(head_panels).enumerate() {
@@ -206,23 +223,24 @@ impl AttentionPooling {
                 head * 2 * head_panels,
                 2 * head_panels,
                 &[Segment::prefix(sizes.embed_dim)],
-                Target::Panels { out: &mut scratch.head, rows: tokens },
+                Target::Panels { out: Shared::new(&mut scratch.slots), rows: tokens },
             ));
-            let (keys, values) = scratch.head.split_at(head_panels * tokens);
-            transpose(Operand { data: keys, rows: tokens }, 0, tokens, head_dim, &mut scratch.keys);
+            let (keys, values) = scratch.slots.split_at(head_panels * tokens);
+            transpose(Operand { data: keys, rows: tokens }, 0, tokens, head_dim, &mut local.keys);
             set.run(HeadAttention {
                 queries: Operand { data: queries, rows: 1 },
                 first_query: 0,
                 query_count: 1,
-                keys: Operand { data: &scratch.keys, rows: head_dim },
+                keys: Operand { data: &local.keys, rows: head_dim },
                 values: Operand { data: values, rows: tokens },
                 first_value: 0,
                 tokens,
                 query_dims: head_dim,
                 value_dims: head_dim,
                 scale: (head_dim as f32).sqrt().recip(),
-                scores: &mut scratch.scores,
-                out: &mut scratch.attended[head * head_panels * batch..(head + 1) * head_panels * batch],
+                scores: &mut local.scores,
+                out: Shared::new(&mut scratch.attended),
+                first_panel: head * head_panels,
                 out_rows: batch,
                 first_out: image,
             });

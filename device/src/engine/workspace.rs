@@ -1,22 +1,23 @@
-//! The buffers of one thread, sized once for the dense model.
+//! The buffers and threads of a forward pass, made once for the dense model.
 
+use super::heads_step::{Progress, slot_size, slots};
 use super::matmul::Segment;
 use super::panel::{PanelRow, panels, storage};
 use super::selection::Selection;
 use super::simd::MAX_TILE_ROWS;
 use super::sizes::Sizes;
+use super::team::Team;
+use super::tokens_step::MOST_TOKENS;
 
 /// Rows (tokens of whole images) whose attention is computed together: enough to use each weight
 /// many times, few enough to stay in a core's own cache.
 const ATTENTION_ROWS: usize = 196;
 
-/// Rows whose MLP is computed together, for the same reasons; the hidden layer is wide.
-pub(super) const MLP_ROWS: usize = 112;
-
-/// What a forward pass writes to: one for each thread that runs the model.
+/// What a forward pass writes to, and the threads that share it: one for each pass at a time.
 ///
-/// Made by [`ElasticVit::workspace`](super::ElasticVit::workspace). No buffer grows afterwards.
-#[derive(Clone, Debug)]
+/// Made by [`ElasticVit::workspace`](super::ElasticVit::workspace). No buffer grows afterwards. The
+/// threads of a workspace sleep between passes and end with it.
+#[derive(Debug)]
 pub struct Workspace {
     pub(super) sizes: Sizes,
     pub(super) max_batch: usize,
@@ -29,35 +30,48 @@ pub struct Workspace {
     /// `[batch, classes]` each; the second and third only for a head of two classifiers.
     pub(super) logits: [Vec<f32>; 3],
     pub(super) scratch: Scratch,
+    /// One for each thread.
+    pub(super) locals: Vec<Local>,
+    pub(super) team: Team,
 }
 
-/// Buffers that hold nothing from one step to the next.
-#[derive(Clone, Debug)]
+/// Buffers of all threads that hold nothing from one step to the next but one.
+#[derive(Debug)]
 pub(super) struct Scratch {
-    /// One normalised row.
-    pub row: Vec<PanelRow>,
-    /// Normalised tokens.
+    /// Normalised tokens, `[batch * tokens, embed_dim]`.
     pub normed: Vec<PanelRow>,
-    /// Pixels of an image's patches.
-    pub patches: Vec<PanelRow>,
-    /// Query, key and value of one head.
-    pub head: Vec<PanelRow>,
-    /// Keys of one head and image, transposed.
-    pub keys: Vec<PanelRow>,
-    pub scores: Vec<PanelRow>,
-    /// What the heads found, before the projection.
+    /// Query, key and value of the heads that are being computed.
+    pub slots: Vec<PanelRow>,
+    pub progress: Vec<Progress>,
+    /// What the heads found, before the projection, `[batch * tokens, heads * head_dim]`.
     pub attended: Vec<PanelRow>,
-    pub hidden: Vec<PanelRow>,
     pub segments: Vec<Segment>,
     /// Class token and mean patch of each image, for a head that reads both.
     pub joined: Vec<f32>,
 }
 
+/// Buffers of one thread.
+#[derive(Debug)]
+pub(super) struct Local {
+    /// One normalised row.
+    pub row: Vec<PanelRow>,
+    /// A chunk of normalised tokens.
+    pub normed: Vec<PanelRow>,
+    /// The hidden layer of a chunk.
+    pub hidden: Vec<PanelRow>,
+    /// Pixels of some patches.
+    pub patches: Vec<PanelRow>,
+    /// Keys of one head.
+    pub keys: Vec<PanelRow>,
+    pub scores: Vec<PanelRow>,
+}
+
 impl Workspace {
-    pub(super) fn new(sizes: Sizes, max_batch: usize, two_classifiers: bool) -> Self {
+    pub(super) fn new(sizes: Sizes, max_batch: usize, threads: usize, two_classifiers: bool) -> Self {
         let values = max_batch * sizes.image_values();
         let classes = max_batch * sizes.classes;
         let second = if two_classifiers { classes } else { 0 };
+        let team = Team::new(threads);
         Self {
             sizes,
             max_batch,
@@ -66,35 +80,59 @@ impl Workspace {
             tokens: vec![0.0; values],
             pooled: vec![0.0; max_batch * sizes.embed_dim],
             logits: [classes, second, second].map(|length| vec![0.0; length]),
-            scratch: Scratch::new(&sizes, max_batch),
+            scratch: Scratch::new(&sizes, max_batch, team.threads()),
+            locals: (0..team.threads()).map(|_| Local::new(&sizes, max_batch)).collect(),
+            team,
         }
+    }
+
+    /// The threads that share a pass, the calling one counted.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.team.threads()
+    }
+
+    /// The most images of a batch.
+    #[must_use]
+    pub fn max_batch(&self) -> usize {
+        self.max_batch
     }
 }
 
 impl Scratch {
-    fn new(sizes: &Sizes, max_batch: usize) -> Self {
-        let Sizes { tokens, embed_dim, heads, head_dim, neurons, .. } = *sizes;
-        let attention_rows = images_together(tokens).min(max_batch) * tokens;
-        let mlp_rows = MLP_ROWS.min(max_batch * tokens);
+    fn new(sizes: &Sizes, max_batch: usize, threads: usize) -> Self {
+        let Sizes { tokens, embed_dim, heads, head_dim, .. } = *sizes;
+        let rows = max_batch * tokens;
         let (pooling_heads, pooling_head_dim) = (sizes.pooling_heads, sizes.pooling_head_dim());
-        let head = (3 * attention_rows * panels(head_dim)).max(2 * tokens * panels(pooling_head_dim));
-        let attended =
-            (attention_rows * heads * panels(head_dim)).max(max_batch * pooling_heads * panels(pooling_head_dim));
-        let hidden = (mlp_rows * panels(neurons)).max(max_batch * panels(sizes.pooling_neurons));
+        let slot = slot_size(sizes, images_together(tokens).min(max_batch));
+        let attended = (rows * heads * panels(head_dim)).max(max_batch * pooling_heads * panels(pooling_head_dim));
         // The head of a classifier may read two tokens.
-        let normed =
-            (attention_rows.max(mlp_rows).max(tokens) * panels(embed_dim)).max(max_batch * panels(2 * embed_dim));
+        let normed = (rows * panels(embed_dim)).max(max_batch * panels(2 * embed_dim));
         Self {
-            row: storage(1, embed_dim),
             normed: vec![PanelRow::ZERO; normed],
-            patches: storage(sizes.patches(), sizes.patch_values()),
-            head: vec![PanelRow::ZERO; head],
-            keys: storage(head_dim.max(pooling_head_dim), tokens),
-            scores: storage(MAX_TILE_ROWS, tokens),
+            slots: vec![PanelRow::ZERO; (slots(threads) * slot).max(2 * tokens * panels(pooling_head_dim))],
+            progress: (0..slots(threads)).map(|_| Progress::default()).collect(),
             attended: vec![PanelRow::ZERO; attended],
-            hidden: vec![PanelRow::ZERO; hidden],
             segments: Vec::with_capacity(heads.max(pooling_heads)),
             joined: vec![0.0; max_batch * 2 * embed_dim],
+        }
+    }
+}
+
+impl Local {
+    fn new(sizes: &Sizes, max_batch: usize) -> Self {
+        let Sizes { tokens, embed_dim, head_dim, neurons, .. } = *sizes;
+        let chunk = MOST_TOKENS.min(max_batch * tokens);
+        let together = images_together(tokens).min(max_batch) * tokens;
+        let keys = (together * panels(head_dim)).max(sizes.pooling_head_dim() * panels(tokens));
+        let hidden = (chunk * panels(neurons)).max(max_batch * panels(sizes.pooling_neurons));
+        Self {
+            row: storage(1, embed_dim),
+            normed: vec![PanelRow::ZERO; chunk * panels(embed_dim)],
+            hidden: vec![PanelRow::ZERO; hidden],
+            patches: storage(chunk.min(sizes.patches()), sizes.patch_values()),
+            keys: vec![PanelRow::ZERO; keys],
+            scores: storage(MAX_TILE_ROWS, tokens),
         }
     }
 }

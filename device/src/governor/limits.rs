@@ -2,6 +2,8 @@
 
 use headroom_shared::{Energy, Power, Temperature, TimeSpan};
 
+use super::{GovernorError, LimitKind};
+
 /// What inference may cost. `None` is no limit; any subset may be set.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Limits {
@@ -13,8 +15,9 @@ pub struct Limits {
     pub temperature: Option<TemperatureLimits>,
     /// The most that one inference may take.
     pub energy: Option<Energy>,
-    /// The least fidelity that is of use, -1 to 1. Heat and power below
-    /// emergency level go before it; it goes before deadline and energy.
+    /// The least fidelity that is of use, -1 to 1. Heat and power go before it: where they are short, the smallest
+    /// useful rung runs with a pause, and in an emergency the smallest of all. It goes before deadline and energy,
+    /// which are missed where no useful rung meets them.
     pub minimum_fidelity: Option<f32>,
 }
 
@@ -35,4 +38,43 @@ pub struct TemperatureLimits {
     pub passive: Temperature,
     /// Where the kernel, or the hardware, shuts down.
     pub critical: Temperature,
+}
+
+impl Limits {
+    /// # Errors
+    /// The first limit that makes no sense.
+    pub(super) fn validate(&self) -> Result<(), GovernorError> {
+        if let Some(deadline) = self.deadline {
+            if deadline.latency.as_nanoseconds() == 0 {
+                return Err(GovernorError::ZeroLimit(LimitKind::Deadline));
+            }
+            let found = deadline.miss_rate;
+            // False for NaN; below the least positive normal number the quantile is no longer a number.
+            if !(f32::MIN_POSITIVE..1.0).contains(&found) {
+                return Err(GovernorError::MissRate { found });
+            }
+        }
+        if self.power.is_some_and(|power| power.as_milliwatts() == 0) {
+            return Err(GovernorError::ZeroLimit(LimitKind::Power));
+        }
+        if self.energy.is_some_and(|energy| energy.as_microjoules() == 0) {
+            return Err(GovernorError::ZeroLimit(LimitKind::Energy));
+        }
+        if let Some(TemperatureLimits { target, passive, critical }) = self.temperature
+            && !(target < passive && passive < critical)
+        {
+            return Err(GovernorError::TemperatureOrder { target, passive, critical });
+        }
+        match self.minimum_fidelity {
+            Some(found) if !(-1.0..=1.0).contains(&found) => Err(GovernorError::MinimumFidelity { found }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The limits that need to know the energy of an inference.
+    pub(super) fn needing_energy(&self) -> Option<LimitKind> {
+        let power = self.power.map(|_| LimitKind::Power);
+        let temperature = self.temperature.map(|_| LimitKind::Temperature);
+        power.or(temperature).or(self.energy.map(|_| LimitKind::Energy))
+    }
 }

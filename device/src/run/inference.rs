@@ -27,7 +27,7 @@ pub(super) fn run(bundle: &Bundle, arguments: &Arguments) -> Result<(), RunError
     let index = chosen_rung(&map, arguments)?;
     let mut inference = Inference {
         bundle,
-        workspace: bundle.vit().workspace(1),
+        workspace: bundle.vit().workspace_with_threads(1, arguments.threads()),
         index,
         rung: map.rungs()[index],
         sub_network: RungTable::new(&map).sub_networks()[index],
@@ -94,7 +94,7 @@ impl Inference<'_> {
         let pixels = self.preprocessor.evaluation(image)?;
         let start = Instant::now();
         let kept = self.bundle.corrected(self.index, &self.sub_network);
-        let output = self.bundle.vit().forward(&mut self.workspace, &pixels, 1, &kept)?;
+        let output = self.bundle.vit().embed(&mut self.workspace, &pixels, 1, &kept)?;
         let milliseconds = start.elapsed().as_secs_f64() * 1e3;
         let labels = self.bundle.description().labels.as_deref();
         let line = Line {
@@ -104,7 +104,8 @@ impl Inference<'_> {
             macs: self.rung.macs,
             fidelity: self.rung.fidelity,
             milliseconds,
-            classes: self.top_k.and_then(|count| top_classes(&output, count, labels)),
+            queued_milliseconds: None,
+            classes: self.top_k.and_then(|count| top_classes(output.logits, count, labels)),
             embedding: self.top_k.is_none().then_some(output.pooled),
         };
         let mut out = std::io::stdout().lock();

@@ -2,8 +2,6 @@
 
 use serde::Serialize;
 
-use crate::engine::Output;
-
 /// The version of the JSON lines. A field is only ever added within a version.
 pub const OUTPUT_VERSION: u32 = 1;
 
@@ -22,6 +20,9 @@ pub struct Line<'a> {
     pub fidelity: f32,
     /// The time of the inference, without reading and preprocessing.
     pub milliseconds: f64,
+    /// From the acceptance of the frame to the start of its inference, where it was served from a queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queued_milliseconds: Option<f64>,
     /// The most probable classes, best first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classes: Option<Vec<Class<'a>>>,
@@ -43,10 +44,10 @@ pub struct Class<'a> {
 }
 
 /// The `count` most probable classes of one image, best first; `None` where
-/// the model has no classifier.
+/// there are no logits, because the model has no classifier.
 #[must_use]
-pub fn top_classes<'a>(output: &Output<'_>, count: usize, labels: Option<&'a [String]>) -> Option<Vec<Class<'a>>> {
-    let logits = output.logits?;
+pub fn top_classes<'a>(logits: Option<&[f32]>, count: usize, labels: Option<&'a [String]>) -> Option<Vec<Class<'a>>> {
+    let logits = logits?;
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f32 = logits.iter().map(|logit| (logit - highest).exp()).sum();
     let mut order: Vec<usize> = (0..logits.len()).collect();

@@ -11,8 +11,9 @@ use crate::reading::Reading;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// The governor took in `reading` at `now` (since the runtime's start) and decided.
-    Decided { reading: &'a Reading, decision: &'a Decision, previous: &'a Decision, now: TimeSpan },
+    /// The governor took in `reading` at `now` (since the runtime's start) and decided, while `waiting` requests
+    /// wait.
+    Decided { reading: &'a Reading, decision: &'a Decision, previous: &'a Decision, now: TimeSpan, waiting: usize },
     /// A request was answered.
     Answered(&'a Reply),
     /// A request was refused.

@@ -8,8 +8,12 @@ use super::model::Model;
 use crate::governor::{Decision, Governor, GovernorError, Limits, RungProfile, State};
 use crate::reading::{InferenceSample, Reading, SensorReading};
 
+/// Makes a governor of what rungs cost and what is allowed.
+pub(super) type MakeGovernor = dyn Fn(&[RungProfile], Limits) -> Result<Governor, GovernorError> + Send + Sync;
+
 /// The one place where rungs are decided; behind a lock.
 pub(super) struct Governing {
+    make: Box<MakeGovernor>,
     model: Arc<Model>,
     profile: Vec<RungProfile>,
     governor: Governor,
@@ -30,11 +34,16 @@ pub(super) struct Decided {
 
 impl Governing {
     /// Decides for the first time, knowing nothing.
-    pub(super) fn new(model: Arc<Model>, profile: Vec<RungProfile>, limits: Limits) -> Result<Self, GovernorError> {
-        let governor = Governor::new(&profile, limits)?;
+    pub(super) fn new(
+        make: Box<MakeGovernor>,
+        model: Arc<Model>,
+        profile: Vec<RungProfile>,
+        limits: Limits,
+    ) -> Result<Self, GovernorError> {
+        let governor = make(&profile, limits)?;
         let mut state = governor.start();
         let decision = governor.step(&mut state, &Reading::default(), TimeSpan::from_nanoseconds(0));
-        let governing = Self { model, profile, governor, state, decision, sensors: None };
+        let governing = Self { make, model, profile, governor, state, decision, sensors: None };
         governing.publish();
         Ok(governing)
     }
@@ -54,19 +63,20 @@ impl Governing {
 
     /// Changes the limits and decides at once; with an error nothing changes.
     pub(super) fn set_limits(&mut self, limits: Limits, now: TimeSpan) -> Result<Decided, GovernorError> {
-        self.governor = Governor::new(&self.profile, limits)?;
+        self.governor = (self.make)(&self.profile, limits)?;
+        self.state = self.governor.carry_on(&self.state);
         Ok(self.again(now))
     }
 
-    /// Governs another model, from its start, and decides at once.
+    /// Governs another model, with what was learnt of the board, and decides at once; with an error nothing changes.
     pub(super) fn set_model(
         &mut self,
         model: Arc<Model>,
         profile: Vec<RungProfile>,
         now: TimeSpan,
     ) -> Result<Decided, GovernorError> {
-        self.governor = Governor::new(&profile, *self.governor.limits())?;
-        self.state = self.governor.start();
+        self.governor = (self.make)(&profile, *self.governor.limits())?;
+        self.state = self.governor.carry_on(&self.state);
         self.model = model;
         self.profile = profile;
         Ok(self.again(now))
@@ -74,6 +84,10 @@ impl Governing {
 
     pub(super) fn decision(&self) -> Decision {
         self.decision
+    }
+
+    pub(super) fn last_sensors(&self) -> Option<SensorReading> {
+        self.sensors
     }
 
     pub(super) fn limits(&self) -> Limits {

@@ -43,6 +43,7 @@ use headroom_shared::TimeSpan;
 
 use crate::bundle::Bundle;
 use crate::governor::{Decision, GovernorError, Limits, RungProfile};
+use crate::reading::SensorReading;
 use lock::lock;
 use model::Model;
 use shared::Shared;
@@ -52,12 +53,19 @@ use start::Profiler;
 pub struct Runtime {
     shared: Arc<Shared>,
     profiler: Box<Profiler>,
+    threads_of_inference: usize,
     clients: AtomicU64,
-    workers: Vec<JoinHandle<()>>,
-    /// The governor's thread, which ends when the sender is dropped.
-    governor: Option<(Sender<()>, JoinHandle<()>)>,
+    /// Empty after the end.
+    threads: Mutex<Threads>,
     /// Bundles are replaced one after another.
     replacing: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Threads {
+    workers: Vec<JoinHandle<()>>,
+    /// The governor's, which ends when the sender is dropped.
+    governor: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 /// Whether a runtime makes progress.
@@ -100,7 +108,7 @@ impl Runtime {
         let _one_at_a_time = lock(&self.replacing);
         let profile = (self.profiler)(&bundle)?;
         let bundle = Arc::new(bundle);
-        Ok(self.shared.set_model(profile, |generation| Model::new(generation, bundle))?)
+        Ok(self.shared.set_model(profile, |generation| Model::new(generation, bundle, self.threads_of_inference))?)
     }
 
     /// Governs within other limits from now on.
@@ -121,6 +129,12 @@ impl Runtime {
     #[must_use]
     pub fn decision(&self) -> Decision {
         self.shared.with_governing(governing::Governing::decision)
+    }
+
+    /// What the sensors said in the last pass; `None` before the first.
+    #[must_use]
+    pub fn sensors(&self) -> Option<SensorReading> {
+        self.shared.with_governing(governing::Governing::last_sensors)
     }
 
     /// What the rungs of the bundle that serves cost, as the governor knows it.
@@ -151,25 +165,26 @@ impl Runtime {
     }
 
     /// Ends: refuses what waits and what still comes, finishes the inferences that have begun, and waits for all
-    /// threads.
-    pub fn shut_down(self) {
-        drop(self);
+    /// threads. Not to be called from an answer or an observer, which run on those threads.
+    pub fn shut_down(&self) {
+        for job in self.shared.queue.close() {
+            self.shared.answer(job.responder, Err(Refusal::ShuttingDown));
+        }
+        let Threads { workers, governor } = std::mem::take(&mut *lock(&self.threads));
+        let governor = governor.map(|(stop, thread)| {
+            drop(stop);
+            thread
+        });
+        for thread in workers.into_iter().chain(governor) {
+            // A thread that panicked has already said so.
+            let _ = thread.join();
+        }
     }
 }
 
 impl Drop for Runtime {
     fn drop(&mut self) {
-        for job in self.shared.queue.close() {
-            self.shared.answer(job.responder, Err(Refusal::ShuttingDown));
-        }
-        let governor = self.governor.take().map(|(stop, thread)| {
-            drop(stop);
-            thread
-        });
-        for thread in self.workers.drain(..).chain(governor) {
-            // A thread that panicked has already said so.
-            let _ = thread.join();
-        }
+        self.shut_down();
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Model {
     /// MACs and fidelity of each rung.
     pub costs: Vec<(u64, f32)>,
     pub active: ActiveRung,
+    /// That share an inference.
+    threads: usize,
     /// An error for models whose input is no RGB image.
     #[cfg(feature = "images")]
     preprocessor: Result<Preprocessor, PreprocessError>,
@@ -36,7 +38,7 @@ pub(super) struct Buffers {
 }
 
 impl Model {
-    pub(super) fn new(generation: u64, bundle: Arc<Bundle>) -> Self {
+    pub(super) fn new(generation: u64, bundle: Arc<Bundle>, threads: usize) -> Self {
         let (table, costs) = {
             let map = bundle.structure_map();
             (RungTable::new(&map), map.rungs().iter().map(|rung| (rung.macs, rung.fidelity)).collect())
@@ -46,6 +48,7 @@ impl Model {
             active: table.active(),
             table,
             costs,
+            threads,
             #[cfg(feature = "images")]
             preprocessor: Preprocessor::new(&bundle.description().image),
             bundle,
@@ -55,7 +58,7 @@ impl Model {
     pub(super) fn buffers(&self) -> Buffers {
         Buffers {
             generation: self.generation,
-            workspace: self.bundle.vit().workspace(1),
+            workspace: self.bundle.vit().workspace_with_threads(1, self.threads),
             #[cfg(feature = "images")]
             preprocessor: self.preprocessor.clone(),
             #[cfg(feature = "images")]

@@ -19,13 +19,13 @@ pub fn from_ladder(bundle: &Bundle) -> Vec<RungProfile> {
     rung_profiles(bundle.structure_map().rungs())
 }
 
-/// The profile with latencies that are measured now, in about `time` and at least two inferences of the dense rung and
+/// The profile with latencies that are measured now, with inferences that `threads` threads share, in about `time` and at least two inferences of the dense rung and
 /// one of the smallest. Energy follows the ladder's mean power: it is its energy times measured over predicted latency.
 ///
 /// # Errors
 /// If the engine refuses a rung.
-pub fn timed(bundle: &Bundle, time: Duration) -> Result<Vec<RungProfile>, EngineError> {
-    let latencies = latencies(bundle, time)?;
+pub fn timed(bundle: &Bundle, threads: usize, time: Duration) -> Result<Vec<RungProfile>, EngineError> {
+    let latencies = latencies(bundle, threads, time)?;
     let map = bundle.structure_map();
     let measured = map.rungs().iter().zip(latencies);
     let rungs: Vec<Rung<'_>> = measured
@@ -36,10 +36,10 @@ pub fn timed(bundle: &Bundle, time: Duration) -> Result<Vec<RungProfile>, Engine
 
 /// The fastest of a few inferences of each rung. Rungs for which there was no time are interpolated over MACs; no rung
 /// is faster than a smaller one, which only noise makes it.
-fn latencies(bundle: &Bundle, time: Duration) -> Result<Vec<TimeSpan>, EngineError> {
+fn latencies(bundle: &Bundle, threads: usize, time: Duration) -> Result<Vec<TimeSpan>, EngineError> {
     let map = bundle.structure_map();
     let rungs = map.rungs();
-    let mut timer = RungTimer::new(bundle);
+    let mut timer = RungTimer::with_threads(bundle, threads);
     let mut run = |rung: usize| timer.run(rung).map(TimeSpan::as_seconds);
     let begin = Instant::now();
     // Warms caches and maps the workspace; not counted.

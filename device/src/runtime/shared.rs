@@ -151,7 +151,8 @@ impl Shared {
 
     fn tell(&self, decided: &Decided) {
         let Decided { reading, decision, previous, now } = decided;
-        (self.observer)(&Event::Decided { reading, decision, previous, now: *now });
+        let waiting = self.queue.len();
+        (self.observer)(&Event::Decided { reading, decision, previous, now: *now, waiting });
     }
 }
 

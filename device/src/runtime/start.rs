@@ -8,14 +8,15 @@ use std::time::Duration;
 use headroom_shared::TimeSpan;
 
 use super::event::Event;
-use super::governing::Governing;
+use super::governing::{Governing, MakeGovernor};
+use super::lock::lock;
 use super::model::Model;
 use super::queue::Queue;
 use super::shared::{Observer, Shared};
 use super::{Runtime, govern, profile, worker};
 use crate::bundle::Bundle;
 use crate::engine::EngineError;
-use crate::governor::{GovernorError, Limits, RungProfile};
+use crate::governor::{Governor, GovernorError, Limits, RungProfile};
 use crate::reading::SensorReading;
 
 /// Reads the sensors at a moment of the runtime's clock.
@@ -23,6 +24,9 @@ pub(super) type Sensors = Box<dyn FnMut(TimeSpan) -> SensorReading + Send>;
 
 /// Says what each rung of a bundle costs.
 pub(super) type Profiler = dyn Fn(&Bundle) -> Result<Vec<RungProfile>, EngineError> + Send + Sync;
+
+/// How long the rungs of a bundle are timed where nobody else knows what they cost.
+const TIMING: Duration = Duration::from_secs(1);
 
 /// Why a bundle cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -45,10 +49,13 @@ pub struct Builder {
     bundle: Bundle,
     limits: Limits,
     workers: usize,
+    threads: usize,
     queue_capacity: usize,
     sensors: Sensors,
     sensor_period: Duration,
-    profiler: Box<Profiler>,
+    /// The default one needs to know the threads.
+    profiler: Option<Box<Profiler>>,
+    make_governor: Box<MakeGovernor>,
     observer: Observer,
 }
 
@@ -58,10 +65,12 @@ impl Builder {
             bundle,
             limits: Limits::default(),
             workers: 1,
+            threads: 1,
             queue_capacity: 64,
             sensors: Box::new(|_| SensorReading::ABSENT),
             sensor_period: Duration::from_secs(1),
-            profiler: Box::new(|bundle| profile::timed(bundle, Duration::from_secs(1))),
+            profiler: None,
+            make_governor: Box::new(Governor::new),
             observer: Box::new(|_| {}),
         }
     }
@@ -76,6 +85,13 @@ impl Builder {
     /// default. More of them raise throughput and the latency of each.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
+        self
+    }
+
+    /// Threads that share each inference, that of the worker counted: at least 1, which is the default. More of them
+    /// lower the latency; workers times threads should not be more than there are free cores.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads.max(1);
         self
     }
 
@@ -103,7 +119,17 @@ impl Builder {
         mut self,
         profiler: impl Fn(&Bundle) -> Result<Vec<RungProfile>, EngineError> + Send + Sync + 'static,
     ) -> Self {
-        self.profiler = Box::new(profiler);
+        self.profiler = Some(Box::new(profiler));
+        self
+    }
+
+    /// What makes a governor of what rungs cost and what is allowed: at the start, for other limits and for each new
+    /// bundle. The default is [`Governor::new`].
+    pub fn governor(
+        mut self,
+        make: impl Fn(&[RungProfile], Limits) -> Result<Governor, GovernorError> + Send + Sync + 'static,
+    ) -> Self {
+        self.make_governor = Box::new(make);
         self
     }
 
@@ -118,29 +144,33 @@ impl Builder {
     /// # Errors
     /// If the bundle cannot be run, the limits make no sense or there is no thread.
     pub fn start(self) -> Result<Runtime, RuntimeError> {
-        let profile = (self.profiler)(&self.bundle)?;
-        let model = Arc::new(Model::new(1, Arc::new(self.bundle)));
-        let governing = Governing::new(model.clone(), profile, self.limits)?;
+        let threads = self.threads;
+        let profiler = self.profiler.unwrap_or_else(|| Box::new(move |bundle| profile::timed(bundle, threads, TIMING)));
+        let profile = profiler(&self.bundle)?;
+        let model = Arc::new(Model::new(1, Arc::new(self.bundle), threads));
+        let governing = Governing::new(self.make_governor, model.clone(), profile, self.limits)?;
         let queue = Queue::new(self.queue_capacity);
         let shared = Arc::new(Shared::new(model, governing, queue, self.observer, self.workers));
-        // From here on, an error drops the runtime, which ends the threads that did start.
-        let mut runtime = Runtime {
+        let runtime = Runtime {
             shared: shared.clone(),
-            profiler: self.profiler,
+            profiler,
+            threads_of_inference: threads,
             clients: AtomicU64::new(0),
-            workers: Vec::with_capacity(self.workers),
-            governor: None,
+            threads: Mutex::default(),
             replacing: Mutex::new(()),
         };
+        // An error drops the runtime, which ends the threads that did start.
         for number in 0..self.workers {
             let shared = shared.clone();
             let thread = thread::Builder::new().name(format!("worker {number}"));
-            runtime.workers.push(thread.spawn(move || worker::work(&shared, number))?);
+            let worker = thread.spawn(move || worker::work(&shared, number))?;
+            lock(&runtime.threads).workers.push(worker);
         }
         let (stop, stopped) = mpsc::channel();
         let (mut sensors, period) = (self.sensors, self.sensor_period);
         let thread = thread::Builder::new().name("governor".into());
-        runtime.governor = Some((stop, thread.spawn(move || govern(&shared, &mut sensors, period, &stopped))?));
+        let governor = thread.spawn(move || govern(&shared, &mut sensors, period, &stopped))?;
+        lock(&runtime.threads).governor = Some((stop, governor));
         Ok(runtime)
     }
 }

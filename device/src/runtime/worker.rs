@@ -10,18 +10,22 @@ use super::span;
 use crate::reading::InferenceSample;
 
 /// Runs until the queue is closed. `number` is the worker's own.
+///
+/// A panic is a defect, and takes its own request along only: that is answered by being dropped, and the worker goes on
+/// with new buffers.
 pub(super) fn work(shared: &Shared, number: usize) {
+    while catch_unwind(AssertUnwindSafe(|| work_through(shared, number))).is_err() {
+        shared.ends(number);
+    }
+}
+
+fn work_through(shared: &Shared, number: usize) {
     let mut buffers = None;
     while let Some(Job { frame, accepted, responder }) = shared.queue.take() {
         shared.begins(number);
         // Held for this inference only: a replaced bundle is freed with its last one.
         let model = shared.model();
-        let infer = AssertUnwindSafe(|| infer(&model, &mut buffers, &frame, accepted));
-        let answer = catch_unwind(infer).unwrap_or_else(|_| {
-            // Half-written buffers are of no use.
-            buffers = None;
-            Err(Refusal::Lost)
-        });
+        let answer = infer(&model, &mut buffers, &frame, accepted);
         shared.ends(number);
         // First the governor, then the answer: whoever sends the next frame on an answer gets the rung that follows.
         if let Ok(reply) = &answer {
@@ -50,7 +54,7 @@ fn infer(model: &Model, buffers: &mut Option<Buffers>, frame: &Frame, accepted: 
     let rung = model.active.get();
     let kept = bundle.corrected(rung, &model.table.sub_networks()[rung]);
     let start = Instant::now();
-    let output = bundle.vit().forward(&mut buffers.workspace, pixels, 1, &kept)?;
+    let output = bundle.vit().embed(&mut buffers.workspace, pixels, 1, &kept)?;
     let latency = span(start.elapsed());
     let (macs, fidelity) = model.costs[rung];
     Ok(Reply {

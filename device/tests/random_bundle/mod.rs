@@ -109,10 +109,8 @@ fn structure_map(choices: &Choices, tokens: usize, weights: &[u8], rungs: usize)
             }
         })
         .collect();
-    let sha256 = {
-        use sha2::Digest;
-        sha2::Sha256::digest(weights).into()
-    };
+    let hex = sha256_hex(weights);
+    let sha256 = std::array::from_fn(|byte| u8::from_str_radix(&hex[2 * byte..2 * byte + 2], 16).unwrap());
     let map = StructureMap::new(shape, sha256, &steps, Ladder::from_rungs(&rungs).unwrap()).unwrap();
     let mut buffer = vec![0; encoded_bound(steps.len())];
     let length = map.write(&mut buffer).unwrap();

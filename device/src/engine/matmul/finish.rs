@@ -2,18 +2,23 @@
 
 use super::super::activation::activate;
 use super::super::panel::{PANEL, PanelRow};
+use super::super::shared::Shared;
 use super::super::simd::Simd;
 use super::Tile;
 use crate::model::description::Activation;
 
-/// Where the result goes, and what becomes of it on the way. `y` is `a b + bias`.
+/// Where the result goes, and what becomes of it on the way. `y` is `a b + bias`; its row 0 is the first that is
+/// multiplied.
+///
+/// Products of several threads may write to one buffer at the same time, as long as each has rows or panels of its
+/// own: whoever makes them sees to that.
 pub(in super::super) enum Target<'a> {
     /// `out = y`, in panels of `rows` rows.
-    Panels { out: &'a mut [PanelRow], rows: usize },
+    Panels { out: Shared<'a, PanelRow>, rows: usize },
     /// `out = activation(y)`, in panels of `rows` rows.
-    Activated { out: &'a mut [PanelRow], rows: usize, activation: Activation },
+    Activated { out: Shared<'a, PanelRow>, rows: usize, activation: Activation },
     /// Even panels of `y` are gates, odd ones what they gate: `out = activation(gate) * y`.
-    Gated { out: &'a mut [PanelRow], rows: usize, activation: Activation },
+    Gated { out: Shared<'a, PanelRow>, rows: usize, activation: Activation },
     /// `stream += scale * y`, row-major of `width` columns.
     Added { stream: &'a mut [f32], width: usize, scale: Option<&'a [PanelRow]> },
 }
@@ -32,7 +37,7 @@ pub(super) fn finish<S: Simd>(
     match target {
         Target::Panels { out, rows: out_rows } => {
             for (side, bias) in bias.iter().enumerate() {
-                let out = &mut out[(panel + side) * *out_rows + first..][..rows];
+                let out = rows_of(*out, (panel + side) * *out_rows + first, rows);
                 let bias = simd.load(&bias.0);
                 for (out, sums) in out.iter_mut().zip(&tile.rows) {
                     simd.store(simd.add(simd.load(&sums[side].0), bias), &mut out.0);
@@ -41,7 +46,7 @@ pub(super) fn finish<S: Simd>(
         }
         Target::Activated { out, rows: out_rows, activation } => {
             for (side, bias) in bias.iter().enumerate() {
-                let out = &mut out[(panel + side) * *out_rows + first..][..rows];
+                let out = rows_of(*out, (panel + side) * *out_rows + first, rows);
                 let bias = simd.load(&bias.0);
                 for (out, sums) in out.iter_mut().zip(&tile.rows) {
                     let value = simd.add(simd.load(&sums[side].0), bias);
@@ -50,7 +55,7 @@ pub(super) fn finish<S: Simd>(
             }
         }
         Target::Gated { out, rows: out_rows, activation } => {
-            let out = &mut out[panel / 2 * *out_rows + first..][..rows];
+            let out = rows_of(*out, panel / 2 * *out_rows + first, rows);
             let [gate_bias, bias] = [simd.load(&bias[0].0), simd.load(&bias[1].0)];
             for (out, sums) in out.iter_mut().zip(&tile.rows) {
                 let gate = simd.add(simd.load(&sums[0].0), gate_bias);
@@ -75,6 +80,15 @@ pub(super) fn finish<S: Simd>(
             }
         }
     }
+}
+
+/// Rows of a panel of the result.
+#[inline(always)]
+#[expect(unsafe_code, reason = "products of several threads write to one buffer")]
+fn rows_of(out: Shared<'_, PanelRow>, first: usize, rows: usize) -> &mut [PanelRow] {
+    // SAFETY: a target's maker sees to it that no other thread has these rows of this panel, and
+    // this thread has no other part of the buffer.
+    unsafe { out.part(first..first + rows) }
 }
 
 /// `out += scale * value` for up to sixteen columns.

@@ -19,7 +19,8 @@ use super::simd::{Kernel, Simd};
 /// `a b + bias`, and what follows.
 pub(super) struct Product<'a> {
     pub a: Operand<'a>,
-    /// Rows of `a` to multiply, from its first.
+    /// Rows of `a` to multiply.
+    pub first_row: usize,
     pub rows: usize,
     pub b: Operand<'a>,
     /// Panels of `b` (and columns of the result) to compute.
@@ -39,7 +40,7 @@ impl Kernel for Product<'_> {
         while panel < self.panels {
             let count = (self.panels - panel).min(2);
             for (first, rows) in even_parts(self.rows, S::TILE_ROWS) {
-                fill(simd, &mut tile, self.a, first, rows, self.b, panel, count, self.segments);
+                fill(simd, &mut tile, self.a, self.first_row + first, rows, self.b, panel, count, self.segments);
                 let bias = &self.bias[panel..panel + count];
                 finish(simd, &mut self.target, &tile, first, rows, panel, bias);
             }

@@ -49,6 +49,7 @@ proptest! {
             let mut out = vec![1.0; rows * outputs];
             set.run(Product {
                 a: Operand { data: &a_packed, rows },
+                first_row: 0,
                 rows,
                 b: Operand { data: &b_packed, rows: b_rows },
                 panels: panels(outputs),

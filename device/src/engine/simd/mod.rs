@@ -4,7 +4,6 @@
 //! architecture. A value of a type that implements [`Simd`] is a token: it can only be made after
 //! the processor was found to have the instructions, which is what makes its methods safe.
 //!
-//! All `unsafe` code of the engine is in the files of this folder.
 #![allow(unsafe_code, reason = "the intrinsics of std::arch, guarded by the tokens")]
 
 #[cfg(target_arch = "x86_64")]

@@ -169,6 +169,28 @@ proptest! {
     }
 
     #[test]
+    fn threads_and_embedding_only_give_the_same_bits(
+        (choices, kept) in choices_and_kept(),
+        batch in 1_usize..9,
+        threads in 2_usize..7,
+        seed in 0_u64..1000,
+    ) {
+        let (description, weights) = build(&choices, seed);
+        let vit = ElasticVit::new(&description, &weights).unwrap();
+        let pixels: Vec<f32> = noise(seed, batch * vit.pixels()).collect();
+        let alone = owned(vit.forward(&mut vit.workspace(batch), &pixels, batch, &kept).unwrap());
+        let mut workspace = vit.workspace_with_threads(batch, threads);
+        // The second pass finds what the first has left in the buffers.
+        for _ in 0..2 {
+            let together = owned(vit.forward(&mut workspace, &pixels, batch, &kept).unwrap());
+            prop_assert_eq!(&together, &alone);
+            // The tokens that nothing reads are not computed, but all else is the same.
+            let embedded = owned(vit.embed(&mut workspace, &pixels, batch, &kept).unwrap());
+            prop_assert_eq!(&embedded[1..], &alone[1..]);
+        }
+    }
+
+    #[test]
     fn kept_structures_give_the_bits_of_weights_that_were_cut(
         (mut choices, _) in choices_and_kept(),
         kept_heads in 1_usize..5,
