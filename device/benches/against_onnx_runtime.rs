@@ -60,7 +60,7 @@ impl Options {
 
     /// Batches take several times as long and vary less.
     fn rounds(&self, batch: usize) -> usize {
-        self.rounds.unwrap_or(if batch == 1 { 13 } else { 5 })
+        self.rounds.unwrap_or(if batch == 1 { 11 } else { 3 })
     }
 }
 

@@ -86,8 +86,13 @@ fn wait_for_threads() {
 
 /// The only test of this program: another one's allocations would count too.
 #[test]
-fn forward_passes_and_switches_allocate_nothing() {
+fn the_steady_state_allocates_nothing() {
     assert_that_the_counter_counts();
+    forward_passes_and_switches_allocate_nothing();
+    passes_over_the_sensors_allocate_nothing();
+}
+
+fn forward_passes_and_switches_allocate_nothing() {
     let plain = Choices::vit(3, 4, 36, 2, 3, 40);
     let poolings = [
         (PoolingChoice::Class, HeadChoice::Linear),
@@ -131,7 +136,6 @@ fn orin_nano() -> BoardProfile {
     board_file::parse(&std::fs::read_to_string(file).unwrap()).unwrap()
 }
 
-#[test]
 fn passes_over_the_sensors_allocate_nothing() {
     let profile = orin_nano();
     for board in trees::BOARDS {

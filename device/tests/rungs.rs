@@ -73,8 +73,8 @@ fn the_highest_fidelity_that_fits_wins() {
 
 #[test]
 fn a_smaller_rung_of_the_same_or_higher_fidelity_is_preferred() {
-    assert_eq!(Budget::default().choose(&map([0.9, 0.9, 0.5])), Ok(1));
-    assert_eq!(Budget::default().choose(&map([0.9, 0.5, 0.95])), Ok(2));
+    assert_eq!(Budget::default().choose(map([0.9, 0.9, 0.5]).rungs()), Ok(1));
+    assert_eq!(Budget::default().choose(map([0.9, 0.5, 0.95]).rungs()), Ok(2));
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn nothing_fits_names_what_the_smallest_needs() {
     let map = map(FALLING);
     let smallest = map.rungs()[2];
     let refused = |budget: Budget| {
-        let error = budget.choose(&map).expect_err("nothing fits");
+        let error = budget.choose(map.rungs()).expect_err("nothing fits");
         assert_eq!(error.smallest, 2);
         (error.exceeded, error.to_string())
     };
@@ -105,7 +105,7 @@ fn measured_figures_count_before_predicted_ones() {
     rungs[0].measured_latency = Some(milliseconds_of(1));
     let ladder = Ladder::from_rungs(&rungs).expect("three rungs");
     let map = StructureMap::new(SHAPE, [0; 32], &STEPS, ladder).expect("valid");
-    assert_eq!(Budget { latency: Some(milliseconds_of(1)), ..Budget::default() }.choose(&map), Ok(0));
+    assert_eq!(Budget { latency: Some(milliseconds_of(1)), ..Budget::default() }.choose(map.rungs()), Ok(0));
 }
 
 #[test]

@@ -46,14 +46,13 @@ fn first_within(macs: &[u64], targets: impl Iterator<Item = u64>) -> Vec<u32> {
     rungs
 }
 
-/// The rungs whose MACs are nearest to these shares of the first's, in rising order; never the first.
+/// Those of the rungs `among` whose MACs are nearest to these shares of the first's, in rising order.
 #[must_use]
-pub fn nearest_rungs(shape: &ModelShape, rungs: &[SubNetwork], shares: &[f64]) -> Vec<usize> {
+pub fn nearest_rungs(shape: &ModelShape, rungs: &[SubNetwork], among: &[usize], shares: &[f64]) -> Vec<usize> {
     let macs: Vec<f64> = rungs.iter().map(|rung| cost::macs(shape, rung) as f64).collect();
-    let Some((dense, others)) = macs.split_first() else { return Vec::new() };
     let nearest = |share: &f64| {
-        let distances = others.iter().map(|macs| (macs / dense - share).abs()).enumerate();
-        distances.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(index, _)| index + 1)
+        let distance = |rung: usize| (macs[rung] / macs[0] - share).abs();
+        among.iter().copied().min_by(|&a, &b| distance(a).total_cmp(&distance(b)))
     };
     let mut nearest: Vec<usize> = shares.iter().filter_map(nearest).collect();
     nearest.sort_unstable();
@@ -78,31 +77,27 @@ fn macs_after_each_step(shape: &ModelShape, steps: &[u8]) -> Result<Vec<u64>, Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use headroom_shared::{MlpKind, StepKind};
+    use headroom_shared::StepKind;
 
     #[test]
-    fn the_nearest_rungs_rise_and_leave_out_the_dense_one() {
+    fn the_nearest_rungs_rise_and_are_among_those_asked_for() {
         let shape = shape();
         let rungs = [(4, 64), (3, 48), (2, 32), (1, 16)]
             .map(|counts| SubNetwork::from_counts(&shape, &[counts; 2]).expect("counts of the shape"));
-        assert_eq!(nearest_rungs(&shape, &rungs, &[0.2, 0.5, 0.52, 0.99]), [1, 2, 3]);
-        assert_eq!(nearest_rungs(&shape, &rungs[..1], &[0.5]), [0usize; 0]);
+        assert_eq!(nearest_rungs(&shape, &rungs, &[1, 2, 3], &[0.2, 0.5, 0.52, 0.99]), [1, 2, 3]);
+        assert_eq!(nearest_rungs(&shape, &rungs, &[3], &[0.2, 0.99]), [3]);
+        assert_eq!(nearest_rungs(&shape, &rungs, &[], &[0.5]), [0usize; 0]);
     }
 
     fn shape() -> ModelShape {
         ModelShape {
-            blocks: 2,
-            heads: 4,
             head_dim: 8,
-            neurons: 64,
             embed_dim: 32,
-            tokens: 5,
-            mlp: MlpKind::Plain,
-            bytes_per_weight: 4,
             outside_macs: 1000,
             outside_weight_bytes: 100,
             floor_heads: 1,
             floor_neurons: 8,
+            ..crate::ranking::quanta::tests::shape(2, 4, 64)
         }
     }
 

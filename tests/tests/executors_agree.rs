@@ -4,6 +4,7 @@
 use candle_core::{DType, Device, Tensor};
 use headroom_device::engine::ElasticVit;
 use headroom_device::model::Weights;
+use headroom_device::model::description::Position;
 use headroom_host::checkpoint::{Checkpoint, CheckpointError, OpenOptions};
 use headroom_host::executor::CandleVit;
 use headroom_shared::KeptStructures;
@@ -12,7 +13,7 @@ use headroom_tests::{case_name, fixture_cases, relative_difference, say_skipped}
 /// Largest difference over largest value. Both compute in f32; fixtures and each of them agree to 5e-6.
 const TOLERANCE: f64 = 2e-5;
 
-/// Of each block other heads, and another number of neurons; of some none.
+/// Of each block other heads, other dimensions of them, and another number of neurons; of some none.
 struct PartOf<'a>(&'a Checkpoint, usize);
 
 impl PartOf<'_> {
@@ -35,6 +36,17 @@ impl KeptStructures for PartOf<'_> {
     fn neurons(&self, block: usize) -> usize {
         let neurons = self.0.description.neurons;
         neurons - self.gone(block, neurons)
+    }
+
+    fn value_dims(&self, block: usize) -> Option<usize> {
+        let dims = self.0.description.head_dim;
+        Some(dims - self.gone(block, dims - 1))
+    }
+
+    fn query_dims(&self, block: usize) -> Option<usize> {
+        // Positions that turn queries and keys need all of them.
+        let rotary = matches!(self.0.description.embedding.position, Position::Rotary { .. });
+        self.value_dims(block).filter(|_| !rotary)
     }
 }
 

@@ -45,6 +45,10 @@ fn every_mode_and_method_makes_a_bundle_that_is_dense_at_its_top() {
         let whole_heads = options[0] == "--method" || options[0] == "--attention-units";
         let dense = report["ladder"][0]["fidelity"].as_f64().unwrap();
         assert!(if whole_heads { dense == 1.0 } else { dense > 0.9999 }, "{options:?}: {dense}");
+        for rung in report["ladder"].as_array().unwrap() {
+            let faithful = rung["uncorrected_fidelity"].as_f64().unwrap() >= 0.999;
+            assert!(!faithful || rung["corrected"] == false, "{options:?}: {rung}");
+        }
         let has_corrections = out.join("corrections.safetensors").exists();
         let corrected = report["compensation"]["rungs"].as_array().unwrap().len();
         assert_eq!(has_corrections, corrected > 0, "{options:?}");

@@ -20,6 +20,10 @@ pub(super) const MOST_TOKENS: usize = 112;
 /// Chunks for each thread, where there are several: one that is held up leaves work to others.
 const CHUNKS_PER_THREAD: usize = 2;
 
+/// Smaller chunks than this are made only where threads would have none: each reads all weights of
+/// the block.
+const FEWEST_TOKENS: usize = 32;
+
 /// How the tokens of a batch are divided into chunks.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Chunks {
@@ -58,7 +62,11 @@ impl Chunks {
 /// The chunks that `tokens` are divided into.
 pub(super) fn even_chunks(tokens: usize, threads: usize) -> usize {
     let fewest = tokens.div_ceil(MOST_TOKENS);
-    if threads == 1 { fewest } else { fewest.max(CHUNKS_PER_THREAD * threads).next_multiple_of(threads).min(tokens) }
+    if threads == 1 {
+        return fewest;
+    }
+    let several = (CHUNKS_PER_THREAD * threads).min(tokens / FEWEST_TOKENS);
+    fewest.max(several).next_multiple_of(threads).min(tokens)
 }
 
 /// The norm that the next step begins with, and where its result goes.

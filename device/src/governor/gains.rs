@@ -31,7 +31,7 @@ pub struct Gains {
     /// A latency this many standard deviations from what was expected is odd: it changes nothing unless the next
     /// one confirms it.
     pub odd_deviations: f32,
-    /// The longest pause between the starts of two inferences.
+    /// The longest time between the starts of two inferences, or ten times the latency where that is longer.
     pub longest_pace: TimeSpan,
 }
 

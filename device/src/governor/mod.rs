@@ -36,12 +36,14 @@
 
 mod choice;
 mod clock;
+mod construction;
 mod decision;
 mod demand;
 mod error;
 mod gains;
 mod heat;
 mod limits;
+mod modes;
 mod names;
 mod normal_quantile;
 mod power_ceiling;
@@ -52,34 +54,31 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use construction::Inputs;
 pub use decision::{Binding, Decision, Mode, Slowdown};
 pub use error::{GovernorError, LimitKind};
 pub use gains::Gains;
 pub use limits::{Deadline, Limits, TemperatureLimits};
 pub use state::State;
 
-use choice::{Allowed, Chooser, Chosen, Prospect, RungModel};
-use clock::{Clock, Instant};
+use choice::{Allowed, Chosen, Prospect, RungModel};
+use clock::Instant;
 use headroom_shared::{Energy, List, MAX_RUNGS, Power, TimeSpan};
-use heat::{HeatLoop, Usable, degrees};
-use power_ceiling::{Alarms, PowerCeiling};
-use power_model::PowerModel;
-use sensor::{Plausible, Sensor};
-use slowdown::SlowdownFilter;
+use heat::{Usable, degrees};
+use power_ceiling::Alarms;
+use sensor::Plausible;
 
 use crate::reading::{InferenceSample, Measurement, Reading, SensorReading};
 
-/// Seconds that the temperature is looked ahead for an emergency: a pass over the sensors and their lag.
-const LOOK_AHEAD: f32 = 2.0;
 /// Clocks that are cut while the board is cooler than this below its target, in kelvin, are not cut for heat.
 const COOL: f32 = 20.0;
 /// Without a temperature, the share of the ladder's power range that may be drawn.
 const SAFE_SHARE: f32 = 0.25;
-/// The least share of a rung's energy that is taken to come from the inference itself, whatever idle power is said.
-const LEAST_DYNAMIC_SHARE: f32 = 0.05;
 /// Readings of a temperature may differ by so many kelvin at any time.
 const TEMPERATURE_NOISE: f32 = 1.5;
-/// Seconds without a reading after which no larger rung is chosen.
+/// However slow a rung is, the longest pause leaves it a tenth of the time.
+const LONGEST_PAUSE_IN_LATENCIES: f32 = 10.0;
+/// Nanoseconds without a reading after which no larger rung is chosen.
 const STALE: u64 = 2_500_000_000;
 
 /// What one rung costs and is worth, from the ladder or measured on the board.
@@ -89,13 +88,6 @@ pub struct RungProfile {
     /// Of one inference, the board's idle power during it included.
     pub energy: Energy,
     pub fidelity: f32,
-}
-
-/// Which sensors a board has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Inputs {
-    pub temperature: bool,
-    pub power: bool,
 }
 
 /// Decides; what does not change while it runs.
@@ -114,91 +106,6 @@ pub struct Governor {
 }
 
 impl Governor {
-    /// A governor of these rungs, dense first, with the default [`Gains`].
-    ///
-    /// # Errors
-    /// If profile or limits make no sense together.
-    pub fn new(rungs: &[RungProfile], limits: Limits) -> Result<Self, GovernorError> {
-        limits.validate()?;
-        let mut profiles = List::new();
-        for (index, rung) in rungs.iter().enumerate() {
-            profiles.push(*rung).map_err(|_| GovernorError::TooManyRungs)?;
-            validate_rung(index as u8, rung, &limits)?;
-        }
-        let best = rungs.iter().map(|rung| rung.fidelity).reduce(f32::max).ok_or(GovernorError::NoRungs)?;
-        if let Some(minimum) = limits.minimum_fidelity.filter(|minimum| *minimum > best) {
-            return Err(GovernorError::NothingUseful { minimum, best });
-        }
-        let deviations = limits.deadline.map_or(0.0, |deadline| normal_quantile::upper_quantile(deadline.miss_rate));
-        let mut governor =
-            Self { profiles, rungs: List::new(), limits, gains: Gains::default(), idle: 0.0, range: 0.0, deviations };
-        governor.model_rungs();
-        Ok(governor)
-    }
-
-    /// With other gains.
-    ///
-    /// # Errors
-    /// If one is no number or outside its range.
-    pub fn with_gains(mut self, gains: Gains) -> Result<Self, GovernorError> {
-        gains.validate()?;
-        self.gains = gains;
-        Ok(self)
-    }
-
-    /// With what the board draws when it does nothing, as its profile says. It is learnt otherwise, which takes
-    /// longer.
-    #[must_use]
-    pub fn with_idle_power(mut self, idle: Power) -> Self {
-        self.idle = watts(idle);
-        self.model_rungs();
-        self
-    }
-
-    /// For a board with these sensors.
-    ///
-    /// # Errors
-    /// If a limit needs one that is not there.
-    pub fn with_inputs(self, inputs: Inputs) -> Result<Self, GovernorError> {
-        if self.limits.temperature.is_some() && !inputs.temperature {
-            return Err(GovernorError::NoSensor { limit: LimitKind::Temperature });
-        }
-        if self.limits.power.is_some() && !inputs.power {
-            return Err(GovernorError::NoSensor { limit: LimitKind::Power });
-        }
-        Ok(self)
-    }
-
-    /// The state before the first step.
-    #[must_use]
-    pub fn start(&self) -> State {
-        State {
-            clock: Clock::default(),
-            mode: Mode::Normal,
-            good_since: None,
-            slowdown: SlowdownFilter::default(),
-            demand: demand::Demand::default(),
-            power_model: PowerModel::new(self.idle, self.range),
-            temperature: Sensor::default(),
-            power: Sensor::default(),
-            heat: HeatLoop::default(),
-            ceiling: PowerCeiling::default(),
-            chooser: Chooser::new(&self.gains),
-            pace: TimeSpan::from_nanoseconds(0),
-        }
-    }
-
-    /// The state to go on with after limits, gains or ladder have changed: `state` is that of the governor before.
-    /// What was learnt of the board is kept; the next step chooses a rung without a dwell.
-    #[must_use]
-    pub fn carry_on(&self, state: &State) -> State {
-        State {
-            chooser: Chooser::new(&self.gains),
-            power_model: state.power_model.of_another_ladder(self.range),
-            ..state.clone()
-        }
-    }
-
     /// What the caller allows.
     #[must_use]
     pub fn limits(&self) -> &Limits {
@@ -263,9 +170,9 @@ impl Governor {
         let plausible =
             Plausible { least: -60.0, most: 200.0, fastest: self.gains.fastest_heating, noise: TEMPERATURE_NOISE };
         let reading = mapped(sensors.temperature, |temperature| degrees(temperature.as_millidegrees()));
-        let believed = state.temperature.take(reading, &plausible, load, now);
+        let is_new = state.temperature.take(reading, &plausible, load, now).is_some();
         let usable = self.usable(state);
-        if let (Some(temperature), Some(limits)) = (believed, &self.limits.temperature) {
+        if let (true, Some(temperature), Some(limits)) = (is_new, state.temperature.value(), &self.limits.temperature) {
             state.heat.update(temperature, limits, &self.gains, usable, now);
         }
         let over_current = sensors.over_current.value().unwrap_or_default();
@@ -283,60 +190,6 @@ impl Governor {
         let warm = degrees(limits.target.as_millidegrees()) - COOL;
         state.temperature.is_lost(self.gains.sensor_patience, now)
             || state.temperature.value().is_none_or(|value| value > warm)
-    }
-
-    fn change_mode(&self, state: &mut State, now: Instant) {
-        let lost = self.lost(state, now);
-        let next = match state.mode {
-            Mode::Emergency if !self.is_back_at_target(state, now) => Mode::Emergency,
-            Mode::Emergency if lost => Mode::Safe,
-            Mode::Emergency => Mode::Normal,
-            Mode::Normal | Mode::Safe if self.is_near_critical(state, now) => Mode::Emergency,
-            Mode::Normal if lost => Mode::Safe,
-            Mode::Normal => Mode::Normal,
-            Mode::Safe if lost => {
-                state.good_since = None;
-                Mode::Safe
-            }
-            Mode::Safe => {
-                let since = *state.good_since.get_or_insert(now);
-                let good = now.saturating_sub(since) >= self.gains.sensor_patience.as_nanoseconds();
-                if good { Mode::Normal } else { Mode::Safe }
-            }
-        };
-        if next != state.mode {
-            state.good_since = None;
-            if next == Mode::Emergency {
-                let usable = self.usable(state);
-                state.heat.cool_down(usable);
-            }
-            state.mode = next;
-        }
-    }
-
-    /// Whether a sensor that a limit needs is lost.
-    fn lost(&self, state: &State, now: Instant) -> bool {
-        let patience = self.gains.sensor_patience;
-        (self.limits.temperature.is_some() && state.temperature.is_lost(patience, now))
-            || (self.limits.power.is_some() && state.power.is_lost(patience, now))
-    }
-
-    fn is_near_critical(&self, state: &State, now: Instant) -> bool {
-        let Some(limits) = &self.limits.temperature else { return false };
-        let (Some(value), Some(ahead)) = (state.temperature.value(), state.temperature.projected(LOOK_AHEAD, now))
-        else {
-            return false;
-        };
-        let (passive, critical) =
-            (degrees(limits.passive.as_millidegrees()), degrees(limits.critical.as_millidegrees()));
-        value >= 0.5 * (passive + critical) || (value >= passive && ahead >= critical)
-    }
-
-    fn is_back_at_target(&self, state: &State, now: Instant) -> bool {
-        let Some(limits) = &self.limits.temperature else { return true };
-        let target = degrees(limits.target.as_millidegrees());
-        !state.temperature.is_lost(self.gains.sensor_patience, now)
-            && state.temperature.value().is_some_and(|value| value <= target)
     }
 
     fn usable(&self, state: &State) -> Usable {
@@ -400,50 +253,19 @@ impl Governor {
     /// The pause that keeps a rung within `allowed` watts.
     fn pace(&self, state: &State, chosen: &Chosen, allowed: f32) -> TimeSpan {
         let none = TimeSpan::from_nanoseconds(0);
-        if state.mode == Mode::Emergency {
-            return self.gains.longest_pace;
-        }
         let Some(rung) = self.rungs.get(usize::from(chosen.rung)).filter(|_| chosen.too_hungry) else { return none };
-        let rate = state.demand.rate(rung.latency * state.slowdown.mean());
-        let affordable = (allowed - state.power_model.bias())
-            / (state.power_model.scale() * rung.dynamic_energy).max(f32::MIN_POSITIVE);
-        if affordable >= rate {
-            return none;
-        }
-        // Negative where the board alone draws too much, and then no pause is long enough.
-        let pause = if affordable > 0.0 { 1.0 / affordable } else { f32::INFINITY };
-        let pause = TimeSpan::from_nanoseconds((pause * 1e9) as u64);
-        pause.min(self.gains.longest_pace)
-    }
-
-    /// Works out what the loops need of the profiles and of the idle power.
-    fn model_rungs(&mut self) {
-        let mut rungs = List::new();
-        self.range = 0.0;
-        for profile in &self.profiles {
-            let latency = seconds(profile.latency);
-            let energy = profile.energy.as_microjoules() as f32 * 1e-6;
-            let dynamic_energy = (energy - self.idle * latency).max(LEAST_DYNAMIC_SHARE * energy);
-            self.range = self.range.max(dynamic_energy / latency);
-            let useful = self.limits.minimum_fidelity.is_none_or(|minimum| profile.fidelity >= minimum);
-            let rung = RungModel { latency, dynamic_energy, fidelity: profile.fidelity, useful };
-            // As many as there are profiles.
-            let _ = rungs.push(rung);
-        }
-        self.rungs = rungs;
-    }
-}
-
-fn validate_rung(index: u8, rung: &RungProfile, limits: &Limits) -> Result<(), GovernorError> {
-    if rung.latency.as_nanoseconds() == 0 {
-        return Err(GovernorError::NoLatency { rung: index });
-    }
-    if !(-1.0..=1.0).contains(&rung.fidelity) {
-        return Err(GovernorError::Fidelity { rung: index, found: rung.fidelity });
-    }
-    match limits.needing_energy() {
-        Some(limit) if rung.energy.as_microjoules() == 0 => Err(GovernorError::NoEnergy { rung: index, limit }),
-        _ => Ok(()),
+        let latency = rung.latency * state.slowdown.mean();
+        let longest = seconds(self.gains.longest_pace).max(latency * LONGEST_PAUSE_IN_LATENCIES);
+        let dynamic_energy = (state.power_model.scale() * rung.dynamic_energy).max(f32::MIN_POSITIVE);
+        let affordable = (allowed - state.power_model.bias()) / dynamic_energy;
+        let pause = match state.mode {
+            Mode::Emergency => longest,
+            _ if affordable >= state.demand.rate(latency) => return none,
+            // Where the board alone draws too much no pause is long enough.
+            _ if affordable <= 0.0 => longest,
+            _ => (1.0 / affordable).min(longest),
+        };
+        TimeSpan::from_nanoseconds((pause * 1e9) as u64)
     }
 }
 

@@ -18,9 +18,9 @@ pub(super) struct Plausible {
 
 /// A sensor that has changed in more than half of its readings and then says the same so many times is stuck.
 const UNCHANGED_OF_A_LIVELY_SENSOR: u32 = 30;
-/// Any sensor that says the same so many times while the load changes is stuck.
+/// Any sensor that says the same so many times, and for as many seconds, while the load changes is stuck.
 const UNCHANGED_UNDER_CHANGING_LOAD: u32 = 20;
-/// A sensor that has never said anything else in so many readings is stuck: work heats a board.
+/// A sensor that has never said anything else in so many readings and seconds is stuck: work heats a board.
 const UNCHANGED_FROM_THE_START: u32 = 300;
 /// The share of the ladder's power range that makes a change of load.
 const CHANGE_OF_LOAD: f32 = 0.2;
@@ -30,7 +30,7 @@ const CHANGE_OF_LOAD: f32 = 0.2;
 pub(super) struct Sensor {
     /// The last three that were accepted, newest first.
     recent: [f32; 3],
-    /// Their median: what is believed.
+    /// Their median.
     value: f32,
     /// Of the median, a second, smoothed.
     slope: f32,
@@ -39,6 +39,9 @@ pub(super) struct Sensor {
     /// A jump that awaits its confirmation, and when it was read.
     suspect: Option<(f32, Instant)>,
     unchanged: u32,
+    /// For how many seconds.
+    unchanged_for: f32,
+    read: Instant,
     /// The share of readings that differed from the one before, over the last sixteen or so.
     lively: f32,
     ever_changed: bool,
@@ -47,8 +50,7 @@ pub(super) struct Sensor {
 }
 
 impl Sensor {
-    /// Takes in a reading and returns what is believed now, if the reading is new and plausible: the median of the last
-    /// three, so that a spike too small to be implausible changes nothing either.
+    /// Takes in a reading and returns it if it is new and plausible.
     /// `load` is what the inferences draw, as a share of the ladder's power range.
     pub fn take(&mut self, reading: Measurement<f32>, plausible: &Plausible, load: f32, now: Instant) -> Option<f32> {
         let value = match reading {
@@ -59,7 +61,7 @@ impl Sensor {
         if !(plausible.least..=plausible.most).contains(&value) {
             return None;
         }
-        self.watch_for_change(value, load);
+        self.watch_for_change(value, load, now);
         let Some(at) = self.accepted else {
             *self = Self { recent: [value; 3], value, accepted: Some(now), ..*self };
             return Some(value);
@@ -82,15 +84,18 @@ impl Sensor {
             self.slope += 0.5 * ((median - self.value) / gap - self.slope);
         }
         *self = Self { value: median, suspect: None, accepted: Some(now), ..*self };
-        Some(median)
+        Some(value)
     }
 
-    fn watch_for_change(&mut self, value: f32, load: f32) {
+    fn watch_for_change(&mut self, value: f32, load: f32, now: Instant) {
+        let since_last = seconds(now, self.read);
+        self.read = now;
         let smoothed = self.load.map_or(load, |(smoothed, ..)| smoothed + 0.2 * (load - smoothed));
         let last = self.suspect.map_or(self.recent[0], |(suspect, _)| suspect);
         let same = self.accepted.is_some() && value == last;
         if same {
             self.unchanged = self.unchanged.saturating_add(1);
+            self.unchanged_for += since_last;
             let (_, low, high) = self.load.unwrap_or((load, load, load));
             self.load = Some((smoothed, low.min(smoothed), high.max(smoothed)));
             return;
@@ -104,14 +109,16 @@ impl Sensor {
             }
         }
         self.unchanged = 0;
+        self.unchanged_for = 0.0;
         self.load = Some((smoothed, smoothed, smoothed));
     }
 
     pub fn is_stuck(&self) -> bool {
         let change_of_load = self.load.map_or(0.0, |(_, low, high)| high - low);
+        let for_long = |count: u32| self.unchanged >= count && self.unchanged_for >= count as f32;
         (self.unchanged >= UNCHANGED_OF_A_LIVELY_SENSOR && self.lively > 0.5)
-            || (self.unchanged >= UNCHANGED_UNDER_CHANGING_LOAD && change_of_load > CHANGE_OF_LOAD)
-            || (self.unchanged >= UNCHANGED_FROM_THE_START && !self.ever_changed)
+            || (for_long(UNCHANGED_UNDER_CHANGING_LOAD) && change_of_load > CHANGE_OF_LOAD)
+            || (for_long(UNCHANGED_FROM_THE_START) && !self.ever_changed)
     }
 
     /// Whether it has said nothing believable for longer than `patience`. Before the first reading, time counts from
@@ -124,11 +131,12 @@ impl Sensor {
         self.accepted.is_some()
     }
 
-    /// Where the value will be `ahead` seconds from now if it goes on rising as it does; the last value where it falls.
+    /// Where the value will be `ahead` seconds from now if it goes on rising as it does; where it is if it falls.
     pub fn projected(&self, ahead: f32, now: Instant) -> Option<f32> {
         self.accepted.map(|at| self.value + self.slope.max(0.0) * (seconds(now, at) + ahead))
     }
 
+    /// The median of the last three plausible readings: a spike too small to be implausible changes nothing either.
     pub fn value(&self) -> Option<f32> {
         self.accepted.map(|_| self.value)
     }
@@ -160,8 +168,7 @@ mod tests {
         let mut sensor = Sensor::default();
         assert_eq!(read(&mut sensor, 60.0, 0.5, 0), Some(60.0));
         assert_eq!(read(&mut sensor, 120.0, 0.5, 1), None);
-        assert_eq!(read(&mut sensor, 60.5, 0.5, 2), Some(60.0));
-        assert_eq!(read(&mut sensor, 60.6, 0.5, 3), Some(60.5));
+        assert_eq!(read(&mut sensor, 60.5, 0.5, 2), Some(60.5));
         assert_eq!(read(&mut sensor, 90.0, 0.5, 3), None);
         assert_eq!(read(&mut sensor, 91.0, 0.5, 4), Some(91.0));
         assert_eq!(read(&mut sensor, f32::NAN, 0.5, 5), None);
@@ -172,7 +179,8 @@ mod tests {
     fn a_plausible_spike_does_not_pass_the_median() {
         let mut sensor = Sensor::default();
         for (second, value) in [60.0, 60.1, 68.0, 60.2, 60.1].into_iter().enumerate() {
-            let believed = read(&mut sensor, value, 0.5, second as u64).expect("plausible");
+            assert_eq!(read(&mut sensor, value, 0.5, second as u64), Some(value));
+            let believed = sensor.value().expect("read");
             assert!((59.9..60.3).contains(&believed), "{believed}");
         }
     }

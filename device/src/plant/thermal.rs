@@ -3,7 +3,7 @@
 
 use super::{BoardModel, Environment};
 
-/// The longest step of the integration, as a share of the die's time constant.
+/// The longest step of the integration, as a share of the shorter node's time constant.
 const STEP: f64 = 0.1;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,7 +24,8 @@ impl ThermalNetwork {
 
     /// Lets `seconds` pass while the board draws `watts`.
     pub fn advance(&mut self, board: &BoardModel, environment: &Environment, watts: f64, seconds: f64) {
-        let longest = STEP * board.die_kelvin_per_watt * board.die_joules_per_kelvin;
+        let smaller = board.die_joules_per_kelvin.min(board.sink_joules_per_kelvin);
+        let longest = STEP * board.die_kelvin_per_watt * smaller;
         let steps = (seconds / longest).ceil().max(1.0);
         let step = seconds / steps;
         for _ in 0..steps as u64 {

@@ -5,10 +5,11 @@ use plotters::prelude::*;
 
 use super::{Moment, Scenario};
 
+type Value = fn(&Moment) -> f64;
 type DrawError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What is drawn: a name with its unit, and the value at a moment.
-const QUANTITIES: [(&str, fn(&Moment) -> f64); 4] = [
+const QUANTITIES: [(&str, Value); 4] = [
     ("temperature, °C", |moment| moment.celsius),
     ("power, W", |moment| moment.watts),
     ("latency, ms", |moment| moment.milliseconds),
@@ -51,7 +52,7 @@ fn chart(
     area: &DrawingArea<SVGBackend<'_>, Shift>,
     name: &str,
     history: &[Moment],
-    value: fn(&Moment) -> f64,
+    value: Value,
     limits: &[f64],
 ) -> Result<(), DrawError> {
     let all = || history.iter().map(value).chain(limits.iter().copied());

@@ -48,16 +48,16 @@ pub struct Arguments {
     pub threads: Option<NonZeroUsize>,
 
     /// Time every rung on one synthetic frame at a time and print a table.
-    #[arg(long, groups = ["report", "timing"], conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
+    #[arg(long, groups = ["report", "timing", "sensing"], conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
     pub sweep: bool,
 
     /// Measure latency, and energy where power can be read, of every rung on this machine, and keep them beside the
     /// bundle for the governor: under the power mode, the number of threads and whatever else they depend on.
-    #[arg(long, groups = ["report", "timing"], conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
+    #[arg(long, groups = ["report", "timing", "sensing"], conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
     pub calibrate: bool,
 
     /// Tell what the sub-network of this many multiply-accumulates would cost, between the rungs that were calibrated.
-    #[arg(long, value_name = "BUDGET", group = "report", conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
+    #[arg(long, value_name = "BUDGET", groups = ["report", "sensing"], conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
     pub predict: Option<MacsBudget>,
 
     /// The file of measured profiles (the default is NAME.measured.toml beside the bundle's folder NAME).
@@ -74,11 +74,11 @@ pub struct Arguments {
 
     /// Tell which sensors this machine has, what they say and what each would limit; with --bundle, as its board profile
     /// sees them.
-    #[arg(long, group = "report", conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
+    #[arg(long, groups = ["report", "sensing"], conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
     pub probe: bool,
 
     /// Look for sensors in the parent of these folders instead: sys, var and etc.
-    #[arg(long, value_name = "DIR", default_value = "/", requires = "report")]
+    #[arg(long, value_name = "DIR", default_value = "/", requires = "sensing")]
     pub root: PathBuf,
 
     /// Print a sweep as JSON lines, any other report as one JSON value.

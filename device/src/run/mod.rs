@@ -85,8 +85,8 @@ impl RunError {
             Self::Bundle { source: BundleError::PartChanged { .. } | BundleError::ManifestChanged { .. }, .. } => {
                 Some("copy the bundle again; a bundle must not be edited".into())
             }
-            Self::NoSensorRoot { .. } => Some("--root takes the folder that holds `sys`, such as `/`".into()),
             Self::Serve(error) => error.hint(),
+            Self::NoSensorRoot { .. } => Some("--root takes the folder that holds `sys`, such as `/`".into()),
             Self::MeasuredProfile(
                 MeasuredProfileError::Form { .. }
                 | MeasuredProfileError::Version { .. }
@@ -114,7 +114,7 @@ pub fn run(arguments: &Arguments) -> Result<(), RunError> {
     }
     let path = arguments.bundle.as_deref().ok_or(RunError::NoBundle)?;
     if arguments.serve.serve {
-        return serve::run(path, arguments).map_err(|error| match error {
+        return serve::run(arguments, path).map_err(|error| match error {
             ServeError::Write { source } => RunError::Write(source),
             other => RunError::Serve(other),
         });

@@ -127,7 +127,9 @@ fn value<T: Copy>(measurement: Measurement<T>, unit: &'static str, number: impl 
         Measurement::Projected { age, .. } => ("projected", None, Some(age.as_seconds() * 1e3)),
         Measurement::Missing(reason) => ("missing", Some(reason.to_string()), None),
     };
-    Value { state, value: measurement.value().map(number), unit, age_milliseconds, reason }
+    // No sensor is finer than a thousandth of its unit.
+    let rounded = |value| (number(value) * 1e3).round() / 1e3;
+    Value { state, value: measurement.value().map(rounded), unit, age_milliseconds, reason }
 }
 
 fn degrees(temperature: Temperature) -> f64 {
@@ -187,7 +189,11 @@ fn found(sensors: &Sensors) -> Vec<Row> {
         row("cooling device", &device.name, value(device.state(), "", f64::from), limits.into(), &device.folder);
     }
     for rail in sensors.rails() {
-        let mut limits = String::from(if rail.in_total { "power: part of the total" } else { "nothing" });
+        let mut limits = String::from(match sensors.profile() {
+            _ if rail.in_total => "power: part of the total",
+            Some(_) => "nothing",
+            None => "nothing: no profile names the total",
+        });
         for (what, current) in [("warns", rail.warning_milliamperes), ("critical", rail.critical_milliamperes)] {
             if let Some(current) = current {
                 let _ = write!(limits, ", {what} at {} A", f64::from(current) / 1e3);
@@ -196,7 +202,10 @@ fn found(sensors: &Sensors) -> Vec<Row> {
         row("power rail", &rail.label, value(rail.power(), "W", Power::as_watts), limits, &rail.folder);
     }
     for counter in sensors.energy_counters() {
-        let limits = if sensors.profile().is_none() { "power, where nothing better is known" } else { "nothing" };
+        let limits = match sensors.profile() {
+            None if counter.is_in_total() => "power, unless something better is known",
+            _ => "nothing",
+        };
         let power = value(counter.power(), "W", Power::as_watts);
         row("energy counter", &counter.name, power, limits.into(), &counter.folder);
     }

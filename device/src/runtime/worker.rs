@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::model::{Buffers, Model};
-use super::request::{Answer, Frame, Job, Refusal, Reply};
+use super::request::{Answer, Frame, Job, Reply};
 use super::shared::Shared;
 use super::span;
 use crate::reading::InferenceSample;

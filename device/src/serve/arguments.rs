@@ -13,7 +13,7 @@ use crate::runtime::WhenFull;
 #[command(next_help_heading = "Serving")]
 pub struct ServeArguments {
     /// Serve: images, frames on stdin or clients of a socket, governed within limits, until they end or SIGTERM.
-    #[arg(long, conflicts_with_all = ["sweep", "calibrate", "predict", "synthetic", "rung", "macs"])]
+    #[arg(long, group = "sensing", conflicts_with_all = ["sweep", "probe", "synthetic", "rung", "macs"])]
     pub serve: bool,
 
     /// Serve clients on this Unix socket.

@@ -1,5 +1,6 @@
 //! The machine that serves: its sensors, its temperatures, and whether it is the board that a bundle was made for.
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +11,7 @@ use headroom_shared::{BoardProfile, Power, Rung, TimeSpan, board_file};
 use crate::bundle::Bundle;
 use crate::engine::EngineError;
 use crate::governor::{Governor, GovernorError, Inputs, Limits, RungProfile, TemperatureLimits};
-use crate::measured_profile::{self, Key, MeasuredProfiles, rung_profiles};
+use crate::measured_profile::{self, Found, rung_profiles};
 use crate::reading::{Measurement, Missing, SensorReading};
 use crate::runtime::profile;
 use crate::sources::Sensors;
@@ -137,17 +138,22 @@ impl Machine {
 
     /// The ladder with what `--calibrate` measured of it in this state of this machine, if it did.
     fn calibrated<'a>(&self, bundle: &'a Bundle) -> Option<Vec<Rung<'a>>> {
+        let unused = |error: &dyn Error| anstream::eprintln!("warning: the calibration is not used: {error}");
         let beside = || measured_profile::default_path(&self.bundle);
         let path = self.calibrations.clone().unwrap_or_else(beside);
-        let profiles = MeasuredProfiles::read(&path)
-            .inspect_err(|error| anstream::eprintln!("warning: the calibration is not used: {error}"))
-            .ok()?;
-        let key = self.with_sensors(|sensors| Key::of(&self.root, sensors, self.threads, bundle.hash()));
-        let rungs = profiles.find(&key)?.overlay(bundle.structure_map().rungs());
-        let rungs =
-            rungs.inspect_err(|error| anstream::eprintln!("warning: the calibration is not used: {error}")).ok()?;
-        anstream::eprintln!("rungs are as calibrated for {key}");
-        Some(rungs)
+        let found = Found::on_this_machine(&path, &self.root, self.threads, bundle.hash());
+        match found.inspect_err(|error| unused(error)).ok()? {
+            Found::Profile(profile) => {
+                let rungs = profile.overlay(bundle.structure_map().rungs()).inspect_err(|error| unused(error)).ok()?;
+                anstream::eprintln!("rungs are as calibrated for {}", profile.key);
+                Some(rungs)
+            }
+            Found::OnlyOthers { what, found, expected } => {
+                anstream::eprintln!("a calibration of another {what} ({found}, here {expected}) is not used");
+                None
+            }
+            Found::Nothing => None,
+        }
     }
 
     /// The sensors that `board` names, if they are here: each rail of its total power, and a zone.

@@ -70,11 +70,11 @@ const LONGEST_INFERENCE: Duration = Duration::from_secs(30);
 /// How long whoever reads results may take for the last ones when the program ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(3);
 
-/// Serves the bundle in the folder `bundle` until the inputs end or a signal comes.
+/// Serves the bundle at the path `bundle` until the inputs end or a signal comes.
 ///
 /// # Errors
 /// If serving cannot begin, or an input or the output fails.
-pub fn run(bundle: &Path, arguments: &Arguments) -> Result<(), ServeError> {
+pub fn run(arguments: &Arguments, bundle: &Path) -> Result<(), ServeError> {
     let options = &arguments.serve;
     let (main, requests) = channel();
     let (reload, reloads) = channel();
@@ -87,7 +87,8 @@ pub fn run(bundle: &Path, arguments: &Arguments) -> Result<(), ServeError> {
     let bundle = files.open_bundle()?;
     let workers = usize::from(options.workers);
     let threads = arguments.threads.map_or_else(|| (arguments.threads() / workers).max(1), NonZeroUsize::get);
-    let machine = Arc::new(Machine::new("/".into(), files.bundle.clone(), arguments.profile.clone(), threads));
+    let machine =
+        Arc::new(Machine::new(arguments.root.clone(), files.bundle.clone(), arguments.profile.clone(), threads));
     machine.profile(&bundle).map_err(RuntimeError::from)?;
     let limits = files.limits(&machine)?;
     let deadline = limits.deadline.map(|deadline| deadline.latency);

@@ -38,6 +38,17 @@ impl EnergyCounter {
         self.power.value()
     }
 
+    /// Whether it is a whole package, memory or the platform, and no part of another counter.
+    #[must_use]
+    pub fn is_in_total(&self) -> bool {
+        self.is_platform() || self.name.starts_with("package-") || self.name == "dram"
+    }
+
+    /// Whether it counts for the whole machine.
+    pub(super) fn is_platform(&self) -> bool {
+        self.name == "psys"
+    }
+
     fn open(folder: PathBuf) -> Option<Self> {
         let name = tree::text(&folder.join("name"))?;
         let range = tree::number(&folder.join("max_energy_range_uj")).and_then(|range| u64::try_from(range).ok());

@@ -48,12 +48,7 @@ impl Sensors {
     }
 
     fn power_by(&self, rule: TotalRule) -> Measurement<Power> {
-        let counters = |names: &'static [&'static str]| {
-            let counters = self.energy_counters().iter();
-            counters
-                .filter(|counter| names.iter().any(|name| counter.name.starts_with(name)))
-                .map(|counter| counter.power())
-        };
+        let counters = self.energy_counters().iter();
         match rule {
             TotalRule::ProfileRails => {
                 let rails =
@@ -63,8 +58,11 @@ impl Sensors {
                     found.map_or(Measurement::Missing(Missing::Absent), |rail| rail.power())
                 }))
             }
-            TotalRule::Platform => sum(counters(&["psys"])),
-            TotalRule::Packages => sum(counters(&["package-", "dram"])),
+            TotalRule::Platform => sum(counters.filter(|counter| counter.is_platform()).map(|counter| counter.power())),
+            TotalRule::Packages => {
+                let parts = counters.filter(|counter| counter.is_in_total() && !counter.is_platform());
+                sum(parts.map(|counter| counter.power()))
+            }
             TotalRule::Batteries => {
                 let batteries = self.power_supplies().iter().filter(|supply| supply.is_battery());
                 sum(batteries

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! whose solution needs the second moments of inputs and targets only. Every
-//! rung of the ladder then gets biases of its own, `b_r = E t_r - W E a_r`,
-//! block by block in the same way. Nothing is trained and no label is used.
+//! corrected rung then gets biases of its own, `b_r = E t_r - W E a_r`, block by
+//! block in the same way. Nothing is trained and no label is used.
 //!
 //! | mode | matrices | error feedback |
 //! |---|---|---|
@@ -22,8 +22,9 @@
 //! | [`Mode::Sequential`] | one of each layer | yes |
 //! | [`Mode::PerRung`] | one of each layer for each chosen rung | yes |
 //!
-//! Limits: the chosen rungs' tokens are kept in memory, four bytes for each
-//! value; a matrix serves rungs far below the chosen ones badly.
+//! Limits: the chosen rungs' tokens are kept in memory, and what they put into
+//! the layer that is being fitted, four bytes for each value; a matrix serves
+//! rungs far below the chosen ones badly.
 
 mod error;
 mod moments;
@@ -43,7 +44,7 @@ pub use error::CompensationError;
 use moments::Moments;
 
 /// Tokens that one product holds together.
-const TOKENS_TOGETHER: usize = 1024;
+const TOKENS_TOGETHER: usize = 512;
 
 /// How what pruning removes is made up for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -87,9 +88,19 @@ pub struct Options<'a> {
 /// The ridge is this part of [`Damping`]'s figure: enough for inputs that hardly vary, too little to be felt by others.
 const RIDGE: f64 = 1e-3;
 
-/// Fits corrections for all `rungs` but the first, the dense one, on `pixels` `[images, 3, height, width]`, which are
-/// normalised. The matrices are fitted on `chosen` ones of the rungs. `model` has the permuted weights. Empty with
-/// [`Mode::None`].
+/// The rungs of a ladder, and what becomes of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Rungs<'a> {
+    /// All of them.
+    pub sub_networks: &'a [SubNetwork],
+    /// The numbers of those that get a correction.
+    pub corrected: &'a [usize],
+    /// Those of the corrected ones that the matrices are fitted on.
+    pub chosen: &'a [usize],
+}
+
+/// Fits corrections for some `rungs` on `pixels` `[images, 3, height, width]`, which are normalised. `model` has the
+/// permuted weights. Empty with [`Mode::None`].
 ///
 /// The result does not depend on the number of threads. `progress` is called with the layers done.
 ///
@@ -97,13 +108,12 @@ const RIDGE: f64 = 1e-3;
 /// If the pixels are not whole images, the model fails, the equations have no solution, or `options.interrupt` is set.
 pub fn fit(
     model: &CandleVit,
-    rungs: &[SubNetwork],
-    chosen: &[usize],
+    rungs: Rungs<'_>,
     pixels: &[f32],
     options: Options<'_>,
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<Corrections, CompensationError> {
-    let all: Vec<usize> = (1..rungs.len()).collect();
+    let Rungs { sub_networks, corrected, chosen } = rungs;
     let groups: Vec<(Vec<usize>, Vec<usize>)> = match options.mode {
         Mode::None => return Ok(Corrections::default()),
         // Every rung goes to the nearest of the chosen ones.
@@ -111,27 +121,61 @@ pub fn fit(
             .iter()
             .map(|&one| {
                 let nearest = |rung: &usize| chosen.iter().min_by_key(|other| other.abs_diff(*rung)) == Some(&one);
-                (vec![one], all.iter().copied().filter(nearest).collect())
+                (vec![one], corrected.iter().copied().filter(nearest).collect())
             })
             .collect(),
-        Mode::Mean | Mode::Shared | Mode::Sequential => vec![(chosen.to_vec(), all)],
+        Mode::Mean | Mode::Shared | Mode::Sequential => vec![(chosen.to_vec(), corrected.to_vec())],
     };
-    let start = model.streams(pixels, TOKENS_TOGETHER)?;
-    let mut fit = Fit { model, sub_networks: rungs, start, options, progress, done: 0 };
-    let groups = groups.into_iter().filter(|(_, rungs)| !rungs.is_empty());
-    let groups = groups.map(|(chosen, rungs)| fit.group(&chosen, rungs)).collect::<Result<_, _>>()?;
-    Ok(Corrections { groups })
+    let start = Tokens::new(model.streams(pixels, TOKENS_TOGETHER)?)?;
+    let mut fit = Fit { model, sub_networks, start, options, progress, done: 0 };
+    let groups = groups.into_iter().map(|(chosen, rungs)| fit.group(&chosen, rungs));
+    Ok(Corrections { groups: groups.collect::<Result<_, _>>()? })
+}
+
+/// How often all images go through the model in [`fit`], for so many corrected and chosen rungs.
+#[must_use]
+pub fn passes(mode: Mode, corrected: usize, chosen: usize) -> usize {
+    match mode {
+        Mode::None => 0,
+        Mode::Mean | Mode::Sequential => 1 + corrected,
+        // The chosen ones see dense tokens for the matrices, and their own for the biases.
+        Mode::Shared => 1 + chosen + corrected,
+        // Each chosen one beside the dense model.
+        Mode::PerRung => chosen + corrected,
+    }
 }
 
 /// Layers that [`fit`] reports as done in the end.
 #[must_use]
-pub fn layers(mode: Mode, depth: usize, rungs: usize, chosen: usize) -> usize {
-    let fits = match mode {
-        Mode::None => return 0,
-        Mode::PerRung => chosen,
-        Mode::Mean | Mode::Shared | Mode::Sequential => 1,
+pub fn layers(mode: Mode, depth: usize, corrected: usize, chosen: usize) -> usize {
+    let one_after_the_other = match mode {
+        Mode::None => 0,
+        Mode::Mean | Mode::Shared => 1 + corrected,
+        Mode::Sequential => 1 + corrected - chosen,
+        Mode::PerRung => corrected,
     };
-    2 * depth * (fits + rungs.saturating_sub(1))
+    2 * depth * one_after_the_other
+}
+
+impl Mode {
+    /// Whether matrices are fitted on what each rung really sees.
+    fn feeds_back(self) -> bool {
+        matches!(self, Self::Sequential | Self::PerRung)
+    }
+}
+
+/// The tokens of all images on their way through the model.
+#[derive(Clone)]
+struct Tokens {
+    streams: Vec<Stream>,
+    mean: Vec<f64>,
+}
+
+impl Tokens {
+    fn new(streams: Vec<Stream>) -> Result<Self, CompensationError> {
+        let mean = mean(&streams)?;
+        Ok(Self { streams, mean })
+    }
 }
 
 /// A layer with the matrix of a group and what every rung's biases depend on.
@@ -140,16 +184,19 @@ struct Layer {
     branch: Branch,
     /// `[inputs, embed_dim]`.
     weight: Tensor,
-    /// Means of the dense tokens before the branch and of the branch's dense output.
-    dense_tokens: Vec<f64>,
-    dense_output: Vec<f64>,
+    /// The mean of the dense tokens before and after the branch.
+    dense_before: Vec<f64>,
+    dense_after: Vec<f64>,
 }
+
+/// The biases of a rung, layer by layer.
+type Biases = Vec<Vec<f32>>;
 
 struct Fit<'a> {
     model: &'a CandleVit,
     sub_networks: &'a [SubNetwork],
     /// What enters block 0.
-    start: Vec<Stream>,
+    start: Tokens,
     options: Options<'a>,
     progress: &'a (dyn Fn(usize) + Sync),
     done: usize,
@@ -158,8 +205,12 @@ struct Fit<'a> {
 impl Fit<'_> {
     /// The matrices fitted on `chosen`, and the biases of `rungs` with them.
     fn group(&mut self, chosen: &[usize], rungs: Vec<usize>) -> Result<CorrectionGroup, CompensationError> {
-        let layers = self.layers(chosen)?;
-        let biases = rungs.iter().map(|&rung| self.biases(&layers, rung)).collect::<Result<Vec<_>, _>>()?;
+        let (layers, known) = self.layers(chosen)?;
+        let mut biases = Vec::with_capacity(rungs.len());
+        for &rung in &rungs {
+            let known = chosen.iter().position(|&one| one == rung).and_then(|place| known.get(place));
+            biases.push(known.cloned().map_or_else(|| self.biases(&layers, rung), Ok)?);
+        }
         let correction = |layer: usize| -> Result<Correction, CompensationError> {
             let weight = layers[layer].weight.t()?.contiguous()?.to_dtype(candle_core::DType::F32)?;
             let embed_dim = weight.dim(0)?;
@@ -176,130 +227,114 @@ impl Fit<'_> {
         Ok(CorrectionGroup { blocks: blocks.collect::<Result<_, CompensationError>>()?, rungs })
     }
 
-    /// The matrices, block by block, with the tokens of every chosen rung beside the dense ones.
-    fn layers(&mut self, chosen: &[usize]) -> Result<Vec<Layer>, CompensationError> {
-        let dense = self.model.whole();
-        let mut dense_streams = self.start.clone();
-        // What is fitted on dense tokens needs no others.
-        let feeds_back = matches!(self.options.mode, Mode::Sequential | Mode::PerRung);
-        let mut streams: Vec<Vec<Stream>> = if feeds_back { vec![dense_streams.clone(); chosen.len()] } else { vec![] };
+    /// The matrices, block by block. Where they are fitted on the tokens of every chosen rung, which go beside the dense
+    /// ones then, also the biases of those rungs.
+    fn layers(&mut self, chosen: &[usize]) -> Result<(Vec<Layer>, Vec<Biases>), CompensationError> {
+        let mode = self.options.mode;
+        let mut dense = self.start.clone();
+        let mut own = if mode.feeds_back() { vec![dense.clone(); chosen.len()] } else { vec![] };
+        let mut biases = vec![Biases::new(); own.len()];
         let mut layers = Vec::with_capacity(2 * self.model.depth());
         for block in 0..self.model.depth() {
             for branch in Branch::ALL {
-                let (original, bias) = self.model.branch_end(block, branch)?;
-                let before = dense_streams.clone();
-                self.advance(&mut dense_streams, block, branch, dense, &original, &bias)?;
-                let mut sum = None;
-                for (place, &rung) in chosen.iter().enumerate() {
-                    if self.options.mode == Mode::Mean {
-                        break;
-                    }
-                    let own = streams.get(place).unwrap_or(&before);
-                    let moments = self.moments(own, &before, &dense_streams, block, branch, rung)?;
-                    if let Some(moments) = moments {
-                        let kept = self.model.kept_inputs(branch, self.kept(block, rung));
-                        solve::add(&mut sum, &moments, &original, &kept)?;
+                let before = dense.clone();
+                self.model.advance(block, branch, &mut dense.streams, |_| ())?;
+                dense.mean = mean(&dense.streams)?;
+                let (original, _) = self.model.branch_end(block, branch)?;
+                let (mut sum, mut inputs) = (None, Vec::new());
+                if mode != Mode::Mean {
+                    let aims = self.aims(&before.streams, &dense.streams)?;
+                    for (place, &rung) in chosen.iter().enumerate() {
+                        let streams = &own.get(place).unwrap_or(&before).streams;
+                        let cut = self.model.cut(block, branch, self.kept(block, rung))?;
+                        let found =
+                            streams.par_iter().map(|stream| cut.inputs(stream)).collect::<Result<Vec<_>, _>>()?;
+                        if let Some(moments) = self.moments(&found, &aims, streams)? {
+                            solve::add(&mut sum, &moments, &original, &cut.kept)?;
+                        }
+                        inputs.push(found);
                     }
                 }
                 let weight = match sum {
                     Some(sum) => solve::solve(&sum, &original, self.options.damping, RIDGE)?,
                     None => original,
                 };
-                let (dense_tokens, dense_after) = (mean(&before)?, mean(&dense_streams)?);
-                let dense_output = dense_after.iter().zip(&dense_tokens).map(|(after, before)| after - before);
-                let dense_output = dense_output.collect();
-                let layer = Layer { block, branch, weight, dense_tokens, dense_output };
-                for (streams, &rung) in streams.iter_mut().zip(chosen) {
-                    self.advance_corrected(streams, &layer, rung)?;
+                let layer = Layer { block, branch, weight, dense_before: before.mean, dense_after: dense.mean.clone() };
+                for (((tokens, biases), &rung), inputs) in own.iter_mut().zip(&mut biases).zip(chosen).zip(&inputs) {
+                    biases.push(self.advance(tokens, &layer, rung, Some(inputs))?);
                 }
                 layers.push(layer);
                 self.report()?;
             }
         }
-        Ok(layers)
+        Ok((layers, biases))
     }
 
     /// The biases of every layer at `rung`.
-    fn biases(&mut self, layers: &[Layer], rung: usize) -> Result<Vec<Vec<f32>>, CompensationError> {
-        let mut streams = self.start.clone();
+    fn biases(&mut self, layers: &[Layer], rung: usize) -> Result<Biases, CompensationError> {
+        let mut tokens = self.start.clone();
         let mut biases = Vec::with_capacity(layers.len());
         for layer in layers {
-            biases.push(self.advance_corrected(&mut streams, layer, rung)?);
+            biases.push(self.advance(&mut tokens, layer, rung, None)?);
             self.report()?;
         }
         Ok(biases)
     }
 
-    /// Runs a layer with the matrix of the group and the rung's own bias, which is returned.
-    fn advance_corrected(
+    /// Runs a layer with the matrix of the group and the rung's own bias, which is returned. `inputs` are those of the
+    /// branch's last layer, where they are known.
+    fn advance(
         &self,
-        streams: &mut [Stream],
+        tokens: &mut Tokens,
         layer: &Layer,
         rung: usize,
+        inputs: Option<&Vec<Option<Tensor>>>,
     ) -> Result<Vec<f32>, CompensationError> {
-        let kept = self.kept(layer.block, rung);
-        let weight = self.model.kept_inputs(layer.branch, kept).select(&layer.weight, 0)?;
-        let inputs: Vec<Option<Tensor>> = streams
-            .par_iter()
-            .map(|stream| self.model.branch_inputs(layer.block, layer.branch, kept, stream))
-            .collect::<Result<_, _>>()?;
+        let cut = self.model.cut(layer.block, layer.branch, self.kept(layer.block, rung))?;
+        let weight = cut.kept.select(&layer.weight, 0)?;
+        tokens.streams.par_iter_mut().enumerate().try_for_each(|(batch, stream)| {
+            let inputs = inputs.map_or_else(|| cut.inputs(stream), |inputs| Ok(inputs[batch].clone()))?;
+            stream.add(inputs.as_ref(), &weight)
+        })?;
+        // E t_r - W E a_r: `W E a_r` is what the mean token has just moved by.
+        let moved = mean(&tokens.streams)?;
         let feedback = self.options.feedback;
-        let own = mean(streams)?;
-        let mut bias: Vec<f64> = layer
-            .dense_output
-            .iter()
-            .zip(layer.dense_tokens.iter().zip(&own))
-            .map(|(output, (dense, own))| output + feedback * (dense - own))
-            .collect();
-        if let Some(mean_inputs) = moments::column_means(&inputs)? {
-            let weight = weight.to_dtype(candle_core::DType::F32)?.to_vec2::<f32>()?;
-            for (mean, row) in mean_inputs.iter().zip(weight) {
-                bias.iter_mut().zip(row).for_each(|(bias, weight)| *bias -= mean * f64::from(weight));
-            }
-        }
-        let bias: Vec<f32> = bias.into_iter().map(|value| value as f32).collect();
+        let dense = layer.dense_before.iter().zip(&layer.dense_after);
+        let bias = dense.zip(tokens.mean.iter().zip(&moved)).map(|((dense, dense_after), (own, moved))| {
+            (dense_after - dense + feedback * (dense - own) - (moved - own)) as f32
+        });
+        let bias: Vec<f32> = bias.collect();
+        tokens.mean = moved.iter().zip(&bias).map(|(moved, &bias)| moved + f64::from(bias)).collect();
         let tensor = Tensor::new(bias.as_slice(), &Device::Cpu)?.to_device(self.model.device())?;
         let tensor = tensor.to_dtype(layer.weight.dtype())?;
-        streams
-            .par_iter_mut()
-            .zip(&inputs)
-            .try_for_each(|(stream, inputs)| stream.advance(inputs.as_ref(), &weight, &tensor))?;
+        tokens.streams.par_iter_mut().try_for_each(|stream| stream.shift(&tensor))?;
         Ok(bias)
     }
 
-    fn advance(
-        &self,
-        streams: &mut [Stream],
-        block: usize,
-        branch: Branch,
-        kept: Kept,
-        weight: &Tensor,
-        bias: &Tensor,
-    ) -> Result<(), CompensationError> {
-        streams.par_iter_mut().try_for_each(|stream| {
-            let inputs = self.model.branch_inputs(block, branch, kept, stream)?;
-            stream.advance(inputs.as_ref(), weight, bias)
-        })?;
-        Ok(())
+    /// `y + g x` of every batch, with the dense tokens `x` before a branch and its output `y`: what is aimed at but for
+    /// the rung's own `g x_r`.
+    fn aims(&self, before: &[Stream], after: &[Stream]) -> Result<Vec<Vec<f32>>, CompensationError> {
+        let feedback = self.options.feedback as f32;
+        let aims = |(before, after): (&Stream, &Stream)| {
+            let (before, mut aims) = (moments::values(&before.rows)?, moments::values(&after.rows)?);
+            aims.iter_mut().zip(before).for_each(|(aim, before)| *aim += (feedback - 1.0) * before);
+            Ok(aims)
+        };
+        before.par_iter().zip(after).map(aims).collect()
     }
 
     /// The second moments of a rung's inputs and targets; `None` where it keeps nothing.
     fn moments(
         &self,
+        inputs: &[Option<Tensor>],
+        aims: &[Vec<f32>],
         own: &[Stream],
-        before: &[Stream],
-        after: &[Stream],
-        block: usize,
-        branch: Branch,
-        rung: usize,
     ) -> Result<Option<Moments>, CompensationError> {
-        let kept = self.kept(block, rung);
-        Moments::sum(own.len(), |batch| {
-            let Some(inputs) = self.model.branch_inputs(block, branch, kept, &own[batch])? else { return Ok(None) };
-            // y + g (x - x_r), with y the difference that the dense branch makes.
-            let output = (&after[batch].rows - &before[batch].rows)?;
-            let error = (&before[batch].rows - &own[batch].rows)?;
-            let targets = (output + (error * self.options.feedback)?)?;
+        let feedback = self.options.feedback as f32;
+        Moments::sum(inputs.len(), |batch| {
+            let Some(inputs) = inputs[batch].clone() else { return Ok(None) };
+            let mut targets = moments::values(&own[batch].rows)?;
+            targets.iter_mut().zip(&aims[batch]).for_each(|(target, aim)| *target = aim - feedback * *target);
             Ok(Some((inputs, targets)))
         })
     }
@@ -326,8 +361,7 @@ impl Fit<'_> {
 
 /// The mean token of all streams.
 fn mean(streams: &[Stream]) -> Result<Vec<f64>, CompensationError> {
-    let rows: Vec<Option<Tensor>> = streams.iter().map(|stream| Some(stream.rows.clone())).collect();
-    Ok(moments::column_means(&rows)?.unwrap_or_default())
+    Ok(moments::column_means(streams.par_iter().map(|stream| &stream.rows))?)
 }
 
 #[cfg(test)]

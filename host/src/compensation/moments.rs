@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Result, Tensor};
 use faer::linalg::matmul::matmul;
+use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
 
@@ -17,7 +18,7 @@ pub(super) struct Moments {
     rows: f64,
     inputs: Vec<f64>,
     targets: Vec<f64>,
-    /// `a a^T`.
+    /// `a a^T`; only the lower triangle counts.
     gram: Mat<f64>,
     /// `a t^T`, `[inputs, targets]`.
     cross: Mat<f64>,
@@ -42,14 +43,15 @@ impl Moments {
     /// If `batch` fails.
     pub(super) fn sum(
         batches: usize,
-        batch: impl Fn(usize) -> Result<Option<(Tensor, Tensor)>> + Sync,
+        batch: impl Fn(usize) -> Result<Option<(Tensor, Vec<f32>)>> + Sync,
     ) -> std::result::Result<Option<Self>, CompensationError> {
         let part = |part: usize| -> Result<Option<Self>> {
             let mut sum: Option<Self> = None;
             for index in batches * part / PARTS..batches * (part + 1) / PARTS {
                 if let Some((inputs, targets)) = batch(index)? {
-                    sum.get_or_insert_with(|| Self::zeros(inputs.dims()[1], targets.dims()[1]))
-                        .add(&values(&inputs)?, &values(&targets)?);
+                    let (rows, width) = inputs.dims2()?;
+                    sum.get_or_insert_with(|| Self::zeros(width, targets.len() / rows))
+                        .add(&values(&inputs)?, &targets);
                 }
             }
             Ok(sum)
@@ -75,13 +77,17 @@ impl Moments {
         let rows = inputs.len() / width;
         let a = MatRef::from_row_major_slice(inputs, rows, width);
         let t = MatRef::from_row_major_slice(targets, rows, outputs);
-        for (sum, right) in [(&mut self.gram, a), (&mut self.cross, t)] {
-            let mut product = Mat::<f32>::zeros(width, right.ncols());
-            matmul(product.as_mut(), Accum::Replace, a.transpose(), right, 1.0, Par::Seq);
-            for column in 0..right.ncols() {
-                let (sum, product) = (sum.col_as_slice_mut(column), product.col_as_slice(column));
-                sum.iter_mut().zip(product).for_each(|(sum, &value)| *sum += f64::from(value));
-            }
+        let mut gram = Mat::<f32>::zeros(width, width);
+        let (lower, all) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
+        triangular::matmul(gram.as_mut(), lower, Accum::Replace, a.transpose(), all, a, all, 1.0, Par::Seq);
+        for column in 0..width {
+            let (sum, product) = (self.gram.col_as_slice_mut(column), gram.col_as_slice(column));
+            add(&mut sum[column..], &product[column..]);
+        }
+        let mut cross = Mat::<f32>::zeros(width, outputs);
+        matmul(cross.as_mut(), Accum::Replace, a.transpose(), t, 1.0, Par::Seq);
+        for column in 0..outputs {
+            add(self.cross.col_as_slice_mut(column), cross.col_as_slice(column));
         }
         add_rows(&mut self.inputs, inputs);
         add_rows(&mut self.targets, targets);
@@ -103,38 +109,45 @@ impl Moments {
     pub(super) fn central(&self) -> Central {
         let mean = |sums: &[f64]| sums.iter().map(|sum| sum / self.rows).collect::<Vec<f64>>();
         let (inputs, targets) = (mean(&self.inputs), mean(&self.targets));
-        let around = |sums: &Mat<f64>, left: &[f64], right: &[f64]| {
-            Mat::from_fn(sums.nrows(), sums.ncols(), |i, j| sums[(i, j)] / self.rows - left[i] * right[j])
-        };
+        let gram = |i: usize, j: usize| self.gram[(i.max(j), i.min(j))] / self.rows - inputs[i] * inputs[j];
+        let cross = |i: usize, j: usize| self.cross[(i, j)] / self.rows - inputs[i] * targets[j];
         Central {
-            gram: around(&self.gram, &inputs, &inputs),
-            cross: around(&self.cross, &inputs, &targets),
+            gram: Mat::from_fn(inputs.len(), inputs.len(), gram),
+            cross: Mat::from_fn(inputs.len(), targets.len(), cross),
             energy: self.energy / self.rows - targets.iter().map(|mean| mean * mean).sum::<f64>(),
         }
     }
 }
 
-/// The mean of every column over all rows of all batches; `None` if there is no batch.
+/// The mean of every column over all rows of all batches.
 ///
 /// # Errors
 /// If the device fails.
-pub(super) fn column_means(batches: &[Option<Tensor>]) -> Result<Option<Vec<f64>>> {
-    let mut sums: Option<Vec<f64>> = None;
-    let mut rows = 0;
-    for batch in batches.iter().flatten() {
-        let (count, width) = batch.dims2()?;
-        add_rows(sums.get_or_insert_with(|| vec![0.0; width]), &values(batch)?);
-        rows += count;
+pub(super) fn column_means<'a>(batches: impl IntoParallelIterator<Item = &'a Tensor>) -> Result<Vec<f64>> {
+    let sums = |batch: &Tensor| -> Result<(usize, Vec<f64>)> {
+        let (rows, width) = batch.dims2()?;
+        let mut sums = vec![0.0; width];
+        add_rows(&mut sums, &values(batch)?);
+        Ok((rows, sums))
+    };
+    let sums: Vec<(usize, Vec<f64>)> = batches.into_par_iter().map(sums).collect::<Result<_>>()?;
+    let rows = sums.iter().map(|(rows, _)| rows).sum::<usize>() as f64;
+    let mut total = vec![0.0; sums.first().map_or(0, |(_, sums)| sums.len())];
+    for (_, sums) in sums {
+        total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum / rows);
     }
-    Ok(sums.map(|sums| sums.into_iter().map(|sum| sum / rows as f64).collect()))
+    Ok(total)
 }
 
 fn add_rows(sums: &mut [f64], values: &[f32]) {
-    for row in values.chunks_exact(sums.len()) {
-        sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
-    }
+    values.chunks_exact(sums.len()).for_each(|row| add(sums, row));
 }
 
-fn values(tensor: &Tensor) -> Result<Vec<f32>> {
+fn add(sums: &mut [f64], values: &[f32]) {
+    sums.iter_mut().zip(values).for_each(|(sum, &value)| *sum += f64::from(value));
+}
+
+/// The values of a tensor as plain numbers.
+pub(super) fn values(tensor: &Tensor) -> Result<Vec<f32>> {
     tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
 }

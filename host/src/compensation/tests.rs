@@ -4,7 +4,7 @@ use candle_core::DType;
 use headroom_device::engine::{Corrected, ElasticVit};
 use headroom_device::model::description::{Linear, Mlp, Position, TensorRef};
 use headroom_device::model::{Description, Weights};
-use headroom_shared::{MlpKind, ModelShape, Step, StepKind};
+use headroom_shared::{ModelShape, Step, StepKind};
 use proptest::prelude::*;
 
 use super::*;
@@ -16,19 +16,12 @@ static NEVER: AtomicBool = AtomicBool::new(false);
 const ALL: [Mode; 4] = [Mode::Mean, Mode::Shared, Mode::Sequential, Mode::PerRung];
 
 fn shape(description: &Description) -> ModelShape {
+    let [blocks, heads] = [description.blocks.len(), description.heads].map(|count| count.try_into().unwrap());
     ModelShape {
-        blocks: description.blocks.len().try_into().unwrap(),
-        heads: description.heads.try_into().unwrap(),
         head_dim: description.head_dim.try_into().unwrap(),
-        neurons: description.neurons.try_into().unwrap(),
         embed_dim: description.embed_dim.try_into().unwrap(),
         tokens: description.tokens().try_into().unwrap(),
-        mlp: MlpKind::Plain,
-        bytes_per_weight: 4,
-        outside_macs: 0,
-        outside_weight_bytes: 0,
-        floor_heads: 0,
-        floor_neurons: 0,
+        ..crate::ranking::quanta::tests::shape(blocks, heads, description.neurons.try_into().unwrap())
     }
 }
 
@@ -53,13 +46,18 @@ fn rungs(description: &Description) -> Vec<SubNetwork> {
     vec![part(3), part(2), fewest]
 }
 
+/// All but the dense one corrected, and fitted on.
+fn both(sub_networks: &[SubNetwork]) -> Rungs<'_> {
+    Rungs { sub_networks, corrected: &[1, 2], chosen: &[1, 2] }
+}
+
 fn model(description: &Description, weights: &Weights) -> CandleVit {
     CandleVit::load(description, weights, &Device::Cpu, DType::F32).unwrap()
 }
 
 fn fitted(description: &Description, weights: &Weights, pixels: &[f32], mode: Mode) -> Corrections {
     let options = Options { mode, feedback: 1.0, damping: Damping::Mean, interrupt: &NEVER };
-    fit(&model(description, weights), &rungs(description), &[1, 2], pixels, options, &|_| {}).unwrap()
+    fit(&model(description, weights), both(&rungs(description)), pixels, options, &|_| {}).unwrap()
 }
 
 /// The tokens that leave the last block, `[tokens of all images, embed_dim]`.
@@ -205,8 +203,10 @@ fn every_layer_is_told() {
         let last = std::sync::atomic::AtomicUsize::new(0);
         let options = Options { mode, feedback: 1.0, damping: Damping::Max, interrupt: &NEVER };
         let done = |done| last.store(done, Ordering::Relaxed);
-        fit(&model, &rungs(&description), &[1, 2], &pixels, options, &done).unwrap();
-        assert_eq!(last.into_inner(), layers(mode, 2, 3, 2), "{mode:?}");
+        let sub_networks = rungs(&description);
+        let rungs = Rungs { chosen: &[2], ..both(&sub_networks) };
+        fit(&model, rungs, &pixels, options, &done).unwrap();
+        assert_eq!(last.into_inner(), layers(mode, 2, 2, 1), "{mode:?}");
     }
 }
 
@@ -216,7 +216,7 @@ fn what_cannot_be_fitted_is_refused() {
     let model = model(&description, &weights);
     let run = |pixels: &[f32], interrupt: &AtomicBool| {
         let options = Options { mode: Mode::Sequential, feedback: 1.0, damping: Damping::Percentile, interrupt };
-        fit(&model, &rungs(&description), &[1, 2], pixels, options, &|_| {}).unwrap_err().to_string()
+        fit(&model, both(&rungs(&description)), pixels, options, &|_| {}).unwrap_err().to_string()
     };
     assert_eq!(run(&pixels(5, 47), &NEVER), "47 pixel values are no whole images of 48");
     assert_eq!(run(&[], &NEVER), "0 pixel values are no whole images of 48");
@@ -274,10 +274,8 @@ proptest! {
         let (mut sum, mut weights) = (None, Vec::new());
         for (a, t, width) in &rungs {
             let moments = Moments::sum(3, |batch| {
-                let rows = |values: &[f32], width: usize| {
-                    Tensor::from_slice(&values[batch * 4 * width..][..4 * width], (4, width), &Device::Cpu)
-                };
-                Ok(Some((rows(a, *width)?, rows(t, outputs)?)))
+                let a = Tensor::from_slice(&a[batch * 4 * width..][..4 * width], (4, *width), &Device::Cpu)?;
+                Ok(Some((a, t[batch * 4 * outputs..][..4 * outputs].to_vec())))
             });
             let moments = moments.unwrap().unwrap();
             let kept = KeptInputs::First(*width);

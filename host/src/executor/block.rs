@@ -12,6 +12,7 @@ use super::operation::activation::{activate, activate_backward};
 use super::operation::attention::Attention;
 use super::operation::layer_norm::LayerNorm;
 use super::operation::rotary::Rotary;
+use super::operation::summed_product::summed_product;
 
 /// A block with its weights. The layer scales are part of the branches' last layers.
 #[derive(Clone, Debug)]
@@ -23,6 +24,9 @@ pub(super) struct Block {
     norm2: LayerNorm,
     pub(super) mlp: Mlp,
     heads: usize,
+    /// Dimensions of a query, of a key and of a value, and of a head before any were cut.
+    query_dims: usize,
+    value_dims: usize,
     head_dim: usize,
     activation: Activation,
 }
@@ -45,8 +49,15 @@ pub(super) struct Trace {
 
 /// The MLP before its activation.
 enum Hidden {
-    Plain(Tensor),
-    Gated { gate: Tensor, up: Tensor },
+    /// And after it.
+    Plain {
+        hidden: Tensor,
+        active: Tensor,
+    },
+    Gated {
+        gate: Tensor,
+        up: Tensor,
+    },
 }
 
 /// The gradient at a layer's outputs and the layer's inputs, both by token: the gradient of the
@@ -76,13 +87,8 @@ struct Masks {
     /// Queries, turned by positions where those are rotary, and the gradient at them.
     queries: Tensor,
     at_queries: Tensor,
-    neurons: NeuronMasks,
-}
-
-/// The neurons and the gradient at them, or the two factors of another pair with the same product.
-enum NeuronMasks {
-    Plain { activation: Activation, hidden: Tensor, gradient: Tensor },
-    Gated { up: Tensor, at_up: Tensor },
+    /// The neurons and the gradient at them, or another pair with the same product.
+    neurons: [Tensor; 2],
 }
 
 /// The gradient at the masks of a block's structures: each is multiplied by one and could be multiplied by zero.
@@ -107,16 +113,11 @@ impl BlockGradient {
     /// If the device fails.
     pub fn masks(&self) -> Result<MaskGradient> {
         let Masks { batch, heads, values, queries, at_queries, neurons } = &self.masks;
-        let query_dims = (queries * at_queries)?.reshape((batch.images, batch.tokens, ()))?.sum(1)?;
-        let value_dims = (values * &self.value.outputs)?.reshape((batch.images, batch.tokens, ()))?.sum(1)?;
+        let query_dims = summed_product(queries, at_queries, batch.images)?;
+        let value_dims = summed_product(values, &self.value.outputs, batch.images)?;
         let heads = value_dims.reshape((batch.images, *heads, ()))?.sum(2)?;
-        let neurons = match neurons {
-            NeuronMasks::Plain { activation, hidden, gradient } => (activate(*activation, hidden)? * gradient)?,
-            NeuronMasks::Gated { up, at_up } => (up * at_up)?,
-        };
         // The last block may have gone on with a few tokens of each image.
-        let width = neurons.dim(1)?;
-        let neurons = neurons.reshape((batch.images, (), width))?.sum(1)?;
+        let neurons = summed_product(&neurons[0], &neurons[1], batch.images)?;
         Ok(MaskGradient { heads, value_dims, query_dims, neurons })
     }
 }
@@ -152,39 +153,45 @@ impl Block {
             norm2: loader.norm(&block.norm2, width)?,
             mlp,
             heads: description.heads,
+            query_dims: description.head_dim,
+            value_dims: description.head_dim,
             head_dim: description.head_dim,
             activation: description.activation,
         })
     }
 
-    /// The block with only these heads and the first `neurons` neurons. Neurons are views; heads
-    /// are copied where not all are kept.
-    pub fn kept(&self, heads: &[usize], neurons: usize) -> Result<Self> {
+    /// The whole block with only the first `neurons` neurons, which are views. At least one.
+    pub fn with_neurons(&self, neurons: usize) -> Result<Self> {
         let mut kept = self.clone();
-        if neurons > 0 {
-            kept.mlp = match &self.mlp {
-                Mlp::Plain { up, down } => {
-                    Mlp::Plain { up: up.first_outputs(neurons)?, down: down.first_inputs(neurons)? }
-                }
-                Mlp::Gated { gate, up, down } => Mlp::Gated {
-                    gate: gate.first_outputs(neurons)?,
-                    up: up.first_outputs(neurons)?,
-                    down: down.first_inputs(neurons)?,
-                },
-            };
+        kept.mlp = match &self.mlp {
+            Mlp::Plain { up, down } => Mlp::Plain { up: up.first_outputs(neurons)?, down: down.first_inputs(neurons)? },
+            Mlp::Gated { gate, up, down } => Mlp::Gated {
+                gate: gate.first_outputs(neurons)?,
+                up: up.first_outputs(neurons)?,
+                down: down.first_inputs(neurons)?,
+            },
+        };
+        Ok(kept)
+    }
+
+    /// The whole block with only these heads, and of each the first dimensions of queries, keys and values, copied where
+    /// not all are kept. At least one of each.
+    pub fn with_heads(&self, heads: &[usize], query_dims: usize, value_dims: usize) -> Result<Self> {
+        let mut kept = self.clone();
+        if heads.len() == self.heads && query_dims == self.head_dim && value_dims == self.head_dim {
+            return Ok(kept);
         }
-        if !heads.is_empty() && heads.len() < self.heads {
-            kept.heads = heads.len();
-            let index = |rows: Vec<u32>| Tensor::new(rows, self.packed.weight.device());
-            let rows = |part: usize| {
-                let starts = heads.iter().map(move |head| (part * self.heads + head) * self.head_dim);
-                starts.flat_map(|start| start..start + self.head_dim).map(|row| row as u32)
-            };
-            let packed_rows = index((0..3).flat_map(rows).collect())?;
-            kept.packed.weight = self.packed.weight.index_select(&packed_rows, 0)?;
-            kept.packed.bias = self.packed.bias.as_ref().map(|bias| bias.index_select(&packed_rows, 0)).transpose()?;
-            kept.projection.weight = self.projection.weight.index_select(&index(rows(0).collect())?, 0)?;
-        }
+        (kept.heads, kept.query_dims, kept.value_dims) = (heads.len(), query_dims, value_dims);
+        let index = |rows: Vec<u32>| Tensor::new(rows, self.packed.weight.device());
+        let rows = |part: usize, dims: usize| {
+            let starts = heads.iter().map(move |head| (part * self.heads + head) * self.head_dim);
+            starts.flat_map(move |start| start..start + dims).map(|row| row as u32)
+        };
+        let packed_rows = rows(0, query_dims).chain(rows(1, query_dims)).chain(rows(2, value_dims));
+        let packed_rows = index(packed_rows.collect())?;
+        kept.packed.weight = self.packed.weight.index_select(&packed_rows, 0)?;
+        kept.packed.bias = self.packed.bias.as_ref().map(|bias| bias.index_select(&packed_rows, 0)).transpose()?;
+        kept.projection.weight = self.projection.weight.index_select(&index(rows(0, value_dims).collect())?, 0)?;
         Ok(kept)
     }
 
@@ -209,31 +216,6 @@ impl Block {
     pub fn attend(&self, x: &Tensor, batch: Batch, rotary: Option<&Rotary>) -> Result<Tensor> {
         let packed = self.pack(x, batch, rotary)?;
         self.projection.forward_onto(x, &self.attention(batch).forward(&packed)?)
-    }
-
-    /// The block whose projection reads only the first `value_dims` of each head.
-    pub fn with_value_dims(mut self, value_dims: usize) -> Result<Self> {
-        let weight = &self.projection.weight;
-        let rows = self.heads * self.head_dim;
-        self.projection.weight = weight.broadcast_mul(&self.first_dims(rows, value_dims, weight)?)?;
-        Ok(self)
-    }
-
-    /// The block whose scores compare only the first `query_dims` of each head's queries and keys.
-    pub fn with_query_dims(mut self, query_dims: usize) -> Result<Self> {
-        // A query of zero compares nothing.
-        let queries = self.first_dims(self.heads * self.head_dim, query_dims, &self.packed.weight)?;
-        let others = Tensor::ones_like(&queries)?;
-        let kept = Tensor::cat(&[&queries, &others, &others], 0)?;
-        self.packed.weight = self.packed.weight.broadcast_mul(&kept)?;
-        self.packed.bias = self.packed.bias.map(|bias| bias.mul(&kept.squeeze(1)?)).transpose()?;
-        Ok(self)
-    }
-
-    /// `[rows, 1]`: one for the first `dims` dimensions of each head, zero for the others, as `like` holds them.
-    fn first_dims(&self, rows: usize, dims: usize, like: &Tensor) -> Result<Tensor> {
-        let keeps: Vec<f32> = (0..rows).map(|row| f32::from(u8::from(row % self.head_dim < dims))).collect();
-        Tensor::from_vec(keeps, (rows, 1), like.device())?.to_dtype(like.dtype())
     }
 
     /// What the heads found, before the projection.
@@ -328,7 +310,14 @@ impl Block {
     }
 
     fn attention(&self, batch: Batch) -> Attention {
-        Attention { images: batch.images, tokens: batch.tokens, heads: self.heads, head_dim: self.head_dim }
+        Attention {
+            images: batch.images,
+            tokens: batch.tokens,
+            heads: self.heads,
+            query_dims: self.query_dims,
+            value_dims: self.value_dims,
+            scale: 1.0 / (self.head_dim as f64).sqrt(),
+        }
     }
 
     pub fn pack(&self, x: &Tensor, batch: Batch, rotary: Option<&Rotary>) -> Result<Tensor> {
@@ -341,8 +330,8 @@ impl Block {
         match &self.mlp {
             Mlp::Plain { up, down } => {
                 let hidden = up.forward(&normed)?;
-                let out = down.forward_onto(middle, &activate(self.activation, &hidden)?)?;
-                Ok((out, Hidden::Plain(hidden)))
+                let active = activate(self.activation, &hidden)?;
+                Ok((down.forward_onto(middle, &active)?, Hidden::Plain { hidden, active }))
             }
             Mlp::Gated { gate, up, down } => {
                 let (gate, up) = (gate.forward(&normed)?, up.forward(&normed)?);
@@ -354,22 +343,21 @@ impl Block {
 
     /// The gradients at the layers into the hidden neurons, what those at their masks are made of, and the one at the
     /// MLP's input.
-    fn mlp_backward(&self, trace: &Trace, gradient: &Tensor) -> Result<(Vec<LayerGradient>, NeuronMasks, Tensor)> {
+    fn mlp_backward(&self, trace: &Trace, gradient: &Tensor) -> Result<(Vec<LayerGradient>, [Tensor; 2], Tensor)> {
         let inputs = self.norm2.forward(&trace.middle)?;
         let (layers, masks, normed_gradient) = match (&self.mlp, &trace.hidden) {
-            (Mlp::Plain { up, down }, Hidden::Plain(hidden)) => {
+            (Mlp::Plain { up, down }, Hidden::Plain { hidden, active }) => {
                 let gradient = down.backward(gradient, None)?;
                 let outputs = activate_backward(self.activation, hidden, &gradient)?;
                 let normed = up.backward(&outputs, None)?;
-                let masks = NeuronMasks::Plain { activation: self.activation, hidden: hidden.clone(), gradient };
-                (vec![LayerGradient { outputs, inputs }], masks, normed)
+                (vec![LayerGradient { outputs, inputs }], [active.clone(), gradient], normed)
             }
             (Mlp::Gated { gate, up, down }, Hidden::Gated { gate: gate_hidden, up: up_hidden }) => {
                 let hidden = down.backward(gradient, None)?;
                 let at_gate = activate_backward(self.activation, gate_hidden, &hidden.mul(up_hidden)?)?;
                 let at_up = hidden.mul(&activate(self.activation, gate_hidden)?)?;
                 let normed = up.backward(&at_up, Some(&gate.backward(&at_gate, None)?))?;
-                let masks = NeuronMasks::Gated { up: up_hidden.clone(), at_up: at_up.clone() };
+                let masks = [up_hidden.clone(), at_up.clone()];
                 let gate = LayerGradient { outputs: at_gate, inputs: inputs.clone() };
                 (vec![gate, LayerGradient { outputs: at_up, inputs }], masks, normed)
             }

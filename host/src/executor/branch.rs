@@ -3,11 +3,12 @@
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-use super::block::Batch;
+use super::block::{Batch, Block};
 use super::error::ExecutorError;
 use super::linear::Linear;
 use super::model::CandleVit;
-use super::operation::product::{Start, Stored, product};
+use super::operation::product::{Start, Stored, product, shifted};
+use super::operation::rotary::Rotary;
 
 /// A branch of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,30 +71,56 @@ pub struct Stream {
     batch: Batch,
 }
 
-impl CandleVit {
-    /// What enters block 0 for `pixels` `[images, channels, height, width]`.
+/// A branch of a block, cut down to what is kept.
+pub struct CutBranch<'a> {
+    branch: Branch,
+    /// `None` where nothing is kept.
+    block: Option<Block>,
+    rotary: Option<&'a Rotary>,
+    /// The inputs of the branch's last layer that are left.
+    pub kept: KeptInputs,
+}
+
+impl CutBranch<'_> {
+    /// The inputs of the branch's last layer that are left, `[rows, inputs]`; `None` where nothing is.
     ///
     /// # Errors
-    /// If `pixels` has another shape, or the device fails.
-    pub fn stream(&self, pixels: &Tensor) -> super::error::Result<Stream> {
-        let (rows, batch) = self.embed(pixels)?;
-        Ok(Stream { rows, batch })
+    /// If the device fails.
+    pub fn inputs(&self, stream: &Stream) -> Result<Option<Tensor>> {
+        let Some(block) = &self.block else { return Ok(None) };
+        let inputs = match self.branch {
+            Branch::Attention => block.context(&stream.rows, stream.batch, self.rotary),
+            Branch::Mlp => block.activations(&stream.rows),
+        };
+        inputs.map(Some)
+    }
+}
+
+impl CandleVit {
+    /// The images that `pixels` are.
+    ///
+    /// # Errors
+    /// If there is none, or they are not whole.
+    pub fn images_in(&self, pixels: &[f32]) -> super::error::Result<usize> {
+        let pixels_per_image = self.image_shape().iter().product();
+        if pixels.is_empty() || !pixels.len().is_multiple_of(pixels_per_image) {
+            return Err(ExecutorError::WholeImages { pixels_per_image, found: pixels.len() });
+        }
+        Ok(pixels.len() / pixels_per_image)
     }
 
-    /// [`Self::stream`] of `pixels` `[images, channels, height, width]` in batches of about so many tokens.
+    /// What enters block 0 for `pixels` `[images, channels, height, width]`, in batches of about so many tokens.
     ///
     /// # Errors
     /// If the pixels are not whole images, or the device fails.
     pub fn streams(&self, pixels: &[f32], tokens_together: usize) -> super::error::Result<Vec<Stream>> {
         let [channels, height, width] = self.image_shape();
-        let pixels_per_image = channels * height * width;
-        if pixels.is_empty() || !pixels.len().is_multiple_of(pixels_per_image) {
-            return Err(ExecutorError::WholeImages { pixels_per_image, found: pixels.len() });
-        }
+        let pixels_per_image = pixels.len() / self.images_in(pixels)?;
         let together = (tokens_together / self.tokens()).max(1);
         let stream = |pixels: &[f32]| {
             let shape = (pixels.len() / pixels_per_image, channels, height, width);
-            self.stream(&Tensor::from_slice(pixels, shape, &Device::Cpu)?)
+            let (rows, batch) = self.embed(&Tensor::from_slice(pixels, shape, &Device::Cpu)?)?;
+            Ok(Stream { rows, batch })
         };
         pixels.par_chunks(together * pixels_per_image).map(stream).collect()
     }
@@ -116,45 +143,52 @@ impl CandleVit {
         Ok((packed.narrow(1, 0, width)?.contiguous()?, packed.narrow(1, width, width)?.contiguous()?))
     }
 
-    /// The inputs of the last layer of a branch that are left.
-    #[must_use]
-    pub fn kept_inputs(&self, branch: Branch, kept: Kept) -> KeptInputs {
-        let width = self.head_dim();
-        match branch {
-            Branch::Mlp => KeptInputs::First(kept.neurons),
-            Branch::Attention if kept.value_dims == width => KeptInputs::First(kept.heads * width),
-            Branch::Attention => {
-                let starts = (0..kept.heads).map(|head| head * width);
-                KeptInputs::These(starts.flat_map(|start| start..start + kept.value_dims).map(|i| i as u32).collect())
-            }
-        }
-    }
-
-    /// The inputs of the last layer of a branch, `[rows, inputs]`, that are left ([`Self::kept_inputs`]). `None` where
-    /// nothing is.
+    /// A branch of a block with only what is kept.
     ///
     /// # Errors
     /// If the device fails.
-    pub fn branch_inputs(&self, block: usize, branch: Branch, kept: Kept, stream: &Stream) -> Result<Option<Tensor>> {
-        let block = &self.blocks[block];
-        let inputs = self.kept_inputs(branch, kept);
+    pub fn cut(&self, block: usize, branch: Branch, kept: Kept) -> Result<CutBranch<'_>> {
         let Kept { heads, value_dims, query_dims, neurons } = kept;
-        match branch {
-            Branch::Attention if heads == 0 || value_dims == 0 => Ok(None),
-            Branch::Mlp if neurons == 0 => Ok(None),
+        let whole = &self.blocks[block];
+        let block = match branch {
+            Branch::Attention if heads == 0 || value_dims == 0 => None,
+            Branch::Mlp if neurons == 0 => None,
+            Branch::Attention => Some(whole.with_heads(&(0..heads).collect::<Vec<_>>(), query_dims, value_dims)?),
+            Branch::Mlp => Some(whole.with_neurons(neurons)?),
+        };
+        let width = self.head_dim();
+        let inputs = match branch {
+            Branch::Mlp => KeptInputs::First(neurons),
+            Branch::Attention if value_dims == width => KeptInputs::First(heads * width),
             Branch::Attention => {
-                let mut kept = block.kept(&(0..heads).collect::<Vec<_>>(), 0)?;
-                if query_dims < self.head_dim() {
-                    kept = kept.with_query_dims(query_dims)?;
-                }
-                let context = kept.context(&stream.rows, stream.batch, self.rotary.as_ref())?;
-                match inputs {
-                    KeptInputs::First(_) => Ok(Some(context)),
-                    these @ KeptInputs::These(_) => these.select(&context, 1).map(Some),
-                }
+                let starts = (0..heads).map(|head| head * width);
+                KeptInputs::These(starts.flat_map(|start| start..start + value_dims).map(|i| i as u32).collect())
             }
-            Branch::Mlp => block.kept(&[], neurons)?.activations(&stream.rows).map(Some),
-        }
+        };
+        Ok(CutBranch { branch, block, rotary: self.rotary.as_ref(), kept: inputs })
+    }
+
+    /// Runs a whole branch of a block on every stream, and tells what `see` makes of the inputs of its last layer.
+    ///
+    /// # Errors
+    /// If `see` or the device fails.
+    pub fn advance<T: Send>(
+        &self,
+        block: usize,
+        branch: Branch,
+        streams: &mut [Stream],
+        see: impl Fn(Tensor) -> T + Sync,
+    ) -> Result<Vec<T>> {
+        let whole = self.cut(block, branch, self.whole())?;
+        let (weight, bias) = self.branch_end(block, branch)?;
+        let run = |stream: &mut Stream| {
+            let inputs = whole.inputs(stream)?;
+            stream.add(inputs.as_ref(), &weight)?;
+            stream.shift(&bias)?;
+            Ok(inputs.map(&see))
+        };
+        let seen: Vec<Option<T>> = streams.par_iter_mut().map(run).collect::<Result<_>>()?;
+        Ok(seen.into_iter().flatten().collect())
     }
 
     /// The last layer of a branch, with its layer scale multiplied in: the weight `[inputs, embed_dim]` and the bias.
@@ -172,17 +206,23 @@ impl CandleVit {
 }
 
 impl Stream {
-    /// Adds `inputs` times `weight` `[inputs, embed_dim]`, and `bias`.
+    /// Adds `inputs` times `weight` `[inputs, embed_dim]`.
     ///
     /// # Errors
     /// If shapes disagree, or the device fails.
-    pub fn advance(&mut self, inputs: Option<&Tensor>, weight: &Tensor, bias: &Tensor) -> Result<()> {
-        self.rows = match inputs {
-            None => self.rows.broadcast_add(bias)?,
-            Some(inputs) => {
-                product(Start { bias: Some(bias), matrix: Some(&self.rows) }, inputs, weight, Stored::Straight)?
-            }
-        };
+    pub fn add(&mut self, inputs: Option<&Tensor>, weight: &Tensor) -> Result<()> {
+        if let Some(inputs) = inputs {
+            self.rows = product(Start { bias: None, matrix: Some(&self.rows) }, inputs, weight, Stored::Straight)?;
+        }
+        Ok(())
+    }
+
+    /// Adds `bias` `[embed_dim]` to every token.
+    ///
+    /// # Errors
+    /// If shapes disagree, or the device fails.
+    pub fn shift(&mut self, bias: &Tensor) -> Result<()> {
+        self.rows = shifted(&self.rows, bias)?;
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::operation::product::{Start, Stored, product};
+use super::operation::product::{Start, Stored, product, shifted};
 
 /// `y = x W^T + b`.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ impl Linear {
 
     /// `residual + b`: what is left of [`Self::forward_onto`] when no input is kept.
     pub fn bias_onto(&self, residual: &Tensor) -> Result<Tensor> {
-        self.bias.as_ref().map_or_else(|| Ok(residual.clone()), |bias| residual.broadcast_add(bias))
+        self.bias.as_ref().map_or_else(|| Ok(residual.clone()), |bias| shifted(residual, bias))
     }
 
     /// The gradient at `x`, plus `beside`, from the gradient at `y`.

@@ -23,7 +23,7 @@ pub(crate) mod testing;
 mod tests;
 
 pub use block::{BlockGradient, LayerGradient, MaskGradient};
-pub use branch::{Branch, Kept, KeptInputs, Stream};
+pub use branch::{Branch, CutBranch, Kept, KeptInputs, Stream};
 pub use device::{DeviceChoice, DeviceError};
 pub use error::ExecutorError;
 pub use gradient::Traced;

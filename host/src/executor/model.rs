@@ -166,20 +166,16 @@ impl CandleVit {
             let (dense_heads, dense_neurons) = (self.heads, self.neurons);
             return Err(ExecutorError::Kept { block: index, heads, dense_heads, neurons, dense_neurons });
         }
-        let mut block = self.blocks[index].kept(&heads, neurons)?;
-        if let Some(query_dims) = kept.query_dims(index).filter(|dims| *dims < self.head_dim) {
-            block = block.with_query_dims(query_dims)?;
-        }
-        if let Some(value_dims) = kept.value_dims(index).filter(|dims| *dims < self.head_dim) {
-            block = block.with_value_dims(value_dims)?;
-        }
-        let middle = match heads.len() {
+        let block = &self.blocks[index];
+        let query_dims = kept.query_dims(index).unwrap_or(self.head_dim);
+        let value_dims = kept.value_dims(index).unwrap_or(self.head_dim);
+        let middle = match heads.len() * value_dims {
             0 => block.without_heads(x)?,
-            _ => block.attend(x, batch, self.rotary.as_ref())?,
+            _ => block.with_heads(&heads, query_dims, value_dims)?.attend(x, batch, self.rotary.as_ref())?,
         };
         match neurons {
             0 => Ok(block.without_neurons(&middle)?),
-            _ => Ok(block.transform(&middle)?),
+            _ => Ok(block.with_neurons(neurons)?.transform(&middle)?),
         }
     }
 

@@ -86,7 +86,7 @@ impl HeadBasis {
                     basis.turn_queries(weights, block, description, head, &rotation)?;
                 }
             }
-            let contexts = model.advance(index, &mut streams)?;
+            let contexts = model.moments_of_values(index, &mut streams)?;
             for (head, context) in contexts.into_iter().enumerate() {
                 let columns = basis.columns(weights, &block.projection, description, head)?;
                 let rows = basis.rows(weights, &block.value.weight, description, head)?;
@@ -208,10 +208,8 @@ impl HeadBasis {
         description: &Description,
         head: usize,
     ) -> Result<Mat<f64>, HeadBasisError> {
-        let (dim, width) = (description.head_dim, description.heads * description.head_dim);
-        let data = &self.tensor(weights, &projection.weight)?.data;
-        let value = |row, column| f64::from(data[row * width + head * dim + column]);
-        Ok(Mat::from_fn(description.embed_dim, dim, value))
+        let (dim, height) = (description.head_dim, description.embed_dim);
+        self.part(weights, &projection.weight, description.heads * dim, (0, head * dim), (height, dim))
     }
 
     /// The rows of a head, `[head_dim, embed_dim]`.
@@ -223,9 +221,21 @@ impl HeadBasis {
         head: usize,
     ) -> Result<Mat<f64>, HeadBasisError> {
         let (dim, width) = (description.head_dim, description.embed_dim);
-        let first = named.rows.map_or(0, |(first, _)| first) + head * dim;
+        self.part(weights, named, width, (head * dim, 0), (dim, width))
+    }
+
+    /// A part of a matrix of that width, from a row and a column, of so many of both.
+    fn part(
+        &mut self,
+        weights: &Weights,
+        named: &TensorRef,
+        width: usize,
+        (row, column): (usize, usize),
+        (rows, columns): (usize, usize),
+    ) -> Result<Mat<f64>, HeadBasisError> {
+        let first = (named.rows.map_or(0, |(first, _)| first) + row) * width + column;
         let data = &self.tensor(weights, named)?.data;
-        Ok(Mat::from_fn(dim, width, |row, column| f64::from(data[(first + row) * width + column])))
+        Ok(Mat::from_fn(rows, columns, |row, column| f64::from(data[first + row * width + column])))
     }
 
     /// The tensor as it is now.

@@ -67,28 +67,14 @@ impl CandleVit {
         Ok(of(&queries)?.into_iter().zip(of(&keys)?).collect())
     }
 
-    /// Runs the block, and tells the moments of what every head found.
-    pub(super) fn advance(
+    /// Of what every head found. Runs the block.
+    pub(super) fn moments_of_values(
         &self,
         block: usize,
         streams: &mut [Stream],
     ) -> std::result::Result<Vec<HeadMoments>, ExecutorError> {
-        let mut moments = Vec::new();
-        for branch in Branch::ALL {
-            let (weight, bias) = self.branch_end(block, branch)?;
-            let inputs: Vec<Option<Tensor>> = streams
-                .par_iter()
-                .map(|stream| self.branch_inputs(block, branch, self.whole(), stream))
-                .collect::<Result<_>>()?;
-            streams
-                .par_iter_mut()
-                .zip(&inputs)
-                .try_for_each(|(stream, inputs)| stream.advance(inputs.as_ref(), &weight, &bias))?;
-            if branch == Branch::Attention {
-                let found: Vec<Tensor> = inputs.into_iter().flatten().collect();
-                moments = HeadMoments::of_heads(&found, self.heads(), self.head_dim())?;
-            }
-        }
-        Ok(moments)
+        let found = self.advance(block, Branch::Attention, streams, |inputs| inputs)?;
+        self.advance(block, Branch::Mlp, streams, |_| ())?;
+        Ok(HeadMoments::of_heads(&found, self.heads(), self.head_dim())?)
     }
 }

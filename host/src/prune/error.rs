@@ -8,7 +8,6 @@ use headroom_device::model::corrections::CorrectionsError;
 use headroom_shared::sub_network::CountsError;
 use headroom_shared::{ReplayError, StructureMapError};
 
-use super::measure::MeasureError;
 use crate::boards::UnknownBoard;
 use crate::bundle::BundleWriteError;
 use crate::calibration::CalibrationError;
@@ -63,8 +62,6 @@ pub enum PruneError {
     Corrections(#[from] CorrectionsError),
     #[error("the model cannot be run")]
     Engine(#[from] EngineError),
-    #[error("the ladder cannot be measured")]
-    Measure(#[from] MeasureError),
     #[error("the ranking does not fit the model")]
     Replay(#[from] ReplayError),
     #[error("the smallest sub-network does not fit the model")]

@@ -1,9 +1,9 @@
 //! The job of `host-prune`: from a checkpoint and images to a bundle.
 //!
 //! ```text
-//! checkpoint ─> head basis ─> importance ─> search ─> ranking ─> compensation ─> ladder ─> bundle
-//!                   ^             ^            ^                      ^            ^
-//!                images    images or views  images                 images     other images
+//! checkpoint ─> head basis ─> importance ─> search ─> ranking ─> ladder ─> compensation ─> ladder ─> bundle
+//!                   ^             ^            ^                   ^             ^            ^
+//!                images    images or views  images           other images     images    other images
 //! ```
 //! The stages are elsewhere; this module puts them in order, tells what they
 //! do, keeps what an interrupted job needs to go on, and reports.

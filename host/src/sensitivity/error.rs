@@ -8,8 +8,8 @@ use crate::executor::ExecutorError;
 pub enum SensitivityError {
     #[error("sensitivity needs at least one probe")]
     NoProbes,
-    #[error("{found} pixel values are no whole images of {pixels_per_image}")]
-    Pixels { pixels_per_image: usize, found: usize },
+    #[error(transparent)]
+    Pixels(#[from] ExecutorError),
     #[error("near image {image}: the embedding or a slope is not a finite number")]
     NotFinite { image: usize },
     #[error("interrupted after {images} images")]

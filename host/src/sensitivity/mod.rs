@@ -70,13 +70,11 @@ pub fn estimate(
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<Importance, SensitivityError> {
     let [channels, height, width] = model.image_shape();
-    let pixels_per_image = channels * height * width;
     if options.probes == 0 {
         return Err(SensitivityError::NoProbes);
     }
-    if pixels.is_empty() || !pixels.len().is_multiple_of(pixels_per_image) {
-        return Err(SensitivityError::Pixels { pixels_per_image, found: pixels.len() });
-    }
+    let all_images = model.images_in(pixels)?;
+    let pixels_per_image = pixels.len() / all_images;
     let together = (TOKENS_TOGETHER / model.tokens()).max(1);
     let done = AtomicUsize::new(0);
     let run = |(index, pixels): (usize, &[f32])| {
@@ -103,10 +101,9 @@ pub fn estimate(
     } else {
         batches.map(run).collect::<Result<_, _>>()?
     };
-    let images = pixels.len() / pixels_per_image;
     let mut total = Squares::zeros(model);
     sums.iter().for_each(|sum| total.add(sum));
-    Ok(total.importance((images * options.probes) as f64))
+    Ok(total.importance((all_images * options.probes) as f64))
 }
 
 /// Sums of squared slopes, by block and structure.

@@ -58,7 +58,7 @@ fn outputs_are_those_that_were_asked_for() {
         assert_eq!((embedding.len(), logits.len()), lengths);
     }
     client.send(&Request::Status { id: 9 });
-    let Received::Status { id: 9, rung: 0, mode, bundle } = client.receive() else { panic!("a status") };
+    let Received::Status { id: 9, rung: 0, mode, bundle, .. } = client.receive() else { panic!("a status") };
     assert_eq!((mode.as_str(), bundle), ("normal", client.model.bundle));
     client.send(&Request::DumpFlightRecord { id: 10 });
     assert!(matches!(client.receive(), Received::Failed { id: 10, text } if text.contains("--flight-record")));

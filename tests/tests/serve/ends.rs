@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use headroom_shared::wire::{Outputs, RefusalReason, Request, WhenFull};
+use headroom_shared::wire::{RefusalReason, Request, WhenFull};
 use headroom_tests::is_refused;
 
 use crate::server::{Home, Received, connect};
@@ -10,17 +10,16 @@ use crate::server::{Home, Received, connect};
 #[test]
 fn sigterm_under_load_answers_or_refuses_every_accepted_request() {
     const FRAMES: u64 = 50;
-    let home = Home::new();
+    // Most of them still wait when the signal comes.
+    let home = Home::of_milliseconds();
     let mut command = home.command();
     command.args(["--workers", "2", "--queue", "1000"]);
     let server = home.serve(command);
     let clients: Vec<_> = (0..4).map(|_| server.client(WhenFull::Wait, 60)).collect();
-    // Large enough that most of them still wait when the signal comes.
-    let rgb = vec![100; 640 * 480 * 3];
     let mut answered = Vec::new();
     for client in &clients {
         for id in 0..FRAMES {
-            client.send(&Request::Infer { id, width: 640, height: 480, outputs: Outputs::Embedding, rgb: &rgb });
+            client.infer(id);
         }
         // Requests are read in order: where this one is answered, all before it are accepted.
         client.send(&Request::Status { id: FRAMES });

@@ -11,3 +11,5 @@ mod server;
 mod random_bundle;
 #[path = "../../../device/tests/random_model/mod.rs"]
 mod random_model;
+#[path = "../../trees/mod.rs"]
+mod trees;

@@ -100,7 +100,7 @@ fn a_corrupted_bundle_is_refused_and_the_old_one_goes_on() {
 
 #[test]
 fn sighup_reads_the_limits_again_and_bad_ones_change_nothing() {
-    let home = Home::new();
+    let home = Home::of_milliseconds();
     let limits = home.path("limits.toml");
     fs::write(&limits, "").unwrap();
     let mut command = home.command();

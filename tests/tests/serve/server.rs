@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+use headroom_shared::Temperature;
 use headroom_shared::wire::{
     LENGTH_BYTES, MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES, Outputs, RefusalReason, Request, Response, ServedModel,
     WhenFull, encode, encoded_length, payload_length,
@@ -26,10 +27,19 @@ pub struct Home {
 }
 
 impl Home {
-    /// With the tiny random bundle of seed 1 and four rungs.
+    /// With a bundle of four rungs that runs in microseconds.
     pub fn new() -> Self {
+        Self::of(&random_bundle::tiny())
+    }
+
+    /// With a bundle of four rungs that takes milliseconds, each rung clearly less than the one before.
+    pub fn of_milliseconds() -> Self {
+        Self::of(&Choices::vit(8, 8, 128, 4, 4, 1024))
+    }
+
+    fn of(choices: &Choices) -> Self {
         let home = Self { folder: tempfile::tempdir().unwrap() };
-        home.write_bundle("bundle", &random_bundle::tiny(), 1);
+        home.write_bundle("bundle", choices, 1);
         home
     }
 
@@ -81,10 +91,6 @@ impl Server {
 
     pub fn socket(&self) -> &Path {
         &self.socket
-    }
-
-    pub fn id(&self) -> u32 {
-        self.child.id()
     }
 
     pub fn client(&self, when_full: WhenFull, most_waiting: u8) -> Client {
@@ -165,6 +171,7 @@ pub enum Received {
         rung: u8,
         mode: String,
         bundle: [u8; 32],
+        temperature: Option<Temperature>,
     },
     Done {
         id: u64,
@@ -247,8 +254,8 @@ pub fn receive(mut stream: &UnixStream) -> Received {
             logits: logits.iter().collect(),
         },
         Response::Refused { id, reason } => Received::Refused { id, reason },
-        Response::Status { id, rung, mode, model, .. } => {
-            Received::Status { id, rung, mode: mode.into(), bundle: model.bundle }
+        Response::Status { id, rung, mode, model, temperature, .. } => {
+            Received::Status { id, rung, mode: mode.into(), bundle: model.bundle, temperature }
         }
         Response::Done { id, text } => Received::Done { id, text: text.into() },
         Response::Failed { id, text } => Received::Failed { id, text: text.into() },

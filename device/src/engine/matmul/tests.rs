@@ -25,7 +25,7 @@ fn packed(matrix: &[Vec<f32>], columns: usize) -> Vec<PanelRow> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.min(48)))]
 
     #[test]
     fn every_instruction_set_equals_the_naive_product(

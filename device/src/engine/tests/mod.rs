@@ -110,7 +110,8 @@ fn owned(output: Output) -> [Vec<f32>; 3] {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    // The environment may ask for fewer (`PROPTEST_CASES`): emulated processors are slow.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.min(96)))]
 
     #[test]
     fn every_model_and_selection_equals_the_reference(
@@ -215,6 +216,17 @@ proptest! {
             let cut = owned(cut_vit.forward(&mut cut_vit.workspace(1), &pixels, 1, &all).unwrap());
             prop_assert_eq!(elastic, cut);
         }
+    }
+}
+
+/// With `--nocapture` it says what the other tests run with.
+#[test]
+fn the_processor_has_the_instructions_that_it_should() {
+    let names: Vec<_> = InstructionSet::available().map(InstructionSet::name).collect();
+    println!("instruction sets, best first: {}", names.join(", "));
+    assert_eq!(names.last(), Some(&"portable"));
+    if cfg!(target_arch = "aarch64") {
+        assert_eq!(names, ["NEON", "portable"], "every aarch64 has NEON");
     }
 }
 

@@ -1,8 +1,8 @@
 //! Multi-head self-attention on one packed tensor of queries, keys and values.
 //!
-//! Packed: `[images * tokens, 3 * heads * head_dim]`; a row holds the token's queries of all heads,
-//! then its keys, then its values. Scores are scaled by `head_dim^-0.5`. The backward pass
-//! recomputes the probabilities, so that a trace holds nothing quadratic in the tokens.
+//! Packed: `[images * tokens, heads * (2 * query_dims + value_dims)]`; a row holds the token's
+//! queries of all heads, then its keys, then its values. The backward pass recomputes the
+//! probabilities, so that a trace holds nothing quadratic in the tokens.
 
 use candle_core::{D, Device, Result, Tensor};
 use faer::linalg::matmul::matmul;
@@ -12,21 +12,37 @@ use super::vector::{self, NullaryFnOnce, vectorised};
 use super::{is_fused, values, widened};
 
 /// The sizes of one attention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attention {
     pub images: usize,
     pub tokens: usize,
     pub heads: usize,
-    pub head_dim: usize,
+    /// Of a head's queries, and of its keys.
+    pub query_dims: usize,
+    pub value_dims: usize,
+    /// Multiplies the scores: `head_dim^-0.5` of the head before any dimension was cut.
+    pub scale: f64,
+}
+
+/// The parts of a packed row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Queries,
+    Keys,
+    Values,
+}
+
+impl Part {
+    const ALL: [Self; 3] = [Self::Queries, Self::Keys, Self::Values];
 }
 
 impl Attention {
-    /// `softmax(q k^T) v` of every head, `[images * tokens, heads * head_dim]`.
+    /// `softmax(scale q k^T) v` of every head, `[images * tokens, heads * value_dims]`.
     ///
     /// # Errors
     /// If `packed` has another shape.
     pub fn forward(&self, packed: &Tensor) -> Result<Tensor> {
-        self.check(packed, 3)?;
+        self.check(packed, self.packed_width())?;
         if !is_fused(&[packed]) {
             let [query, key, value] = self.unpacked(packed)?;
             let probabilities = self.composite_probabilities(&query, &key)?;
@@ -38,10 +54,10 @@ impl Attention {
         for (image, head) in self.pairs() {
             self.probabilities(&packed, image, head, &mut probabilities);
             matmul(
-                self.part_mut(&mut out, 1, image, head, 0),
+                self.rows_of_mut(&mut out, self.width(), image, head * self.value_dims, self.value_dims),
                 Accum::Replace,
                 MatRef::from_row_major_slice(&probabilities, self.tokens, self.tokens),
-                self.part(&packed, 3, image, head, 2),
+                self.part(&packed, image, head, Part::Values),
                 1.0,
                 Par::Seq,
             );
@@ -54,8 +70,8 @@ impl Attention {
     /// # Errors
     /// If `packed` or `gradient` has another shape.
     pub fn backward(&self, packed: &Tensor, gradient: &Tensor) -> Result<Tensor> {
-        self.check(packed, 3)?;
-        self.check(gradient, 1)?;
+        self.check(packed, self.packed_width())?;
+        self.check(gradient, self.width())?;
         if !is_fused(&[packed, gradient]) {
             return self.composite_backward(packed, gradient);
         }
@@ -64,8 +80,8 @@ impl Attention {
         let mut probabilities = vec![0.0; self.tokens * self.tokens];
         let mut scores = vec![0.0; self.tokens * self.tokens];
         for (image, head) in self.pairs() {
-            let [query, key, value] = [0, 1, 2].map(|part| self.part(&packed, 3, image, head, part));
-            let gradient = self.part(&gradient, 1, image, head, 0);
+            let [query, key, value] = Part::ALL.map(|part| self.part(&packed, image, head, part));
+            let gradient = self.rows_of(&gradient, self.width(), image, head * self.value_dims, self.value_dims);
             self.probabilities(&packed, image, head, &mut probabilities);
             matmul(
                 MatMut::from_row_major_slice_mut(&mut scores, self.tokens, self.tokens),
@@ -75,17 +91,22 @@ impl Attention {
                 1.0,
                 Par::Seq,
             );
-            let (width, scale) = (self.tokens, self.scale() as f32);
+            let (width, scale) = (self.tokens, self.scale as f32);
             vectorised(SoftmaxBackward { probabilities: &probabilities, gradient: &mut scores, width, scale });
             let [scores, probabilities] = [&scores, &probabilities]
                 .map(|values| MatRef::from_row_major_slice(values.as_slice(), self.tokens, self.tokens));
-            let products = [(0, scores, key), (1, scores.transpose(), query), (2, probabilities.transpose(), gradient)];
+            let products = [
+                (Part::Queries, scores, key),
+                (Part::Keys, scores.transpose(), query),
+                (Part::Values, probabilities.transpose(), gradient),
+            ];
             for (part, left, right) in products {
-                let target = self.part_mut(&mut out, 3, image, head, part);
+                let (first, dims) = self.columns(part);
+                let target = self.rows_of_mut(&mut out, self.packed_width(), image, first + head * dims, dims);
                 matmul(target, Accum::Replace, left, right, 1.0, Par::Seq);
             }
         }
-        Tensor::from_vec(out, (self.rows(), 3 * self.width()), &Device::Cpu)
+        Tensor::from_vec(out, (self.rows(), self.packed_width()), &Device::Cpu)
     }
 
     fn rows(&self) -> usize {
@@ -93,11 +114,11 @@ impl Attention {
     }
 
     fn width(&self) -> usize {
-        self.heads * self.head_dim
+        self.heads * self.value_dims
     }
 
-    fn scale(&self) -> f64 {
-        1.0 / (self.head_dim as f64).sqrt()
+    fn packed_width(&self) -> usize {
+        self.heads * (2 * self.query_dims + self.value_dims)
     }
 
     fn pairs(&self) -> impl Iterator<Item = (usize, usize)> {
@@ -105,37 +126,47 @@ impl Attention {
         (0..self.images).flat_map(move |image| (0..heads).map(move |head| (image, head)))
     }
 
-    fn check(&self, tensor: &Tensor, parts: usize) -> Result<()> {
-        let expected = (self.rows(), parts * self.width());
+    fn check(&self, tensor: &Tensor, width: usize) -> Result<()> {
+        let expected = (self.rows(), width);
         if tensor.dims2()? != expected {
             candle_core::bail!("attention expects {expected:?}, found {:?}", tensor.shape());
         }
         Ok(())
     }
 
-    /// The first value of a head of an image in a row of `parts` parts.
-    fn offset(&self, parts: usize, image: usize, head: usize, part: usize) -> usize {
-        (image * self.tokens * parts + part) * self.width() + head * self.head_dim
+    /// The first column of a part of a packed row, and the dimensions of each head there.
+    fn columns(&self, part: Part) -> (usize, usize) {
+        let queries = self.heads * self.query_dims;
+        match part {
+            Part::Queries => (0, self.query_dims),
+            Part::Keys => (queries, self.query_dims),
+            Part::Values => (2 * queries, self.value_dims),
+        }
     }
 
-    /// The `[tokens, head_dim]` of one part of a head of an image.
-    fn part<'a>(&self, all: &'a [f32], parts: usize, image: usize, head: usize, part: usize) -> MatRef<'a, f32> {
-        let values = &all[self.offset(parts, image, head, part)..];
-        MatRef::from_row_major_slice_with_stride(values, self.tokens, self.head_dim, parts * self.width())
+    /// The `[tokens, dims]` of one part of a head of an image.
+    fn part<'a>(&self, packed: &'a [f32], image: usize, head: usize, part: Part) -> MatRef<'a, f32> {
+        let (first, dims) = self.columns(part);
+        self.rows_of(packed, self.packed_width(), image, first + head * dims, dims)
     }
 
-    fn part_mut<'a>(
+    /// Some columns of an image's rows, which are `width` wide.
+    fn rows_of<'a>(&self, all: &'a [f32], width: usize, image: usize, first: usize, dims: usize) -> MatRef<'a, f32> {
+        let values = &all[image * self.tokens * width + first..];
+        MatRef::from_row_major_slice_with_stride(values, self.tokens, dims, width)
+    }
+
+    fn rows_of_mut<'a>(
         &self,
         all: &'a mut [f32],
-        parts: usize,
+        width: usize,
         image: usize,
-        head: usize,
-        part: usize,
+        first: usize,
+        dims: usize,
     ) -> MatMut<'a, f32> {
-        let values = &mut all[self.offset(parts, image, head, part)..];
+        let values = &mut all[image * self.tokens * width + first..];
         // By way of the transpose: in faer 0.24 the strided row-major constructor exchanges the strides.
-        let row_stride = parts * self.width();
-        MatMut::from_column_major_slice_with_stride_mut(values, self.head_dim, self.tokens, row_stride).transpose_mut()
+        MatMut::from_column_major_slice_with_stride_mut(values, dims, self.tokens, width).transpose_mut()
     }
 
     /// `softmax(scale q k^T)` of one head of one image into `out`, `[tokens, tokens]`.
@@ -143,31 +174,34 @@ impl Attention {
         matmul(
             MatMut::from_row_major_slice_mut(out, self.tokens, self.tokens),
             Accum::Replace,
-            self.part(packed, 3, image, head, 0),
-            self.part(packed, 3, image, head, 1).transpose(),
-            self.scale() as f32,
+            self.part(packed, image, head, Part::Queries),
+            self.part(packed, image, head, Part::Keys).transpose(),
+            self.scale as f32,
             Par::Seq,
         );
         vectorised(Softmax { scores: out, width: self.tokens });
     }
 
-    /// `[images, heads, tokens, head_dim]` of a tensor `[rows, width]`.
+    /// `[images, heads, tokens, dims]` of a tensor `[rows, heads * dims]`.
     fn split(&self, tensor: &Tensor) -> Result<Tensor> {
-        tensor.reshape((self.images, self.tokens, self.heads, self.head_dim))?.transpose(1, 2)?.contiguous()
+        tensor.reshape((self.images, self.tokens, self.heads, ()))?.transpose(1, 2)?.contiguous()
     }
 
     /// The inverse of [`Self::split`].
     fn merged(&self, tensor: &Tensor) -> Result<Tensor> {
-        tensor.transpose(1, 2)?.reshape((self.rows(), self.width()))
+        tensor.transpose(1, 2)?.reshape((self.rows(), ()))
     }
 
     fn unpacked(&self, packed: &Tensor) -> Result<[Tensor; 3]> {
-        let part = |index: usize| self.split(&packed.narrow(1, index * self.width(), self.width())?.contiguous()?);
-        Ok([part(0)?, part(1)?, part(2)?])
+        let part = |part: Part| {
+            let (first, dims) = self.columns(part);
+            self.split(&packed.narrow(1, first, self.heads * dims)?.contiguous()?)
+        };
+        Ok([part(Part::Queries)?, part(Part::Keys)?, part(Part::Values)?])
     }
 
     fn composite_probabilities(&self, query: &Tensor, key: &Tensor) -> Result<Tensor> {
-        let scores = widened(&(query.matmul(&key.t()?)? * self.scale())?)?;
+        let scores = widened(&(query.matmul(&key.t()?)? * self.scale)?)?;
         let powers = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
         powers.broadcast_div(&powers.sum_keepdim(D::Minus1)?)?.to_dtype(query.dtype())
     }
@@ -179,7 +213,7 @@ impl Attention {
         let at_probabilities = widened(&gradient.matmul(&value.t()?)?)?;
         let wide = widened(&probabilities)?;
         let mean = (&at_probabilities * &wide)?.sum_keepdim(D::Minus1)?;
-        let scores = (at_probabilities.broadcast_sub(&mean)?.mul(&wide)? * self.scale())?.to_dtype(packed.dtype())?;
+        let scores = (at_probabilities.broadcast_sub(&mean)?.mul(&wide)? * self.scale)?.to_dtype(packed.dtype())?;
         let parts = [
             scores.matmul(&key)?,
             scores.t()?.contiguous()?.matmul(&query)?,

@@ -15,6 +15,7 @@ pub mod attention;
 pub mod layer_norm;
 pub mod product;
 pub mod rotary;
+pub mod summed_product;
 mod vector;
 
 use std::ops::{Deref, Range};

@@ -64,6 +64,19 @@ pub fn product(start: Start, a: &Tensor, b: &Tensor, b_stored: Stored) -> Result
     Tensor::from_vec(out, (rows, columns), &candle_core::Device::Cpu)
 }
 
+/// `matrix` `[rows, columns]` with `bias` added to every row.
+///
+/// # Errors
+/// If the shapes disagree.
+pub fn shifted(matrix: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    if !is_fused(&[matrix, bias]) {
+        return matrix.broadcast_add(bias);
+    }
+    let (rows, columns) = matrix.dims2()?;
+    let start = Start { bias: Some(bias), matrix: Some(matrix) };
+    Tensor::from_vec(started(start, rows, columns)?, (rows, columns), &candle_core::Device::Cpu)
+}
+
 /// The memory of the result, holding what the product is added to.
 fn started(start: Start, rows: usize, columns: usize) -> Result<Vec<f32>> {
     let fits = |tensor: Option<&Tensor>, length: usize| tensor.is_none_or(|tensor| tensor.elem_count() == length);

@@ -29,14 +29,14 @@ impl Rotary {
     }
 
     fn rotate(&self, attention: &Attention, packed: &Tensor, sine: &Tensor) -> Result<Tensor> {
-        let Attention { images, tokens, heads, head_dim } = *attention;
-        let turning = 2 * heads;
-        let all = packed.reshape((images, tokens, 3 * heads, head_dim))?;
-        let x = all.narrow(2, 0, turning)?;
-        let half = head_dim / 2;
+        let Attention { images, tokens, heads, query_dims, .. } = *attention;
+        let turning = 2 * heads * query_dims;
+        let x = packed.narrow(1, 0, turning)?.reshape((images, tokens, 2 * heads, query_dims))?;
+        let half = query_dims / 2;
         let turned = Tensor::cat(&[x.narrow(3, half, half)?.neg()?, x.narrow(3, 0, half)?], 3)?;
-        let shape = (1, tokens, 1, head_dim);
+        let shape = (1, tokens, 1, query_dims);
         let x = (x.broadcast_mul(&self.cosine.reshape(shape)?)? + turned.broadcast_mul(&sine.reshape(shape)?)?)?;
-        Tensor::cat(&[x, all.narrow(2, turning, heads)?], 2)?.reshape(packed.shape())
+        let values = packed.narrow(1, turning, packed.dim(1)? - turning)?;
+        Tensor::cat(&[x.reshape((images * tokens, turning))?, values], 1)
     }
 }

@@ -12,13 +12,13 @@ use headroom_device::model::corrections::CorrectionsError;
 use headroom_shared::structure_map::encoded_bound;
 use headroom_shared::{Ladder, ModelShape, Rung, StructureMap};
 
+use super::super::PruneError;
 use super::super::images::JobImages;
+use super::super::measure::{self, Measured};
 use super::super::report::{
     CompensationReport, ImagesReport, ModelReport, PruneReport, REPORT_VERSION, RungReport, ScoresReport, SearchReport,
 };
-use super::super::{PruneError, measure};
 use super::compensation::Compensation;
-use super::ladder::MadeLadder;
 use super::{Job, Ranked};
 use crate::bundle::{BundleWriter, Provenance};
 use crate::chart::{self, Point, Series};
@@ -29,12 +29,13 @@ impl Job<'_> {
         &mut self,
         mut bundle: BundleWriter,
         ranked: &Ranked,
-        made: &MadeLadder,
+        measured: &[Measured],
+        compensation: &Compensation,
         fitted: &Fitted,
         images: &JobImages,
     ) -> Result<PruneReport, PruneError> {
         let Ranked { shape, ranking, permutation, changed, .. } = ranked;
-        let rungs: Vec<Rung<'_>> = made.measured.iter().map(|measured| measured.rung).collect();
+        let rungs: Vec<Rung<'_>> = measured.iter().map(|measured| measured.rung).collect();
         let weights_path = bundle.folder().join(WEIGHTS_FILE);
         let weights_sha256 =
             self.checkpoint.write_permuted(permutation, changed, &weights_path).map_err(PruneError::Weights)?;
@@ -44,14 +45,14 @@ impl Job<'_> {
 
         let map = structure_map(shape, weights_sha256, &ranking.steps, &rungs)?;
         bundle.add(STRUCTURE_MAP_FILE, &map)?;
-        let compensation = self.write_corrections(&mut bundle, &made.compensation)?;
+        let compensation = self.write_corrections(&mut bundle, compensation)?;
         let description = serde_json::to_vec_pretty(&self.checkpoint.description).map_err(PruneError::Description)?;
         bundle.add(DESCRIPTION_FILE, &description)?;
         bundle.add(BOARD_FILE, self.board.text.as_bytes())?;
         if let Some(config) = self.checkpoint.config() {
             bundle.add(CONFIG_FILE, config.as_bytes())?;
         }
-        let lines = measure::report(shape, &ranking.steps, &made.measured)?;
+        let lines = measure::report(&ranked.sub_networks, measured);
         let title = format!("{} on {}", self.checkpoint.description.family, self.board.name);
         let point =
             |rung: &RungReport| Point { macs_share: rung.macs_share, value: f64::from(rung.fidelity), interval: None };

@@ -3,16 +3,16 @@
 use candle_core::DType;
 use headroom_device::model::corrections::CorrectionsError;
 use headroom_device::model::{Corrections, Weights};
-use headroom_shared::SubNetwork;
 
 use super::super::PruneError;
 use super::super::images::JobImages;
+use super::ladder::MeasuredLadder;
 use super::{Job, Passes, Ranked, is_set};
-use crate::compensation::{self, CompensationError, Mode};
+use crate::compensation::{self, CompensationError, Mode, Rungs};
 use crate::executor::CandleVit;
-use crate::ladder;
+use crate::ladder::nearest_rungs;
 
-/// Shares of the dense MACs whose nearest rungs the matrices of compensation are fitted on: milder rungs hardly need
+/// Shares of the dense MACs whose nearest unfaithful rungs the matrices of compensation are fitted on: milder rungs hardly need
 /// them, and smaller ones would spoil them for all.
 const COMPENSATED_SHARES: [f64; 5] = [0.7, 0.6, 0.5, 0.4, 0.3];
 
@@ -27,36 +27,37 @@ pub(super) struct Compensation {
 }
 
 impl Job<'_> {
-    /// Corrections for all rungs but the dense one, and the rungs that they were fitted on.
+    /// Corrections for the rungs of `ladder` that need one, and the rungs that they were fitted on.
     ///
     /// None if the user stops the job: the ladder is then that of the original weights.
     pub(super) fn compensation(
         &mut self,
         permuted: &Weights,
         ranked: &Ranked,
+        ladder: &MeasuredLadder,
         images: &JobImages,
     ) -> Result<Compensation, PruneError> {
         let mode = self.options.compensate();
-        if mode == Mode::None {
+        let corrected = ladder.unfaithful();
+        if mode == Mode::None || corrected.is_empty() {
             return Ok(Compensation::default());
         }
         let interrupted = Compensation { interrupted: true, ..Compensation::default() };
         if is_set(self.interrupt) {
             return Ok(interrupted);
         }
-        let Ranked { shape, ranking, rungs, .. } = ranked;
-        let after = |&steps: &u32| SubNetwork::after(shape, &ranking.steps[..steps as usize]);
-        let sub_networks = rungs.iter().map(after).collect::<Result<Vec<_>, _>>()?;
-        let chosen = ladder::nearest_rungs(shape, &sub_networks, &COMPENSATED_SHARES);
-        let passes = (1 + 2 * chosen.len() + rungs.len() - 1) as u64 * images.calibration_count() as u64;
+        let Ranked { shape, sub_networks, .. } = ranked;
+        let chosen = nearest_rungs(shape, sub_networks, &corrected, &COMPENSATED_SHARES);
+        let rungs = Rungs { sub_networks, corrected: &corrected, chosen: &chosen };
+        let passes = compensation::passes(mode, corrected.len(), chosen.len()) * images.calibration_count();
         let dtype = self.checkpoint.dtype();
         let fitted = self.stage(
             "compensation",
-            |_| Passes::forward(passes),
+            |_| Passes::forward(passes as u64),
             |job| {
                 let description = &job.checkpoint.description;
                 let model = CandleVit::load(description, permuted, &job.options.device.resolve()?, DType::F32)?;
-                let layers = compensation::layers(mode, model.depth(), rungs.len(), chosen.len());
+                let layers = compensation::layers(mode, model.depth(), corrected.len(), chosen.len());
                 job.progress.begin("compensation", layers as u64, "layers");
                 let options = compensation::Options {
                     mode,
@@ -65,11 +66,12 @@ impl Job<'_> {
                     interrupt: job.interrupt,
                 };
                 let done = |done| job.progress.done(done as u64);
-                let fitted = compensation::fit(&model, &sub_networks, &chosen, images.calibration(), options, &done)?;
-                job.progress.end(&format!("fitted on {} of {} rungs", chosen.len(), rungs.len()));
+                let fitted = compensation::fit(&model, rungs, images.calibration(), options, &done)?;
+                let (fitted_on, all) = (chosen.len(), sub_networks.len());
+                job.progress.end(&format!("fitted on {fitted_on} of {all} rungs, for {}", corrected.len()));
                 // As they will be stored, so that what is measured is what will run.
                 let stored = fitted.to_safetensors(dtype).map_err(CorrectionsError::from)?;
-                Ok(Corrections::from_safetensors(&stored, model.depth(), rungs.len())?)
+                Ok(Corrections::from_safetensors(&stored, model.depth(), all)?)
             },
         );
         match fitted {

@@ -1,54 +1,102 @@
-//! The rungs, measured.
+//! The rungs, measured: with the original weights, and then those that need it with corrections.
 
-use headroom_device::engine::ElasticVit;
+use headroom_device::engine::{Corrected, ElasticVit, EngineError};
 use headroom_device::model::Weights;
 use headroom_shared::{ModelShape, SubNetwork};
 
 use super::super::images::JobImages;
-use super::super::measure::Measured;
-use super::super::{AttentionUnits, PruneError, measure};
+use super::super::measure::{self, Measured};
+use super::super::{AttentionUnits, PruneError};
 use super::compensation::Compensation;
 use super::{Job, Passes, Ranked};
-use crate::embedder::CpuEmbedder;
+use crate::embedder::{CpuEmbedder, mean_cosine};
 
-/// The measured rungs, and the corrections that make some of them more faithful.
-pub(super) struct MadeLadder {
+/// A rung that is as faithful as this with the original weights runs with them: there is nothing to make up for.
+const FAITHFUL: f32 = 0.999;
+
+/// The measured rungs, and what measures them.
+pub(super) struct MeasuredLadder {
+    vit: ElasticVit,
+    /// What the original model makes of the images.
+    dense: Vec<f32>,
     pub measured: Vec<Measured>,
-    pub compensation: Compensation,
+}
+
+impl MeasuredLadder {
+    /// The rungs that a correction could make more faithful.
+    pub(super) fn unfaithful(&self) -> Vec<usize> {
+        (1..self.measured.len()).filter(|&rung| self.measured[rung].uncorrected < FAITHFUL).collect()
+    }
 }
 
 impl Job<'_> {
+    /// Measures every rung with the original weights.
+    ///
+    /// Its time is known, so that Ctrl-C waits for it: without it there is no bundle to write.
     pub(super) fn ladder(
         &mut self,
         permuted: &Weights,
         ranked: &Ranked,
-        mut compensation: Compensation,
         images: &JobImages,
-    ) -> Result<MadeLadder, PruneError> {
-        let Ranked { shape, ranking, rungs, .. } = ranked;
-        let corrected: Vec<usize> = compensation.corrections.places().map(|(rung, ..)| rung).collect();
+    ) -> Result<MeasuredLadder, PruneError> {
+        let Ranked { shape, rungs, sub_networks, .. } = ranked;
         // The dense model comes on top.
-        let passes = (1 + rungs.len() + corrected.len()) as u64 * images.fidelity_count() as u64;
-        let measured = self.stage(
+        let passes = (1 + rungs.len()) as u64 * images.fidelity_count() as u64;
+        self.stage(
             "ladder",
             |_| Passes::forward(passes),
             |job| {
-                let description = &job.checkpoint.description;
-                let vit = ElasticVit::new(description, permuted)?.with_corrections(&compensation.corrections)?;
-                let pixels = images.fidelity();
-                let embedder = CpuEmbedder::new(&vit, pixels, images.pixels_per_image(), description.embed_dim);
+                let vit = ElasticVit::new(&job.checkpoint.description, permuted)?;
+                let embedder = job.embedder(&vit, images);
                 job.progress.begin("ladder", rungs.len() as u64, "rungs");
                 let dense = job.dense_embeddings(images, &embedder, shape)?;
-                let board = &job.board.profile;
-                let steps = &ranking.steps;
-                let measured =
-                    measure::measure(shape, steps, rungs, &corrected, &dense, &embedder, board, job.progress)?;
+                let mut measured = Vec::with_capacity(rungs.len());
+                for (&steps, sub_network) in rungs.iter().zip(sub_networks) {
+                    let uncorrected = fidelity(&embedder, &dense, sub_network, None)?;
+                    measured.push(measure::rung(shape, steps, sub_network, uncorrected, &job.board.profile));
+                    job.progress.done(measured.len() as u64);
+                }
                 job.progress.end(&format!("{} rungs measured on {} images", rungs.len(), images.fidelity_count()));
-                Ok(measured)
+                Ok(MeasuredLadder { vit, dense, measured })
+            },
+        )
+    }
+
+    /// Measures the rungs that have a correction with it, and drops the corrections that do no good.
+    pub(super) fn corrected_ladder(
+        &mut self,
+        ladder: MeasuredLadder,
+        compensation: &mut Compensation,
+        ranked: &Ranked,
+        images: &JobImages,
+    ) -> Result<Vec<Measured>, PruneError> {
+        let MeasuredLadder { vit, dense, mut measured } = ladder;
+        let corrected: Vec<usize> = compensation.corrections.places().map(|(rung, ..)| rung).collect();
+        if corrected.is_empty() {
+            return Ok(measured);
+        }
+        let passes = (corrected.len() * images.fidelity_count()) as u64;
+        let vit = vit.with_corrections(&compensation.corrections)?;
+        let fidelities = self.stage(
+            "corrected ladder",
+            |_| Passes::forward(passes),
+            |job| {
+                let embedder = job.embedder(&vit, images);
+                job.progress.begin("ladder", corrected.len() as u64, "rungs");
+                let mut fidelities = Vec::with_capacity(corrected.len());
+                for (number, &rung) in corrected.iter().enumerate() {
+                    fidelities.push(fidelity(&embedder, &dense, &ranked.sub_networks[rung], Some(number))?);
+                    job.progress.done(fidelities.len() as u64);
+                }
+                job.progress.end(&format!("{} rungs measured with corrections", corrected.len()));
+                Ok(fidelities)
             },
         )?;
+        for (rung, fidelity) in corrected.into_iter().zip(fidelities) {
+            measured[rung].correct(fidelity);
+        }
         compensation.corrections.retain(|rung| measured[rung].is_corrected());
-        Ok(MadeLadder { measured, compensation })
+        Ok(measured)
     }
 
     /// What the original model makes of the images. Where its weights are only permuted, that is what they still make.
@@ -62,9 +110,22 @@ impl Job<'_> {
         if self.options.attention_units() == AttentionUnits::Heads {
             return Ok(permuted.embed(&dense)?);
         }
-        let description = &self.checkpoint.description;
-        let original = ElasticVit::new(description, &self.checkpoint.weights()?)?;
-        let embedder = CpuEmbedder::new(&original, images.fidelity(), images.pixels_per_image(), description.embed_dim);
-        Ok(embedder.embed(&dense)?)
+        let original = ElasticVit::new(&self.checkpoint.description, &self.checkpoint.weights()?)?;
+        Ok(self.embedder(&original, images).embed(&dense)?)
     }
+
+    fn embedder<'a>(&self, vit: &'a ElasticVit, images: &'a JobImages) -> CpuEmbedder<'a> {
+        CpuEmbedder::new(vit, images.fidelity(), images.pixels_per_image(), self.checkpoint.description.embed_dim)
+    }
+}
+
+/// How near a rung's embeddings are to the `dense` ones, with the correction of that number.
+fn fidelity(
+    embedder: &CpuEmbedder<'_>,
+    dense: &[f32],
+    sub_network: &SubNetwork,
+    correction: Option<usize>,
+) -> Result<f32, EngineError> {
+    let embeddings = embedder.embed(&Corrected { kept: sub_network, correction })?;
+    Ok(mean_cosine(&embeddings, dense, embedder.embed_dim()).clamp(-1.0, 1.0) as f32)
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use headroom_device::model::Weights;
-use headroom_shared::{MAX_RUNGS, ModelShape};
+use headroom_shared::{MAX_RUNGS, ModelShape, SubNetwork};
 
 use super::images::JobImages;
 use super::report::{PruneReport, StageReport};
@@ -109,8 +109,9 @@ struct Ranked {
     permutation: Permutation,
     /// Tensors that are not the checkpoint's own, before the permutation.
     changed: Weights,
-    /// Steps of each rung.
+    /// Steps of each rung, and what they leave.
     rungs: Vec<u32>,
+    sub_networks: Vec<SubNetwork>,
 }
 
 struct Job<'a> {
@@ -158,13 +159,16 @@ impl Job<'_> {
             shares => rungs_of::rungs_at(&shape, &ranking.steps, shares)?,
         };
         let changed = basis.map(HeadBasis::into_changed).unwrap_or_default();
-        let ranked = Ranked { shape, ranking, permutation, changed, rungs };
-        let compensation = self.compensation(&permuted, &ranked, &images)?;
-        let made = self.ladder(&permuted, &ranked, compensation, &images)?;
+        let after = |&steps: &u32| SubNetwork::after(&shape, &ranking.steps[..steps as usize]);
+        let sub_networks = rungs.iter().map(after).collect::<Result<_, _>>()?;
+        let ranked = Ranked { shape, ranking, permutation, changed, rungs, sub_networks };
+        let ladder = self.ladder(&permuted, &ranked, &images)?;
+        let mut compensation = self.compensation(&permuted, &ranked, &ladder, &images)?;
         drop(permuted);
+        let measured = self.corrected_ladder(ladder, &mut compensation, &ranked, &images)?;
 
-        let interrupted = fitted.stop == StopReason::Interrupted || made.compensation.interrupted;
-        let report = self.write(bundle, &ranked, &made, &fitted, &images)?;
+        let interrupted = fitted.stop == StopReason::Interrupted || compensation.interrupted;
+        let report = self.write(bundle, &ranked, &measured, &compensation, &fitted, &images)?;
         if !interrupted {
             self.kept_state.remove();
         }
