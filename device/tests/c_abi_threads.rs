@@ -17,8 +17,16 @@ use random_bundle::tiny;
 use random_model::noise;
 
 /// Handles go from thread to thread as C programs pass them.
-#[derive(Clone, Copy)]
 struct Shared<T>(*mut T);
+
+// Derived, these would hold for handles of copyable values only.
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<T> {}
 
 // SAFETY: the interface allows models and sessions to be used by several threads at once.
 unsafe impl<T> Send for Shared<T> {}
