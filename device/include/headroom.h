@@ -15,6 +15,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+// The version of this interface. Functions and constants are only ever added within a version.
+#define HEADROOM_ABI_VERSION 1
+
 // Newest wins, for cameras: the oldest waiting request of the client is answered `HEADROOM_STATUS_DROPPED`.
 #define HEADROOM_WHEN_FULL_DROP_OLDEST 0
 
@@ -60,9 +63,6 @@
 // `HeadroomLimits::set`: `minimum_fidelity` is a limit.
 #define HEADROOM_LIMIT_FIDELITY 16
 
-// The version of this interface. Functions and constants are only ever added within a version.
-#define HEADROOM_ABI_VERSION 1
-
 // `HeadroomBudget::set`: `macs` is a limit.
 #define HEADROOM_BUDGET_MACS 1
 
@@ -85,7 +85,7 @@
 #define HEADROOM_SENSORS_OF_MACHINE 2
 
 // How a call ended.
-typedef enum HeadroomStatus {
+typedef enum {
   HEADROOM_STATUS_OK = 0,
   // A pointer is null or not aligned.
   HEADROOM_STATUS_INVALID_POINTER = 1,
@@ -122,7 +122,7 @@ typedef enum HeadroomStatus {
 } HeadroomStatus;
 
 // Which limit bound.
-typedef enum HeadroomBinding {
+typedef enum {
   // None: the rung of the highest fidelity runs.
   HEADROOM_BINDING_NOTHING = 0,
   HEADROOM_BINDING_DEADLINE = 1,
@@ -140,7 +140,7 @@ typedef enum HeadroomBinding {
 } HeadroomBinding;
 
 // The state of the governor.
-typedef enum HeadroomMode {
+typedef enum {
   HEADROOM_MODE_NORMAL = 0,
   // A sensor is lost: the safe rung runs.
   HEADROOM_MODE_SAFE = 1,
@@ -164,7 +164,7 @@ typedef struct HeadroomRuntime HeadroomRuntime;
 typedef struct HeadroomSession HeadroomSession;
 
 // What is known about an inference besides its outputs.
-typedef struct HeadroomReply {
+typedef struct {
   // The number that the request was submitted with.
   uint64_t request;
   // The rung that ran, from the first block to the last.
@@ -179,7 +179,7 @@ typedef struct HeadroomReply {
 } HeadroomReply;
 
 // What inference may cost; any subset may be set.
-typedef struct HeadroomLimits {
+typedef struct {
   // Which of the other fields are limits: a sum of `HEADROOM_LIMIT_*`.
   uint32_t set;
   // The share of inferences that may take longer than the deadline: above 0, below 1.
@@ -200,7 +200,7 @@ typedef struct HeadroomLimits {
 } HeadroomLimits;
 
 // What is new since the last step.
-typedef struct HeadroomReading {
+typedef struct {
   // Which of the other fields are known: a sum of `HEADROOM_READING_*`.
   uint32_t known;
   // The rung of the inference that has ended.
@@ -222,11 +222,11 @@ typedef struct HeadroomReading {
 } HeadroomReading;
 
 // The outcome of one step.
-typedef struct HeadroomDecision {
+typedef struct {
   // The rung for the inferences that start from now on.
   uint32_t rung;
-  enum HeadroomBinding binding;
-  enum HeadroomMode mode;
+  HeadroomBinding binding;
+  HeadroomMode mode;
   // How much slower than its profile the board is: mean and standard deviation.
   float slowdown;
   float slowdown_standard_deviation;
@@ -239,7 +239,7 @@ typedef struct HeadroomDecision {
 } HeadroomDecision;
 
 // Sizes of a model; each a number of values, but for height, width and rungs.
-typedef struct HeadroomSizes {
+typedef struct {
   // Of one input: channels x height x width.
   size_t pixels;
   size_t channels;
@@ -254,7 +254,7 @@ typedef struct HeadroomSizes {
 } HeadroomSizes;
 
 // What a rung costs, for one inference of one image, and what it is worth.
-typedef struct HeadroomRung {
+typedef struct {
   // Steps of the ranking that are removed.
   uint32_t steps;
   // Mean cosine similarity to the dense model's embedding.
@@ -270,7 +270,7 @@ typedef struct HeadroomRung {
 } HeadroomRung;
 
 // What one inference may cost.
-typedef struct HeadroomBudget {
+typedef struct {
   // Which of the other fields are limits: a sum of `HEADROOM_BUDGET_*`.
   uint32_t set;
   // Mean power of the board while it infers without a pause.
@@ -281,9 +281,11 @@ typedef struct HeadroomBudget {
 } HeadroomBudget;
 
 // How a runtime is set up; all fields 0 is the default.
-typedef struct HeadroomOptions {
+typedef struct {
   // Inferences at the same time; 0 is one.
   uint32_t workers;
+  // Threads that share each inference; 0 is one.
+  uint32_t threads;
   // Requests that may wait, of all clients together; 0 is 64.
   uint32_t queue_capacity;
   // One of `HEADROOM_SENSORS_*`; they are read once a second.
@@ -293,83 +295,6 @@ typedef struct HeadroomOptions {
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
-
-// Makes a client of a runtime. `when_full` is one of `HEADROOM_WHEN_FULL_*`; `most_waiting` requests of the client
-// may wait at a time (0 is one).
-//
-// # Safety
-// `runtime` is null or running; `client` is null or room for a pointer.
-enum HeadroomStatus headroom_client_new(const struct HeadroomRuntime *runtime,
-                                        uint32_t when_full,
-                                        uint32_t most_waiting,
-                                        struct HeadroomClient **client);
-
-// Closes a client, whose waiting requests are refused; null is none. Safe before and after its runtime has stopped.
-//
-// # Safety
-// `client` is null, or a client that was not closed and that no other thread uses.
-void headroom_client_close(struct HeadroomClient *client);
-
-// Sends one image of any size: rows from top to bottom without gaps, three bytes a pixel, red first. It is copied.
-// `request` is any number; `headroom_client_receive` gives it back with the answer, which every accepted request gets.
-//
-// # Safety
-// `client` is null or open; `rgb` is null or has `byte_count` bytes.
-enum HeadroomStatus headroom_client_submit_rgb8(const struct HeadroomClient *client,
-                                                uint64_t request,
-                                                const uint8_t *rgb,
-                                                size_t byte_count,
-                                                uint32_t width,
-                                                uint32_t height);
-
-// Sends one input of the model: normalised values, `[channels, height, width]`. It is copied.
-//
-// # Safety
-// `client` is null or open; `pixels` is null or has `pixel_count` values.
-enum HeadroomStatus headroom_client_submit_pixels(const struct HeadroomClient *client,
-                                                  uint64_t request,
-                                                  const float *pixels,
-                                                  size_t pixel_count);
-
-// Waits up to `timeout_milliseconds` for the next answer and writes it.
-//
-// `embedding` and `logits` have the sizes that `headroom_runtime_sizes` gives; either may be null with size 0. With
-// another size `HEADROOM_STATUS_WRONG_SIZE` is returned and the answer kept, as happens once after a bundle of other
-// sizes was put in place. A request that got no result returns the status that says why, with its number in
-// `reply->request`. Nothing else is written then.
-//
-// # Safety
-// `client` is null or open; `reply` is null or room for one; the buffers are null or have the sizes that are given.
-enum HeadroomStatus headroom_client_receive(const struct HeadroomClient *client,
-                                            uint64_t timeout_milliseconds,
-                                            struct HeadroomReply *reply,
-                                            float *embedding,
-                                            size_t embedding_size,
-                                            float *logits,
-                                            size_t logits_size);
-
-// Makes a governor of a model's rungs.
-//
-// # Safety
-// `model` is null or open; `limits` is null or some; `governor` is null or room for a pointer.
-enum HeadroomStatus headroom_governor_new(const struct HeadroomModel *model,
-                                          const struct HeadroomLimits *limits,
-                                          struct HeadroomGovernor **governor);
-
-// Closes a governor; null is none.
-//
-// # Safety
-// `governor` is null, or a governor that was not closed and that no other thread uses.
-void headroom_governor_close(struct HeadroomGovernor *governor);
-
-// Takes in what is new and decides. `now_nanoseconds` is the time since any fixed moment on a monotonic clock.
-//
-// # Safety
-// `governor` is null or open; `reading` is null or one; `decision` is null or room for one.
-enum HeadroomStatus headroom_governor_step(const struct HeadroomGovernor *governor,
-                                           const struct HeadroomReading *reading,
-                                           uint64_t now_nanoseconds,
-                                           struct HeadroomDecision *decision);
 
 // The version of the interface that the library has; a program compares it with `HEADROOM_ABI_VERSION`.
 uint32_t headroom_abi_version(void);
@@ -382,37 +307,37 @@ const char *headroom_version(void);
 //
 // # Safety
 // `runtime` is null or running; `client` is null or room for a pointer.
-enum HeadroomStatus headroom_client_new(const struct HeadroomRuntime *runtime,
-                                        uint32_t when_full,
-                                        uint32_t most_waiting,
-                                        struct HeadroomClient **client);
+HeadroomStatus headroom_client_new(const HeadroomRuntime *runtime,
+                                   uint32_t when_full,
+                                   uint32_t most_waiting,
+                                   HeadroomClient **client);
 
 // Closes a client, whose waiting requests are refused; null is none. Safe before and after its runtime has stopped.
 //
 // # Safety
 // `client` is null, or a client that was not closed and that no other thread uses.
-void headroom_client_close(struct HeadroomClient *client);
+void headroom_client_close(HeadroomClient *client);
 
 // Sends one image of any size: rows from top to bottom without gaps, three bytes a pixel, red first. It is copied.
 // `request` is any number; `headroom_client_receive` gives it back with the answer, which every accepted request gets.
 //
 // # Safety
 // `client` is null or open; `rgb` is null or has `byte_count` bytes.
-enum HeadroomStatus headroom_client_submit_rgb8(const struct HeadroomClient *client,
-                                                uint64_t request,
-                                                const uint8_t *rgb,
-                                                size_t byte_count,
-                                                uint32_t width,
-                                                uint32_t height);
+HeadroomStatus headroom_client_submit_rgb8(const HeadroomClient *client,
+                                           uint64_t request,
+                                           const uint8_t *rgb,
+                                           size_t byte_count,
+                                           uint32_t width,
+                                           uint32_t height);
 
 // Sends one input of the model: normalised values, `[channels, height, width]`. It is copied.
 //
 // # Safety
 // `client` is null or open; `pixels` is null or has `pixel_count` values.
-enum HeadroomStatus headroom_client_submit_pixels(const struct HeadroomClient *client,
-                                                  uint64_t request,
-                                                  const float *pixels,
-                                                  size_t pixel_count);
+HeadroomStatus headroom_client_submit_pixels(const HeadroomClient *client,
+                                             uint64_t request,
+                                             const float *pixels,
+                                             size_t pixel_count);
 
 // Waits up to `timeout_milliseconds` for the next answer and writes it.
 //
@@ -423,85 +348,84 @@ enum HeadroomStatus headroom_client_submit_pixels(const struct HeadroomClient *c
 //
 // # Safety
 // `client` is null or open; `reply` is null or room for one; the buffers are null or have the sizes that are given.
-enum HeadroomStatus headroom_client_receive(const struct HeadroomClient *client,
-                                            uint64_t timeout_milliseconds,
-                                            struct HeadroomReply *reply,
-                                            float *embedding,
-                                            size_t embedding_size,
-                                            float *logits,
-                                            size_t logits_size);
+HeadroomStatus headroom_client_receive(const HeadroomClient *client,
+                                       uint64_t timeout_milliseconds,
+                                       HeadroomReply *reply,
+                                       float *embedding,
+                                       size_t embedding_size,
+                                       float *logits,
+                                       size_t logits_size);
 
 // Makes a governor of a model's rungs.
 //
 // # Safety
 // `model` is null or open; `limits` is null or some; `governor` is null or room for a pointer.
-enum HeadroomStatus headroom_governor_new(const struct HeadroomModel *model,
-                                          const struct HeadroomLimits *limits,
-                                          struct HeadroomGovernor **governor);
+HeadroomStatus headroom_governor_new(const HeadroomModel *model,
+                                     const HeadroomLimits *limits,
+                                     HeadroomGovernor **governor);
 
 // Closes a governor; null is none.
 //
 // # Safety
 // `governor` is null, or a governor that was not closed and that no other thread uses.
-void headroom_governor_close(struct HeadroomGovernor *governor);
+void headroom_governor_close(HeadroomGovernor *governor);
 
 // Takes in what is new and decides. `now_nanoseconds` is the time since any fixed moment on a monotonic clock.
 //
 // # Safety
 // `governor` is null or open; `reading` is null or one; `decision` is null or room for one.
-enum HeadroomStatus headroom_governor_step(const struct HeadroomGovernor *governor,
-                                           const struct HeadroomReading *reading,
-                                           uint64_t now_nanoseconds,
-                                           struct HeadroomDecision *decision);
+HeadroomStatus headroom_governor_step(const HeadroomGovernor *governor,
+                                      const HeadroomReading *reading,
+                                      uint64_t now_nanoseconds,
+                                      HeadroomDecision *decision);
 
 // Opens the bundle in the folder `bundle`: checks every hash and packs the weights.
 //
-// `measured_profile` is the file of `device-run --calibrate`; null is the one beside the bundle, if there is one. A
-// profile of another machine, power mode or bundle is not used.
+// `threads` share each inference of a session; 0 is one. The results do not depend on it. `measured_profile` is the
+// file of `device-run --calibrate`; null is the one beside the bundle, if there is one. A profile of another machine,
+// power mode, bundle or number of threads is not used.
 //
 // # Safety
 // The texts are null or end in 0; `model` is null or room for a pointer.
-enum HeadroomStatus headroom_model_open(const char *bundle,
-                                        const char *measured_profile,
-                                        struct HeadroomModel **model);
+HeadroomStatus headroom_model_open(const char *bundle,
+                                   uint32_t threads,
+                                   const char *measured_profile,
+                                   HeadroomModel **model);
 
 // Closes a model; null is none. Sessions and governors of it stay valid.
 //
 // # Safety
 // `model` is null, or a model that was not closed and that no other thread uses.
-void headroom_model_close(struct HeadroomModel *model);
+void headroom_model_close(HeadroomModel *model);
 
 // Writes the sizes of a model.
 //
 // # Safety
 // `model` is null or open; `sizes` is null or room for them.
-enum HeadroomStatus headroom_model_sizes(const struct HeadroomModel *model,
-                                         struct HeadroomSizes *sizes);
+HeadroomStatus headroom_model_sizes(const HeadroomModel *model, HeadroomSizes *sizes);
 
 // Writes what rung `index` costs; 0 is the dense model, and costs fall with the index.
 //
 // # Safety
 // `model` is null or open; `rung` is null or room for it.
-enum HeadroomStatus headroom_model_rung(const struct HeadroomModel *model,
-                                        size_t index,
-                                        struct HeadroomRung *rung);
+HeadroomStatus headroom_model_rung(const HeadroomModel *model, size_t index, HeadroomRung *rung);
 
 // Writes the name of a class, which is valid until the model is closed; null where the checkpoint has no name for it.
 //
 // # Safety
 // `model` is null or open; `label` is null or room for a pointer.
-enum HeadroomStatus headroom_model_label(const struct HeadroomModel *model,
-                                         size_t class_,
-                                         const char **label);
+HeadroomStatus headroom_model_label(const HeadroomModel *model,
+                                    size_t class_,
+                                    const char **label);
 
 // Writes the index of the rung with the highest fidelity within a budget, which `HEADROOM_STATUS_NOTHING_FITS` says
 // that there is none of.
 //
 // # Safety
 // `model` is null or open; `budget` is null or one; `rung` is null or room for an index.
-enum HeadroomStatus headroom_model_choose(const struct HeadroomModel *model,
-                                          const struct HeadroomBudget *budget,
-                                          size_t *rung);
+HeadroomStatus headroom_model_choose(const HeadroomModel *model,
+                                     const HeadroomBudget *budget,
+                                     size_t *rung);
 
 // Opens a bundle and starts to serve it. Costs are those of the measured profile beside the bundle, if one holds on
 // this machine; otherwise the rungs are timed for about a second.
@@ -509,58 +433,56 @@ enum HeadroomStatus headroom_model_choose(const struct HeadroomModel *model,
 // # Safety
 // `bundle` is null or ends in 0; `limits` is null (no limit) or some; `options` is null (the default) or some;
 // `runtime` is null or room for a pointer.
-enum HeadroomStatus headroom_runtime_start(const char *bundle,
-                                           const struct HeadroomLimits *limits,
-                                           const struct HeadroomOptions *options,
-                                           struct HeadroomRuntime **runtime);
+HeadroomStatus headroom_runtime_start(const char *bundle,
+                                      const HeadroomLimits *limits,
+                                      const HeadroomOptions *options,
+                                      HeadroomRuntime **runtime);
 
 // Stops: refuses what waits, finishes the inferences that have begun, and ends all threads. Null is none. Clients of
 // the runtime stay valid and are told `HEADROOM_STATUS_STOPPED`.
 //
 // # Safety
 // `runtime` is null, or a runtime that was not stopped and that no other thread uses.
-void headroom_runtime_stop(struct HeadroomRuntime *runtime);
+void headroom_runtime_stop(HeadroomRuntime *runtime);
 
 // Writes the sizes of the model that serves.
 //
 // # Safety
 // `runtime` is null or running; `sizes` is null or room for them.
-enum HeadroomStatus headroom_runtime_sizes(const struct HeadroomRuntime *runtime,
-                                           struct HeadroomSizes *sizes);
+HeadroomStatus headroom_runtime_sizes(const HeadroomRuntime *runtime, HeadroomSizes *sizes);
 
 // Writes what the governor decided last: the rung that runs, and why.
 //
 // # Safety
 // `runtime` is null or running; `decision` is null or room for one.
-enum HeadroomStatus headroom_runtime_decision(const struct HeadroomRuntime *runtime,
-                                              struct HeadroomDecision *decision);
+HeadroomStatus headroom_runtime_decision(const HeadroomRuntime *runtime,
+                                         HeadroomDecision *decision);
 
 // Governs within other limits from now on. Where they make no sense, the old ones hold.
 //
 // # Safety
 // `runtime` is null or running; `limits` is null or some.
-enum HeadroomStatus headroom_runtime_set_limits(const struct HeadroomRuntime *runtime,
-                                                const struct HeadroomLimits *limits);
+HeadroomStatus headroom_runtime_set_limits(const HeadroomRuntime *runtime,
+                                           const HeadroomLimits *limits);
 
 // Serves another bundle from the next inference on; no request is lost. Where it is refused, the old one goes on.
 //
 // # Safety
 // `runtime` is null or running; `bundle` is null or ends in 0.
-enum HeadroomStatus headroom_runtime_replace_bundle(const struct HeadroomRuntime *runtime,
-                                                    const char *bundle);
+HeadroomStatus headroom_runtime_replace_bundle(const HeadroomRuntime *runtime,
+                                               const char *bundle);
 
 // Makes a session of a model.
 //
 // # Safety
 // `model` is null or open; `session` is null or room for a pointer.
-enum HeadroomStatus headroom_session_new(const struct HeadroomModel *model,
-                                         struct HeadroomSession **session);
+HeadroomStatus headroom_session_new(const HeadroomModel *model, HeadroomSession **session);
 
 // Closes a session; null is none.
 //
 // # Safety
 // `session` is null, or a session that was not closed and that no other thread uses.
-void headroom_session_close(struct HeadroomSession *session);
+void headroom_session_close(HeadroomSession *session);
 
 // Runs rung `rung` on one input of the model: normalised values, `[channels, height, width]`.
 //
@@ -569,14 +491,14 @@ void headroom_session_close(struct HeadroomSession *session);
 //
 // # Safety
 // `session` is null or open; the buffers are null or have the sizes that are given for them.
-enum HeadroomStatus headroom_session_infer_pixels(const struct HeadroomSession *session,
-                                                  size_t rung,
-                                                  const float *pixels,
-                                                  size_t pixel_count,
-                                                  float *embedding,
-                                                  size_t embedding_size,
-                                                  float *logits,
-                                                  size_t logits_size);
+HeadroomStatus headroom_session_infer_pixels(const HeadroomSession *session,
+                                             size_t rung,
+                                             const float *pixels,
+                                             size_t pixel_count,
+                                             float *embedding,
+                                             size_t embedding_size,
+                                             float *logits,
+                                             size_t logits_size);
 
 // Runs rung `rung` on one image of any size: rows from top to bottom without gaps, three bytes a pixel, red first. The
 // image is resized, cropped and normalised as the model's evaluation does.
@@ -585,162 +507,16 @@ enum HeadroomStatus headroom_session_infer_pixels(const struct HeadroomSession *
 //
 // # Safety
 // As of `headroom_session_infer_pixels`.
-enum HeadroomStatus headroom_session_infer_rgb8(const struct HeadroomSession *session,
-                                                size_t rung,
-                                                const uint8_t *rgb,
-                                                size_t byte_count,
-                                                uint32_t width,
-                                                uint32_t height,
-                                                float *embedding,
-                                                size_t embedding_size,
-                                                float *logits,
-                                                size_t logits_size);
-
-// What the last call of this thread that did not return `HEADROOM_STATUS_OK` says about it; empty before the first.
-// Valid until the next such call of this thread; not for other threads.
-const char *headroom_last_error(void);
-
-// Opens the bundle in the folder `bundle`: checks every hash and packs the weights.
-//
-// `measured_profile` is the file of `device-run --calibrate`; null is the one beside the bundle, if there is one. A
-// profile of another machine, power mode or bundle is not used.
-//
-// # Safety
-// The texts are null or end in 0; `model` is null or room for a pointer.
-enum HeadroomStatus headroom_model_open(const char *bundle,
-                                        const char *measured_profile,
-                                        struct HeadroomModel **model);
-
-// Closes a model; null is none. Sessions and governors of it stay valid.
-//
-// # Safety
-// `model` is null, or a model that was not closed and that no other thread uses.
-void headroom_model_close(struct HeadroomModel *model);
-
-// Writes the sizes of a model.
-//
-// # Safety
-// `model` is null or open; `sizes` is null or room for them.
-enum HeadroomStatus headroom_model_sizes(const struct HeadroomModel *model,
-                                         struct HeadroomSizes *sizes);
-
-// Writes what rung `index` costs; 0 is the dense model, and costs fall with the index.
-//
-// # Safety
-// `model` is null or open; `rung` is null or room for it.
-enum HeadroomStatus headroom_model_rung(const struct HeadroomModel *model,
-                                        size_t index,
-                                        struct HeadroomRung *rung);
-
-// Writes the name of a class, which is valid until the model is closed; null where the checkpoint has no name for it.
-//
-// # Safety
-// `model` is null or open; `label` is null or room for a pointer.
-enum HeadroomStatus headroom_model_label(const struct HeadroomModel *model,
-                                         size_t class_,
-                                         const char **label);
-
-// Writes the index of the rung with the highest fidelity within a budget, which `HEADROOM_STATUS_NOTHING_FITS` says
-// that there is none of.
-//
-// # Safety
-// `model` is null or open; `budget` is null or one; `rung` is null or room for an index.
-enum HeadroomStatus headroom_model_choose(const struct HeadroomModel *model,
-                                          const struct HeadroomBudget *budget,
-                                          size_t *rung);
-
-// Opens a bundle and starts to serve it. Costs are those of the measured profile beside the bundle, if one holds on
-// this machine; otherwise the rungs are timed for about a second.
-//
-// # Safety
-// `bundle` is null or ends in 0; `limits` is null (no limit) or some; `options` is null (the default) or some;
-// `runtime` is null or room for a pointer.
-enum HeadroomStatus headroom_runtime_start(const char *bundle,
-                                           const struct HeadroomLimits *limits,
-                                           const struct HeadroomOptions *options,
-                                           struct HeadroomRuntime **runtime);
-
-// Stops: refuses what waits, finishes the inferences that have begun, and ends all threads. Null is none. Clients of
-// the runtime stay valid and are told `HEADROOM_STATUS_STOPPED`.
-//
-// # Safety
-// `runtime` is null, or a runtime that was not stopped and that no other thread uses.
-void headroom_runtime_stop(struct HeadroomRuntime *runtime);
-
-// Writes the sizes of the model that serves.
-//
-// # Safety
-// `runtime` is null or running; `sizes` is null or room for them.
-enum HeadroomStatus headroom_runtime_sizes(const struct HeadroomRuntime *runtime,
-                                           struct HeadroomSizes *sizes);
-
-// Writes what the governor decided last: the rung that runs, and why.
-//
-// # Safety
-// `runtime` is null or running; `decision` is null or room for one.
-enum HeadroomStatus headroom_runtime_decision(const struct HeadroomRuntime *runtime,
-                                              struct HeadroomDecision *decision);
-
-// Governs within other limits from now on. Where they make no sense, the old ones hold.
-//
-// # Safety
-// `runtime` is null or running; `limits` is null or some.
-enum HeadroomStatus headroom_runtime_set_limits(const struct HeadroomRuntime *runtime,
-                                                const struct HeadroomLimits *limits);
-
-// Serves another bundle from the next inference on; no request is lost. Where it is refused, the old one goes on.
-//
-// # Safety
-// `runtime` is null or running; `bundle` is null or ends in 0.
-enum HeadroomStatus headroom_runtime_replace_bundle(const struct HeadroomRuntime *runtime,
-                                                    const char *bundle);
-
-// Makes a session of a model.
-//
-// # Safety
-// `model` is null or open; `session` is null or room for a pointer.
-enum HeadroomStatus headroom_session_new(const struct HeadroomModel *model,
-                                         struct HeadroomSession **session);
-
-// Closes a session; null is none.
-//
-// # Safety
-// `session` is null, or a session that was not closed and that no other thread uses.
-void headroom_session_close(struct HeadroomSession *session);
-
-// Runs rung `rung` on one input of the model: normalised values, `[channels, height, width]`.
-//
-// `embedding` takes `HeadroomSizes::embedding` values and `logits` `HeadroomSizes::classes`; either may be null with
-// size 0. A session that another thread is using answers `HEADROOM_STATUS_BUSY`.
-//
-// # Safety
-// `session` is null or open; the buffers are null or have the sizes that are given for them.
-enum HeadroomStatus headroom_session_infer_pixels(const struct HeadroomSession *session,
-                                                  size_t rung,
-                                                  const float *pixels,
-                                                  size_t pixel_count,
-                                                  float *embedding,
-                                                  size_t embedding_size,
-                                                  float *logits,
-                                                  size_t logits_size);
-
-// Runs rung `rung` on one image of any size: rows from top to bottom without gaps, three bytes a pixel, red first. The
-// image is resized, cropped and normalised as the model's evaluation does.
-//
-// The outputs are those of `headroom_session_infer_pixels`.
-//
-// # Safety
-// As of `headroom_session_infer_pixels`.
-enum HeadroomStatus headroom_session_infer_rgb8(const struct HeadroomSession *session,
-                                                size_t rung,
-                                                const uint8_t *rgb,
-                                                size_t byte_count,
-                                                uint32_t width,
-                                                uint32_t height,
-                                                float *embedding,
-                                                size_t embedding_size,
-                                                float *logits,
-                                                size_t logits_size);
+HeadroomStatus headroom_session_infer_rgb8(const HeadroomSession *session,
+                                           size_t rung,
+                                           const uint8_t *rgb,
+                                           size_t byte_count,
+                                           uint32_t width,
+                                           uint32_t height,
+                                           float *embedding,
+                                           size_t embedding_size,
+                                           float *logits,
+                                           size_t logits_size);
 
 // What the last call of this thread that did not return `HEADROOM_STATUS_OK` says about it; empty before the first.
 // Valid until the next such call of this thread; not for other threads.

@@ -4,9 +4,11 @@
 //! for a [`budget`], [`switch`]ing to it, and the [`governor`] that turns
 //! [`reading`]s into it. Feature `std` adds the [`model`], its CPU [`engine`]
 //! and [`bundle`]s, feature `images` the decoding and preprocessing of image
-//! files, feature `cli` the program `device-run`, feature `replay` a simulated
-//! board and the program `device-replay`. A build for a device links no importer
-//! of checkpoints and no optimiser, and without `images` no image decoder.
+//! files, feature `serve` metrics and word to the service manager, feature
+//! `c-abi` the interface for C, feature `cli` the program `device-run`, feature
+//! `replay` a simulated board and the program `device-replay`. A build for a
+//! device links no importer of checkpoints and no optimiser, and without
+//! `images` no image decoder.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]
 

@@ -18,8 +18,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
+use headroom_device::whole_file;
 use headroom_host::progress::Silent;
-use headroom_host::{eval, prune, whole_file};
+use headroom_host::{eval, prune};
 
 /// MACs that the published (MLP, heads) sparsities leave of these models.
 const SHARES: [&str; 6] = ["90.6%", "80.6%", "70.6%", "60.6%", "50.6%", "40.6%"];

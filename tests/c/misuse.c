@@ -27,16 +27,17 @@ int main(int count, char **arguments) {
     const char *bundle = arguments[1];
     HeadroomModel *model = NULL;
     HeadroomModel *other = NULL;
-    EXPECT(headroom_model_open(NULL, NULL, &other), INVALID_POINTER, "bundle");
-    EXPECT(headroom_model_open(bundle, NULL, NULL), INVALID_POINTER, "model");
-    EXPECT(headroom_model_open(arguments[2], NULL, &other), BUNDLE, arguments[2]);
-    EXPECT(headroom_model_open("\xff\xfe", NULL, &other), INVALID_ARGUMENT, "UTF-8");
-    EXPECT(headroom_model_open(bundle, "/dev/zero", &other), MEASURED_PROFILE, "/dev/zero");
+    EXPECT(headroom_model_open(NULL, 0, NULL, &other), INVALID_POINTER, "bundle");
+    EXPECT(headroom_model_open(bundle, 0, NULL, NULL), INVALID_POINTER, "model");
+    EXPECT(headroom_model_open(arguments[2], 0, NULL, &other), BUNDLE, arguments[2]);
+    EXPECT(headroom_model_open("\xff\xfe", 0, NULL, &other), INVALID_ARGUMENT, "UTF-8");
+    EXPECT(headroom_model_open(bundle, 0, "/dev/zero", &other), MEASURED_PROFILE, "/dev/zero");
+    EXPECT(headroom_model_open(bundle, 1000, NULL, &other), INVALID_ARGUMENT, "threads");
     if (other != NULL) {
         fprintf(stderr, "a refused model was written\n");
         failures++;
     }
-    EXPECT(headroom_model_open(bundle, NULL, &model), OK, NULL);
+    EXPECT(headroom_model_open(bundle, 0, NULL, &model), OK, NULL);
 
     HeadroomSizes sizes;
     EXPECT(headroom_model_sizes(NULL, &sizes), INVALID_POINTER, "model");
@@ -124,6 +125,15 @@ int main(int count, char **arguments) {
     EXPECT(headroom_runtime_start(arguments[2], NULL, NULL, &runtime), BUNDLE, NULL);
     options.sensors = 3;
     EXPECT(headroom_runtime_start(bundle, NULL, &options, &runtime), INVALID_ARGUMENT, "sensors");
+    options.sensors = HEADROOM_SENSORS_NONE;
+    limits.set = HEADROOM_LIMIT_POWER;
+    limits.power_milliwatts = 5000;
+    EXPECT(headroom_runtime_start(bundle, &limits, &options, &runtime), LIMITS, "sensor");
+    limits.set = HEADROOM_LIMIT_DEADLINE;
+    limits.deadline_nanoseconds = 1000000;
+    limits.miss_rate = (float)atof("nan");
+    EXPECT(headroom_runtime_start(bundle, &limits, &options, &runtime), LIMITS, "miss rate");
+    limits.set = 0;
     options.sensors = HEADROOM_SENSORS_OF_MACHINE;
     EXPECT(headroom_runtime_start(bundle, NULL, &options, &runtime), OK, NULL);
     EXPECT(headroom_runtime_decision(runtime, NULL), INVALID_POINTER, "decision");

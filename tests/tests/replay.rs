@@ -45,7 +45,8 @@ fn people_get_a_drawing_and_a_table() {
 fn what_was_recorded_can_be_replayed() {
     let folder = tempfile::tempdir().expect("a folder");
     let trace = folder.path().join("run.csv");
-    succeeds(replay(&scenario("hot-box")).arg("--json").arg("--record").arg(&trace));
+    let report = succeeds(replay(&scenario("hot-box")).arg("--json").arg("--record").arg(&trace));
+    assert!(report.contains("hot box"), "{report}");
     let json = succeeds(replay(&scenario("hot-box")).arg("--json").arg("--trace").arg(&trace));
     let replayed: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(replayed["version"], 1);

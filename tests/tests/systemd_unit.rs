@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use headroom_shared::board_file;
-use headroom_tests::{ended, repository, say_skipped};
+use headroom_tests::{ended, program, repository, say_skipped, succeeds};
 use tempfile::TempDir;
 
 /// The most that `systemd-analyze security` may say of the unit, in tenths: 0 is shut off, 100 is wide open.
@@ -68,13 +68,17 @@ fn the_service_is_shut_off_from_what_it_does_not_need() {
 }
 
 #[test]
-fn the_paths_are_those_of_every_board() {
+fn the_command_line_and_its_paths_are_those_of_the_program_and_of_every_board() {
     let unit = joined_unit();
     let words: Vec<&str> = value(&unit, "ExecStart").split_whitespace().collect();
     let argument = |flag: &str| {
         let place = words.iter().position(|word| *word == flag).unwrap_or_else(|| panic!("no {flag}"));
         Path::new(words[place + 1])
     };
+    let help = succeeds(program("device-run").arg("--help"));
+    for flag in words.iter().filter(|word| word.starts_with("--")) {
+        assert!(help.contains(flag), "device-run has no {flag}");
+    }
     let mut boards = 0;
     for entry in fs::read_dir(repository().join("boards")).unwrap() {
         let path = entry.unwrap().path().join("board.toml");

@@ -14,6 +14,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "headroom.h"
 
@@ -58,7 +59,8 @@ static int classify(const HeadroomModel *model, double macs_percent, const uint8
         headroom_model_rung(model, 0, &dense) != HEADROOM_STATUS_OK) {
         return failed("cannot read the ladder");
     }
-    HeadroomBudget budget = {0};
+    HeadroomBudget budget;
+    memset(&budget, 0, sizeof budget);
     budget.set = HEADROOM_BUDGET_MACS;
     budget.macs = (uint64_t)((double)dense.macs * macs_percent / 100.0);
     size_t rung = 0;
@@ -122,7 +124,7 @@ int main(int count, char **arguments) {
     }
     HeadroomModel *model = NULL;
     int code;
-    if (headroom_model_open(arguments[1], NULL, &model) != HEADROOM_STATUS_OK) {
+    if (headroom_model_open(arguments[1], 0, NULL, &model) != HEADROOM_STATUS_OK) {
         code = failed("cannot open the model");
     } else {
         code = classify(model, atof(arguments[2]), rgb, bytes, (uint32_t)strtoul(arguments[4], NULL, 10),

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "headroom.h"
 
@@ -49,7 +50,8 @@ int main(int count, char **arguments) {
     }
     uint32_t width = (uint32_t)strtoul(arguments[3], NULL, 10);
     uint32_t height = (uint32_t)strtoul(arguments[4], NULL, 10);
-    HeadroomLimits limits = {0};
+    HeadroomLimits limits;
+    memset(&limits, 0, sizeof limits);
     limits.set = HEADROOM_LIMIT_DEADLINE;
     limits.deadline_nanoseconds = (uint64_t)(atof(arguments[2]) * 1e6);
     limits.miss_rate = 0.01f;

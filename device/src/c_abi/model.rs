@@ -11,13 +11,15 @@ use super::status::{Failure, HeadroomStatus, guarded};
 use crate::budget::Budget;
 use crate::bundle::trust::Trust;
 use crate::bundle::{Bundle, BundleError};
-use crate::measured_profile::{Found, ONE_THREAD, default_path};
+use crate::measured_profile::{Found, default_path};
 
 /// An opened bundle. Immutable: any number of threads and sessions share one.
 pub struct HeadroomModel(pub(super) Arc<OpenModel>);
 
 pub(super) struct OpenModel {
     pub bundle: Bundle,
+    /// That share each inference.
+    pub threads: usize,
     pub rungs: Vec<HeadroomRung>,
     labels: Vec<CString>,
 }
@@ -81,14 +83,16 @@ pub struct HeadroomBudget {
 
 /// Opens the bundle in the folder `bundle`: checks every hash and packs the weights.
 ///
-/// `measured_profile` is the file of `device-run --calibrate`; null is the one beside the bundle, if there is one. A
-/// profile of another machine, power mode or bundle is not used.
+/// `threads` share each inference of a session; 0 is one. The results do not depend on it. `measured_profile` is the
+/// file of `device-run --calibrate`; null is the one beside the bundle, if there is one. A profile of another machine,
+/// power mode, bundle or number of threads is not used.
 ///
 /// # Safety
 /// The texts are null or end in 0; `model` is null or room for a pointer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn headroom_model_open(
     bundle: *const c_char,
+    threads: u32,
     measured_profile: *const c_char,
     model: *mut *mut HeadroomModel,
 ) -> HeadroomStatus {
@@ -101,7 +105,7 @@ pub unsafe extern "C" fn headroom_model_open(
             // SAFETY: the promise of this function's own caller.
             unsafe { pointer::path(measured_profile, "measured_profile")? }
         };
-        let opened = OpenModel::new(&path, &profile)?;
+        let opened = OpenModel::new(&path, checked_threads(threads)?, &profile)?;
         output.write(Box::into_raw(Box::new(HeadroomModel(Arc::new(opened)))));
         Ok(())
     })
@@ -204,6 +208,18 @@ pub(super) fn open_bundle(path: &Path) -> Result<Bundle, Failure> {
     })
 }
 
+/// More threads share no inference of an image.
+const MOST_THREADS: u32 = 256;
+
+/// 0 is one.
+pub(super) fn checked_threads(threads: u32) -> Result<usize, Failure> {
+    if threads > MOST_THREADS {
+        let message = format!("`threads` is {threads}, expected 0 to {MOST_THREADS}");
+        return Err(Failure::new(HeadroomStatus::InvalidArgument, message));
+    }
+    Ok(threads.max(1) as usize)
+}
+
 pub(super) fn sizes_of(bundle: &Bundle) -> HeadroomSizes {
     let image = &bundle.description().image;
     HeadroomSizes {
@@ -218,9 +234,9 @@ pub(super) fn sizes_of(bundle: &Bundle) -> HeadroomSizes {
 }
 
 impl OpenModel {
-    fn new(path: &Path, measured_profile: &Path) -> Result<Self, Failure> {
+    fn new(path: &Path, threads: usize, measured_profile: &Path) -> Result<Self, Failure> {
         let bundle = open_bundle(path)?;
-        let found = Found::on_this_machine(measured_profile, Path::new("/"), ONE_THREAD, bundle.hash())
+        let found = Found::on_this_machine(measured_profile, Path::new("/"), threads, bundle.hash())
             .map_err(|error| Failure::of(HeadroomStatus::MeasuredProfile, &error))?;
         let rungs = {
             let map = bundle.structure_map();
@@ -234,7 +250,7 @@ impl OpenModel {
         };
         let labels = bundle.description().labels.iter().flatten();
         let labels = labels.map(|label| CString::new(label.replace('\0', " ")).unwrap_or_default()).collect();
-        Ok(Self { bundle, rungs, labels })
+        Ok(Self { bundle, threads, rungs, labels })
     }
 
     pub(super) fn rung(&self, index: usize) -> Result<&HeadroomRung, Failure> {

@@ -5,15 +5,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use headroom_shared::board_file;
+use headroom_shared::{TimeSpan, board_file};
 
 use super::governor::HeadroomDecision;
 use super::limits::HeadroomLimits;
-use super::model::{HeadroomSizes, open_bundle, sizes_of};
+use super::model::{HeadroomSizes, checked_threads, open_bundle, sizes_of};
 use super::pointer::{self, Output};
 use super::status::{Failure, HeadroomStatus, guarded};
 use crate::bundle::Bundle;
-use crate::measured_profile::{Found, MeasuredProfile, ONE_THREAD, default_path, rung_profiles};
+use crate::governor::{Governor, Inputs};
+use crate::measured_profile::{Found, MeasuredProfile, default_path, rung_profiles};
+use crate::reading::{Measurement, Missing};
 use crate::runtime::{Runtime, RuntimeError, profile};
 use crate::sources::Sensors;
 
@@ -22,6 +24,7 @@ pub struct HeadroomRuntime {
     pub(super) runtime: Runtime,
     /// Of the bundle that is about to serve.
     measured: Measured,
+    threads: usize,
 }
 
 type Measured = Arc<Mutex<Option<MeasuredProfile>>>;
@@ -39,6 +42,8 @@ pub const HEADROOM_SENSORS_OF_MACHINE: u32 = 2;
 pub struct HeadroomOptions {
     /// Inferences at the same time; 0 is one.
     pub workers: u32,
+    /// Threads that share each inference; 0 is one.
+    pub threads: u32,
     /// Requests that may wait, of all clients together; 0 is 64.
     pub queue_capacity: u32,
     /// One of `HEADROOM_SENSORS_*`; they are read once a second.
@@ -76,18 +81,18 @@ pub unsafe extern "C" fn headroom_runtime_start(
             // SAFETY: the promise of this function's own caller.
             *unsafe { pointer::reference(options, "options")? }
         };
-        let limits = limits.checked()?;
+        let (limits, threads) = (limits.checked()?, checked_threads(options.threads)?);
         let bundle = open_bundle(&path)?;
         let sensors = sensors(&bundle, options.sensors)?;
-        let measured = Measured::new(Mutex::new(measured_profile(&path, &bundle)?));
-        let mut builder = Runtime::builder(bundle).limits(limits).profiler({
+        let measured = Measured::new(Mutex::new(measured_profile(&path, &bundle, threads)?));
+        let mut builder = Runtime::builder(bundle).limits(limits).threads(threads).profiler({
             let measured = Arc::clone(&measured);
             move |bundle| {
                 let profile = measured.lock().unwrap_or_else(PoisonError::into_inner).take();
                 let map = bundle.structure_map();
                 match profile.and_then(|profile| profile.overlay(map.rungs()).ok()) {
                     Some(rungs) => Ok(rung_profiles(&rungs)),
-                    None => profile::timed(bundle, ONE_THREAD, PROFILING_TIME),
+                    None => profile::timed(bundle, threads, PROFILING_TIME),
                 }
             }
         });
@@ -97,11 +102,17 @@ pub unsafe extern "C" fn headroom_runtime_start(
         if options.queue_capacity > 0 {
             builder = builder.queue_capacity(options.queue_capacity as usize);
         }
+        // A limit that needs a sensor is refused where there is none: it could not be kept.
+        let mut inputs = Inputs { temperature: false, power: false };
         if let Some(mut sensors) = sensors {
+            let reading = sensors.read(TimeSpan::from_nanoseconds(0));
+            inputs.temperature = reading.temperature != Measurement::Missing(Missing::Absent);
+            inputs.power = reading.power != Measurement::Missing(Missing::Absent);
             builder = builder.sensors(move |now| sensors.read(now));
         }
+        builder = builder.governor(move |profile, limits| Governor::new(profile, limits)?.with_inputs(inputs));
         let runtime = builder.start().map_err(|error| refused(&error))?;
-        output.write(Box::into_raw(Box::new(HeadroomRuntime { runtime, measured })));
+        output.write(Box::into_raw(Box::new(HeadroomRuntime { runtime, measured, threads })));
         Ok(())
     })
 }
@@ -186,7 +197,7 @@ pub unsafe extern "C" fn headroom_runtime_replace_bundle(
         // SAFETY: the promises of this function's own caller.
         let (runtime, path) = unsafe { (pointer::reference(runtime, "runtime")?, pointer::path(bundle, "bundle")?) };
         let bundle = open_bundle(&path)?;
-        let profile = measured_profile(&path, &bundle)?;
+        let profile = measured_profile(&path, &bundle, runtime.threads)?;
         // Of two threads that replace at once the later profile stays; one that does not fit its bundle is not used.
         *runtime.measured.lock().unwrap_or_else(PoisonError::into_inner) = profile;
         runtime.runtime.replace_bundle(bundle).map_err(|error| refused(&error))
@@ -202,8 +213,8 @@ fn refused(error: &RuntimeError) -> Failure {
     Failure::of(status, error)
 }
 
-fn measured_profile(path: &Path, bundle: &Bundle) -> Result<Option<MeasuredProfile>, Failure> {
-    let found = Found::on_this_machine(&default_path(path), Path::new("/"), ONE_THREAD, bundle.hash())
+fn measured_profile(path: &Path, bundle: &Bundle, threads: usize) -> Result<Option<MeasuredProfile>, Failure> {
+    let found = Found::on_this_machine(&default_path(path), Path::new("/"), threads, bundle.hash())
         .map_err(|error| Failure::of(HeadroomStatus::MeasuredProfile, &error))?;
     Ok(found.profile().cloned())
 }

@@ -177,7 +177,7 @@ impl Buffers {
     fn new(model: &OpenModel) -> Self {
         let bundle = &model.bundle;
         Self {
-            workspace: bundle.vit().workspace(1),
+            workspace: bundle.vit().workspace_with_threads(1, model.threads),
             preprocessor: Preprocessor::new(&bundle.description().image).map_err(|error| error.to_string()),
             pixels: vec![0.0; bundle.vit().pixels()],
         }
@@ -207,7 +207,7 @@ impl HeadroomSession {
         let bundle = &self.model.bundle;
         let kept = bundle.corrected(rung, &self.table.sub_networks()[rung]);
         let refused = |error| Failure::of(HeadroomStatus::Inference, &error);
-        results.write(&bundle.vit().forward(workspace, pixels, 1, &kept).map_err(refused)?);
+        results.write(&bundle.vit().embed(workspace, pixels, 1, &kept).map_err(refused)?);
         Ok(())
     }
 }

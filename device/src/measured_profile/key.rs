@@ -7,9 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::sources::Sensors;
 
-/// The threads of one inference in a workspace that [`ElasticVit::workspace`](crate::engine::ElasticVit::workspace) made.
-pub const ONE_THREAD: usize = 1;
-
 /// Everything that times depend on and that does not change from one second to the next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -19,7 +19,7 @@ mod this_machine;
 
 pub use file::{MEASURED_PROFILE_VERSION, MeasuredProfileError, MeasuredProfiles, default_path};
 pub use interpolation::{Interpolated, InterpolationError};
-pub use key::{Key, ONE_THREAD, machine_name};
+pub use key::{Key, machine_name};
 pub use this_machine::Found;
 
 use headroom_shared::{Energy, Origin, Rung, TimeSpan};

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -27,7 +28,7 @@ pub struct Arguments {
     pub raise_minimum: bool,
 
     /// An image, or a folder whose images are run (JPEG, PNG, WebP; recursive).
-    #[arg(value_name = "IMAGE|DIR", required_unless_present_any = ["synthetic", "sweep", "probe", "socket", "stdin_rgb"])]
+    #[arg(value_name = "IMAGE|DIR", required_unless_present_any = ["synthetic", "sweep", "calibrate", "predict", "probe", "socket", "stdin_rgb"])]
     pub input: Option<PathBuf>,
 
     /// Run so many synthetic frames instead of images.
@@ -55,11 +56,28 @@ pub struct Arguments {
     pub threads: Option<NonZeroUsize>,
 
     /// Time every rung on one synthetic frame at a time and print a table.
-    #[arg(long, group = "report", conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
+    #[arg(long, groups = ["report", "timing", "sensing"], conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
     pub sweep: bool,
 
-    /// Timed inferences of each rung in a sweep.
-    #[arg(long, value_name = "N", default_value_t = 30, requires = "sweep", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Measure latency, and energy where power can be read, of every rung on this machine, and keep them beside the
+    /// bundle for the governor: under the power mode, the number of threads and whatever else they depend on.
+    #[arg(long, groups = ["report", "timing", "sensing"], conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
+    pub calibrate: bool,
+
+    /// Tell what the sub-network of this many multiply-accumulates would cost, between the rungs that were calibrated.
+    #[arg(long, value_name = "BUDGET", groups = ["report", "sensing"], conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
+    pub predict: Option<MacsBudget>,
+
+    /// The file of measured profiles (the default is NAME.measured.toml beside the bundle's folder NAME).
+    #[arg(long, value_name = "FILE")]
+    pub profile: Option<PathBuf>,
+
+    /// While calibrating, how long each rung runs, twice, for its power to be read; half of it to settle.
+    #[arg(long, value_name = "SECONDS", default_value = "2", requires = "calibrate", value_parser = seconds)]
+    pub power_seconds: Duration,
+
+    /// Timed inferences of each rung in a sweep or a calibration.
+    #[arg(long, value_name = "N", default_value_t = 30, requires = "timing", value_parser = clap::value_parser!(u32).range(1..))]
     pub repetitions: u32,
 
     /// Tell which sensors this machine has, what they say and what each would limit; with --bundle, as its board profile
@@ -71,7 +89,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", default_value = "/", requires = "sensing")]
     pub root: PathBuf,
 
-    /// Print a sweep as JSON lines, a probe as one JSON value.
+    /// Print a sweep as JSON lines, any other report as one JSON value.
     #[arg(long, requires = "report")]
     pub json: bool,
 
@@ -86,6 +104,12 @@ impl Arguments {
         let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         self.threads.unwrap_or_else(available).get()
     }
+}
+
+/// A time of 10 ms to ten minutes.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.01..=600.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| format!("`{text}` is no time: expected 0.01 to 600 seconds"))
 }
 
 /// A budget of multiply-accumulates.

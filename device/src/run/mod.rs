@@ -1,21 +1,24 @@
 //! The program `device-run`: inference from a bundle at any rung.
 
 mod arguments;
+mod calibrate;
 mod inference;
 pub(crate) mod output;
+mod predict;
 mod probe;
 mod sweep;
 pub(crate) mod trust;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use arguments::{Arguments, MacsBudget};
 
 use crate::budget::NothingFits;
-use crate::bundle::BundleError;
 use crate::bundle::trust::TrustError;
+use crate::bundle::{Bundle, BundleError};
 use crate::engine::EngineError;
 use crate::images::{PreprocessError, SearchError, SyntheticFrames};
+use crate::measured_profile::{Found, MeasuredProfileError, OtherLadder, default_path};
 use crate::model::Description;
 use crate::serve::{self, ServeError};
 
@@ -62,6 +65,18 @@ pub enum RunError {
     /// Serving failed.
     #[error(transparent)]
     Serve(ServeError),
+    /// The file of measured profiles is refused.
+    #[error(transparent)]
+    MeasuredProfile(#[from] MeasuredProfileError),
+    /// A measured profile is of another ladder.
+    #[error(transparent)]
+    OtherLadder(#[from] OtherLadder),
+    /// Only what was measured can be interpolated.
+    #[error("nothing can be predicted: {found}")]
+    NotCalibrated { found: String },
+    /// What lies beyond the rungs was not measured.
+    #[error("a sub-network of {found} MACs is not on the ladder, which has {smallest} to {dense}")]
+    NotOnTheLadder { found: u64, smallest: u64, dense: u64 },
     /// Results cannot be written.
     #[error("cannot write the results")]
     Write(#[from] std::io::Error),
@@ -82,6 +97,16 @@ impl RunError {
             Self::NoSensorRoot { .. } => Some("--root takes the folder that holds `sys`, such as `/`".into()),
             Self::Bundle { source: BundleError::Trust(error), .. } | Self::Trust(error) => error.hint(),
             Self::NoPolicy => Some("name the policy with --trust FILE".into()),
+            Self::MeasuredProfile(
+                MeasuredProfileError::Form { .. }
+                | MeasuredProfileError::Version { .. }
+                | MeasuredProfileError::Content { .. }
+                | MeasuredProfileError::TooLarge { .. },
+            ) => Some("remove the file of measured profiles and run `device-run --calibrate` again".into()),
+            Self::MeasuredProfile(MeasuredProfileError::Write { .. }) => {
+                Some("--profile FILE keeps the profile elsewhere".into())
+            }
+            Self::NotCalibrated { .. } => Some("run `device-run --calibrate` first".into()),
             Self::NoClassifier => Some("leave --top-k away to get embeddings".into()),
             Self::NothingFits(_) => Some("`device-run --sweep` lists all rungs".into()),
             _ => None,
@@ -107,12 +132,28 @@ pub fn run(arguments: &Arguments) -> Result<(), RunError> {
     }
     let bundle =
         trust::open(path, trust.as_ref()).map_err(|source| RunError::Bundle { path: path.to_path_buf(), source })?;
-    if arguments.sweep {
-        sweep::run(&bundle, arguments.threads(), arguments.repetitions, arguments.json)?;
+    if arguments.calibrate {
+        calibrate::run(&bundle, path, arguments)?;
+    } else if let Some(budget) = arguments.predict {
+        predict::run(&bundle, path, budget, arguments)?;
+    } else if arguments.sweep {
+        sweep::run(&bundle, path, arguments)?;
     } else {
         inference::run(&bundle, arguments)?;
     }
     trust::raise_minimum(arguments, trust.as_ref(), &bundle)
+}
+
+impl Arguments {
+    /// Where measured profiles of the bundle at `path` are.
+    fn profile_path(&self, path: &Path) -> PathBuf {
+        self.profile.clone().unwrap_or_else(|| default_path(path))
+    }
+
+    /// The measured profile that holds for a bundle on this machine.
+    fn found_profile(&self, bundle: &Bundle, path: &Path) -> Result<Found, MeasuredProfileError> {
+        Found::on_this_machine(&self.profile_path(path), &self.root, self.threads(), bundle.hash())
+    }
 }
 
 /// A made-up video of the model's input size.

@@ -1,16 +1,15 @@
 //! `--sweep`: the latency of every rung on this machine.
 
 use std::io::Write;
-use std::time::Instant;
+use std::path::Path;
 
-use headroom_shared::Rung;
+use headroom_shared::{Rung, TimeSpan};
 use serde::Serialize;
 
-use super::RunError;
 use super::output::OUTPUT_VERSION;
+use super::{Arguments, RunError};
 use crate::bundle::Bundle;
-use crate::images::Preprocessor;
-use crate::switch::RungTable;
+use crate::calibration::RungTimer;
 
 /// One rung of the sweep.
 #[derive(Clone, Debug, Serialize)]
@@ -25,66 +24,59 @@ struct Line {
     fastest_ms: f64,
     slowest_ms: f64,
     latency_share: f64,
+    /// What the governor would be told.
+    known_ms: f64,
+    /// `measured`, or `estimated` for the board's processor.
+    known_origin: String,
 }
 
-/// Times every rung, one synthetic frame at a time. The rungs take turns, so
-/// that a busy machine slows all of them and not one.
-pub(super) fn run(bundle: &Bundle, threads: usize, repetitions: u32, json: bool) -> Result<(), RunError> {
+/// Times every rung ([`RungTimer::take_turns`]), and shows beside it what was known of its latency.
+pub(super) fn run(bundle: &Bundle, path: &Path, arguments: &Arguments) -> Result<(), RunError> {
     let map = bundle.structure_map();
-    let table = RungTable::new(&map);
-    let sub_networks = table.sub_networks();
-    let frame = super::synthetic_frames(bundle.description()).frame(0);
-    let frame = Preprocessor::new(&bundle.description().image)?.evaluation(&frame)?;
-    let mut workspace = bundle.vit().workspace_with_threads(1, threads);
-    let mut times = vec![Vec::with_capacity(repetitions as usize); sub_networks.len()];
-    // The first turn warms caches and is not counted.
-    for turn in 0..=repetitions {
-        for (rung, (sub_network, times)) in sub_networks.iter().zip(&mut times).enumerate() {
-            let kept = bundle.corrected(rung, sub_network);
-            let start = Instant::now();
-            bundle.vit().embed(&mut workspace, &frame, 1, &kept)?;
-            if turn > 0 {
-                times.push(start.elapsed().as_secs_f64() * 1e3);
-            }
-        }
-    }
-    for times in &mut times {
-        times.sort_by(f64::total_cmp);
-    }
-    let median = |times: &[f64]| times[times.len() / 2];
-    let (dense_ms, dense_macs) = (median(&times[0]), map.rungs()[0].macs);
-    let lines = map.rungs().iter().zip(&times).enumerate().map(|(index, (rung, times))| Line {
+    let found = arguments.found_profile(bundle, path)?;
+    anstream::eprintln!("{found}");
+    let known = match found.profile() {
+        Some(profile) => profile.overlay(map.rungs())?,
+        None => map.rungs().to_vec(),
+    };
+    let times = RungTimer::with_threads(bundle, arguments.threads()).take_turns(arguments.repetitions)?;
+    let (dense_ms, dense_macs) = (milliseconds(times[0].median()), map.rungs()[0].macs);
+    let lines = known.iter().zip(&times).enumerate().map(|(index, (rung, times))| Line {
         version: OUTPUT_VERSION,
         rung: index,
         macs: rung.macs,
         macs_share: share(rung, dense_macs),
         weight_bytes: rung.weight_bytes,
         fidelity: rung.fidelity,
-        median_ms: median(times),
-        fastest_ms: times[0],
-        slowest_ms: times[times.len() - 1],
-        latency_share: median(times) / dense_ms,
+        median_ms: milliseconds(times.median()),
+        fastest_ms: milliseconds(times.fastest()),
+        slowest_ms: milliseconds(times.slowest()),
+        latency_share: milliseconds(times.median()) / dense_ms,
+        known_ms: milliseconds(rung.latency().value),
+        known_origin: rung.latency().origin.to_string(),
     });
     let mut out = std::io::stdout().lock();
-    if json {
+    if arguments.json {
         for line in lines {
             serde_json::to_writer(&mut out, &line).map_err(std::io::Error::from)?;
             writeln!(out)?;
         }
         return Ok(());
     }
-    writeln!(out, "rung    MACs   fidelity   median ms   of dense   fastest   slowest")?;
+    writeln!(out, "rung    MACs   fidelity   median ms   of dense   fastest   slowest   known before")?;
     for line in lines {
         writeln!(
             out,
-            "{:>4}  {:>5.1} %   {:>8.4}   {:>9.3}   {:>6.1} %   {:>7.3}   {:>7.3}",
+            "{:>4}  {:>5.1} %   {:>8.4}   {:>9.3}   {:>6.1} %   {:>7.3}   {:>7.3}   {:>7.3} {}",
             line.rung,
             line.macs_share * 100.0,
             line.fidelity,
             line.median_ms,
             line.latency_share * 100.0,
             line.fastest_ms,
-            line.slowest_ms
+            line.slowest_ms,
+            line.known_ms,
+            line.known_origin
         )?;
     }
     Ok(())
@@ -92,4 +84,8 @@ pub(super) fn run(bundle: &Bundle, threads: usize, repetitions: u32, json: bool)
 
 fn share(rung: &Rung<'_>, dense_macs: u64) -> f64 {
     rung.macs as f64 / dense_macs as f64
+}
+
+pub(super) fn milliseconds(span: TimeSpan) -> f64 {
+    span.as_seconds() * 1e3
 }

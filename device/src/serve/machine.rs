@@ -29,6 +29,8 @@ pub(super) struct Machine {
     root: PathBuf,
     /// Where bundles are, beside which calibrations are.
     bundle: PathBuf,
+    /// Where calibrations are instead.
+    calibrations: Option<PathBuf>,
     /// That share an inference.
     threads: usize,
     sensors: Mutex<Sensors>,
@@ -39,12 +41,14 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// Looks for sensors below `root`, for a bundle at the path `bundle` and inferences that `threads` threads share.
-    pub(super) fn new(root: PathBuf, bundle: PathBuf, threads: usize) -> Self {
+    /// Looks for sensors below `root`, for a bundle at the path `bundle`, calibrated beside it or in `calibrations`, and
+    /// inferences that `threads` threads share.
+    pub(super) fn new(root: PathBuf, bundle: PathBuf, calibrations: Option<PathBuf>, threads: usize) -> Self {
         let sensors = Mutex::new(Sensors::discover(&root, None));
         Self {
             root,
             bundle,
+            calibrations,
             threads,
             sensors,
             last_reading: Mutex::default(),
@@ -135,7 +139,8 @@ impl Machine {
     /// The ladder with what `--calibrate` measured of it in this state of this machine, if it did.
     fn calibrated<'a>(&self, bundle: &'a Bundle) -> Option<Vec<Rung<'a>>> {
         let unused = |error: &dyn Error| anstream::eprintln!("warning: the calibration is not used: {error}");
-        let path = measured_profile::default_path(&self.bundle);
+        let beside = || measured_profile::default_path(&self.bundle);
+        let path = self.calibrations.clone().unwrap_or_else(beside);
         let found = Found::on_this_machine(&path, &self.root, self.threads, bundle.hash());
         match found.inspect_err(|error| unused(error)).ok()? {
             Found::Profile(profile) => {

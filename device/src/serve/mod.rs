@@ -89,7 +89,8 @@ pub fn run(arguments: &Arguments, bundle: &Path, trust: Option<Trust>) -> Result
     let bundle = files.open_bundle()?;
     let workers = usize::from(options.workers);
     let threads = arguments.threads.map_or_else(|| (arguments.threads() / workers).max(1), NonZeroUsize::get);
-    let machine = Arc::new(Machine::new(arguments.root.clone(), files.bundle.clone(), threads));
+    let machine =
+        Arc::new(Machine::new(arguments.root.clone(), files.bundle.clone(), arguments.profile.clone(), threads));
     machine.profile(&bundle).map_err(RuntimeError::from)?;
     let limits = files.limits(&machine)?;
     let deadline = limits.deadline.map(|deadline| deadline.latency);

@@ -8,3 +8,9 @@ mod local_shell;
 mod over_ssh;
 mod refusals;
 mod server;
+mod trust;
+
+#[path = "../../../device/tests/random_bundle/mod.rs"]
+mod random_bundle;
+#[path = "../../../device/tests/random_model/mod.rs"]
+mod random_model;

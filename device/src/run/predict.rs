@@ -1,0 +1,71 @@
+//! `--predict`: what a sub-network between the rungs would cost, from what was calibrated.
+
+use std::path::Path;
+
+use headroom_shared::{StructureMap, cost};
+use serde::Serialize;
+
+use super::calibrate::error_text;
+use super::output::OUTPUT_VERSION;
+use super::sweep::milliseconds;
+use super::{Arguments, MacsBudget, RunError};
+use crate::bundle::Bundle;
+use crate::program;
+
+#[derive(Debug, Serialize)]
+struct Report {
+    version: u32,
+    /// Steps of the ranking: the fewest that bring the MACs within the budget.
+    steps: usize,
+    macs: u64,
+    latency_ms: f64,
+    /// Mean and worst relative error; absent where there are too few rungs to know.
+    latency_error: Option<[f64; 2]>,
+    energy_mj: Option<f64>,
+    energy_error: Option<[f64; 2]>,
+}
+
+pub(super) fn run(bundle: &Bundle, path: &Path, budget: MacsBudget, arguments: &Arguments) -> Result<(), RunError> {
+    let map = bundle.structure_map();
+    let found = arguments.found_profile(bundle, path)?;
+    let profile = found.profile().ok_or_else(|| RunError::NotCalibrated { found: found.to_string() })?;
+    let _fits_the_ladder = profile.overlay(map.rungs())?;
+    let dense = map.rungs()[0].macs;
+    let (steps, macs) = within(&map, budget.of(dense));
+    let smallest = profile.rungs()[profile.rungs().len() - 1].macs;
+    let predicted = profile.at(macs).ok_or(RunError::NotOnTheLadder { found: macs, smallest, dense })?;
+    let report = Report {
+        version: OUTPUT_VERSION,
+        steps,
+        macs,
+        latency_ms: milliseconds(predicted.latency),
+        latency_error: predicted.latency_error.map(|error| [error.mean, error.worst]),
+        energy_mj: predicted.energy.map(|energy| energy.as_joules() * 1e3),
+        energy_error: predicted.energy_error.map(|error| [error.mean, error.worst]),
+    };
+    program::print(arguments.json, &report, || {
+        let mut text = format!("{steps} steps, {macs} MACs ({:.1} %)", macs as f64 / dense as f64 * 100.0);
+        for (value, error) in [
+            (Some(format!("{:.3} ms", report.latency_ms)), predicted.latency_error),
+            (report.energy_mj.map(|energy| format!("{energy:.3} mJ")), predicted.energy_error),
+        ] {
+            let Some(value) = value else { continue };
+            let error = error.map_or_else(|| "error not known".into(), error_text);
+            text.push_str(&format!("\n{value} interpolated between measured rungs, {error}"));
+        }
+        text
+    });
+    Ok(())
+}
+
+/// The fewest steps that leave at most so many MACs, or all of them, and the MACs that are left.
+fn within(map: &StructureMap<'_>, allowed: u64) -> (usize, u64) {
+    let macs = |steps: usize| cost::macs(map.shape(), &map.sub_network_after(steps));
+    // Every step removes something.
+    let (mut low, mut high) = (0, map.steps().len());
+    while low < high {
+        let middle = (low + high) / 2;
+        if macs(middle) <= allowed { high = middle } else { low = middle + 1 }
+    }
+    (low, macs(low))
+}
