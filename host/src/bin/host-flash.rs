@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
-use clap::{CommandFactory, FromArgMatches, Subcommand};
+use clap::{Args, FromArgMatches, Subcommand};
 use headroom_device::program::{self, EXIT_INTERRUPTED};
 use headroom_host::flash::{self, Options};
 use headroom_host::interrupt::{self, INTERRUPTED};
@@ -13,7 +13,8 @@ use headroom_host::signing;
 
 /// Installing takes options alone; what needs no device is a subcommand, which takes none of them.
 fn command() -> clap::Command {
-    signing::Command::augment_subcommands(Options::command())
+    // The options last: what they say about the program stands.
+    Options::augment_args(signing::Command::augment_subcommands(clap::Command::new("host-flash")))
         .args_conflicts_with_subcommands(true)
         .subcommand_negates_reqs(true)
 }

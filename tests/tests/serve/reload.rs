@@ -126,6 +126,7 @@ fn an_unsigned_bundle_is_refused_where_there_is_a_trust_policy_and_the_old_one_g
     let Received::Failed { id: 2, text } = client.receive() else { panic!("a failure") };
     assert!(text.contains("not signed") && text.contains("old bundle goes on"), "{text}");
     assert_eq!(served(&client, 3), before);
+    server.wait_for_log("not signed");
     // Signed, and of a release before the first that is accepted.
     sign("second", "1");
     server.signal("-HUP");

@@ -55,7 +55,7 @@ fn each_refusal_says_why_and_what_to_do() {
     let text = fs::read_to_string(&signature).unwrap();
     fs::write(&signature, text.replace("release 12", "release 13")).unwrap();
     refused(&["not one of the key `ours`", "copy the bundle again"]);
-    fs::write(&signature, text.replace("signature ", "Signature ")).unwrap();
+    fs::write(&signature, text.replace("\nsignature ", "\nSignature ")).unwrap();
     refused(&["`manifest.sig` is refused", "expected the line `signature`"]);
     fs::write(&signature, &text).unwrap();
 
