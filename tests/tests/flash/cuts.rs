@@ -18,6 +18,9 @@ const REPEAT_EVERY: usize = 20;
 /// The least that all scenarios together must cut.
 const CUTS: usize = 1000;
 
+/// What host-flash does to a device.
+type Work = dyn Fn(&FakeDevice) -> Result<Outcome, FlashError> + Sync + Send;
+
 /// Something that changes a device.
 struct Scenario {
     name: &'static str,
@@ -25,7 +28,7 @@ struct Scenario {
     allowed: Vec<Option<String>>,
     /// What is active in the end, if doing it again comes to the same end. A rollback leads back and forth.
     last: Option<Option<String>>,
-    job: Box<dyn Fn(&FakeDevice) -> Result<Outcome, FlashError> + Sync + Send>,
+    job: Box<Work>,
     /// Its calls, and the device before each.
     calls: Vec<Recorded>,
 }
