@@ -62,7 +62,8 @@ fn each_refusal_says_why_and_what_to_do() {
     let board = workshop.bundle().join("board.toml");
     let profile = fs::read_to_string(&board).unwrap();
     fs::write(&board, profile.replace("AGX Orin 64GB", "AGX Orin 32GB")).unwrap();
-    refused(&["`board.toml` was changed", "copy"]);
+    refused(&["`board.toml` was changed"]);
+    is_refused(&mut workshop.device_run(&policy), &["copy the bundle again"]);
 }
 
 #[test]
