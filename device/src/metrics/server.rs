@@ -1,19 +1,34 @@
 //! The HTTP server that Prometheus asks, on a loopback port only.
 //!
-//! One thread answers one request after the other. `GET /metrics` is the text;
-//! everything else is refused. A body is never read. The server is for the
-//! device itself: who wants the numbers elsewhere puts a proxy or an agent
+//! A connection is one request and one answer, on a thread of its own and
+//! within [`PATIENCE`], so that clients that stall delay nobody; beyond
+//! [`MAX_CONNECTIONS`] at a time they are hung up on. `GET /metrics` is the
+//! text; everything else is refused. A body is never read. The server is for
+//! the device itself: who wants the numbers elsewhere puts a proxy or an agent
 //! before it, which can also say who may read them.
 
-use std::net::SocketAddr;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
-use tiny_http::{Header, Method, Response, Server};
 
 use super::Metrics;
+
+/// How long a connection may take, from its acceptance to the end of the answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Connections at the same time: a few programs that watch, and some that stall.
+const MAX_CONNECTIONS: usize = 32;
+
+/// Bytes of the longest request up to its body.
+const MAX_HEAD_BYTES: usize = 4096;
+
+/// Header lines of a request.
+const MAX_HEADERS: usize = 64;
 
 /// Why there is no metrics server.
 #[derive(Debug, thiserror::Error)]
@@ -24,24 +39,18 @@ pub enum MetricsError {
     NotLoopback { found: SocketAddr },
     /// The port is taken, or not for this user.
     #[error("cannot listen on {address} for metrics")]
-    Listen { address: SocketAddr, source: Box<dyn std::error::Error + Send + Sync> },
+    Listen { address: SocketAddr, source: io::Error },
     /// The system gives no thread.
     #[error("cannot start the thread of the metrics")]
-    Thread { source: std::io::Error },
+    Thread { source: io::Error },
 }
 
 /// A running server; stops when it is dropped.
+#[derive(Debug)]
 pub struct MetricsServer {
     address: SocketAddr,
-    server: Arc<Server>,
     stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-}
-
-impl std::fmt::Debug for MetricsServer {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("MetricsServer").field("address", &self.address).finish_non_exhaustive()
-    }
 }
 
 impl MetricsServer {
@@ -53,18 +62,15 @@ impl MetricsServer {
         if !address.ip().is_loopback() {
             return Err(MetricsError::NotLoopback { found: address });
         }
-        let server = Server::http(address).map_err(|source| MetricsError::Listen { address, source })?;
-        let address = server.server_addr().to_ip().unwrap_or(address);
-        let server = Arc::new(server);
+        let listen = |source| MetricsError::Listen { address, source };
+        let listener = TcpListener::bind(address).map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
         let stopping = Arc::new(AtomicBool::new(false));
-        let thread = std::thread::Builder::new()
-            .name("metrics".into())
-            .spawn({
-                let (server, stopping) = (Arc::clone(&server), Arc::clone(&stopping));
-                move || serve(&server, &stopping, &metrics)
-            })
-            .map_err(|source| MetricsError::Thread { source })?;
-        Ok(Self { address, server, stopping, thread: Some(thread) })
+        let thread = spawn("metrics", {
+            let stopping = stopping.clone();
+            move || accept(&listener, &stopping, &metrics)
+        });
+        Ok(Self { address, stopping, thread: Some(thread.map_err(|source| MetricsError::Thread { source })?) })
     }
 
     /// Where it listens.
@@ -77,38 +83,90 @@ impl MetricsServer {
 impl Drop for MetricsServer {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
-        self.server.unblock();
-        if let Some(thread) = self.thread.take() {
+        // Wakes the thread that accepts; where that fails it is not waited for.
+        if TcpStream::connect_timeout(&self.address, PATIENCE).is_ok()
+            && let Some(thread) = self.thread.take()
+        {
             // A panic there was printed there, and stopping goes on.
             let _ = thread.join();
         }
     }
 }
 
-fn serve(server: &Server, stopping: &AtomicBool, metrics: &Metrics) {
-    while !stopping.load(Ordering::Relaxed) {
-        // An error is either the wake-up of `drop` or a socket that is lost for good: the library accepts nothing more.
-        let Ok(request) = server.recv() else { break };
-        let found = request.url().split('?').next() == Some("/metrics");
-        let response = match (request.method(), found) {
-            (Method::Get | Method::Head, true) => {
-                let content_type = Header::from_bytes("Content-Type", CONTENT_TYPE).ok();
-                let response = Response::from_string(metrics.to_text());
-                content_type.into_iter().fold(response, Response::with_header)
-            }
-            (_, true) => Response::from_string("only GET\n").with_status_code(405),
-            (_, false) => Response::from_string("the metrics are at /metrics\n").with_status_code(404),
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.into()).spawn(run)
+}
+
+fn accept(listener: &TcpListener, stopping: &AtomicBool, metrics: &Arc<Metrics>) {
+    // Each connection's thread holds one more.
+    let connections = Arc::new(());
+    for stream in listener.incoming() {
+        if stopping.load(Ordering::Relaxed) {
+            break;
+        }
+        // The client may have gone by now, or descriptors have run out, which takes time to change.
+        let Ok(stream) = stream else {
+            thread::sleep(Duration::from_millis(10));
+            continue;
         };
-        // Who has hung up wants no answer.
-        let _ = request.respond(response);
+        if Arc::strong_count(&connections) > MAX_CONNECTIONS {
+            continue;
+        }
+        let (metrics, connection) = (metrics.clone(), connections.clone());
+        // Without a thread, the client is hung up on.
+        let _ = spawn("metrics client", move || {
+            // Who has hung up or says nothing gets no answer.
+            let _ = answer(stream, &metrics);
+            drop(connection);
+        });
+    }
+}
+
+fn answer(mut stream: TcpStream, metrics: &Metrics) -> io::Result<()> {
+    let begin = Instant::now();
+    let mut head = Vec::with_capacity(512);
+    let (status, body) = loop {
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut request = httparse::Request::new(&mut headers);
+        match request.parse(&head) {
+            Ok(httparse::Status::Complete(_)) => break respond(&request, metrics),
+            Ok(httparse::Status::Partial) if head.len() < MAX_HEAD_BYTES => {}
+            Ok(httparse::Status::Partial) => break ("431 Request Header Fields Too Large", String::new()),
+            Err(_) => break ("400 Bad Request", String::new()),
+        }
+        let left = PATIENCE.saturating_sub(begin.elapsed());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        let mut part = [0; 512];
+        match stream.read(&mut part)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => head.extend_from_slice(&part[..read]),
+        }
+    };
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let length = body.len();
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )?;
+    stream.shutdown(Shutdown::Write)
+}
+
+/// Status line and body.
+fn respond(request: &httparse::Request<'_, '_>, metrics: &Metrics) -> (&'static str, String) {
+    let path = request.path.and_then(|path| path.split('?').next());
+    match (request.method, path) {
+        (Some("GET"), Some("/metrics")) => ("200 OK", metrics.to_text()),
+        (_, Some("/metrics")) => ("405 Method Not Allowed", "only GET\n".into()),
+        _ => ("404 Not Found", "the metrics are at /metrics\n".into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
-    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
-    use std::time::Duration;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     use super::*;
 
@@ -168,11 +226,20 @@ mod tests {
         let address = server.address();
         drop(server);
         drop(stalled);
-        // The port is free again, at the latest once the listening thread has noticed.
-        let again = (0..100).find_map(|_| {
-            std::thread::sleep(Duration::from_millis(20));
-            MetricsServer::start(address, Arc::new(Metrics::new())).ok()
-        });
-        assert!(again.is_some(), "{address} is still taken");
+        assert!(TcpStream::connect(address).is_err(), "{address} still listens");
+    }
+
+    #[test]
+    fn a_request_without_end_is_refused() {
+        let server = start();
+        let mut stream = TcpStream::connect(server.address()).unwrap();
+        // The end of what is sent may find the connection closed already.
+        let _ =
+            stream.write_all(&[b"GET /metrics HTTP/1.1\r\nPadding: ".as_slice(), &[b'x'; 2 * MAX_HEAD_BYTES]].concat());
+        let mut answer = [0; 12];
+        if stream.read_exact(&mut answer).is_ok() {
+            assert_eq!(&answer, b"HTTP/1.1 431");
+        }
+        assert!(ask(&server, "GET /metrics").starts_with("HTTP/1.1 200"));
     }
 }
