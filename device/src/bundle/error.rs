@@ -71,3 +71,18 @@ pub enum BundleError {
     #[error("the model cannot be run")]
     Engine(#[from] EngineError),
 }
+
+impl BundleError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotABundle { .. } => Some("make a bundle with `host-prune --target BOARD --out DIR`".into()),
+            Self::PartChanged { .. } | Self::ManifestChanged { .. } => {
+                Some("copy the bundle again; a bundle must not be edited".into())
+            }
+            Self::Trust(error) => error.hint(),
+            _ => None,
+        }
+    }
+}

@@ -87,15 +87,10 @@ impl RunError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Bundle { source: BundleError::NotABundle { .. }, .. } => {
-                Some("make a bundle with `host-prune --target BOARD --out DIR`".into())
-            }
-            Self::Bundle { source: BundleError::PartChanged { .. } | BundleError::ManifestChanged { .. }, .. } => {
-                Some("copy the bundle again; a bundle must not be edited".into())
-            }
+            Self::Bundle { source, .. } => source.hint(),
             Self::Serve(error) => error.hint(),
             Self::NoSensorRoot { .. } => Some("--root takes the folder that holds `sys`, such as `/`".into()),
-            Self::Bundle { source: BundleError::Trust(error), .. } | Self::Trust(error) => error.hint(),
+            Self::Trust(error) => error.hint(),
             Self::NoPolicy => Some("name the policy with --trust FILE".into()),
             Self::MeasuredProfile(
                 MeasuredProfileError::Form { .. }

@@ -74,13 +74,7 @@ impl ServeError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Bundle { source: BundleError::NotABundle { .. }, .. } => {
-                Some("make a bundle with `host-prune --target BOARD --out DIR`".into())
-            }
-            Self::Bundle { source: BundleError::PartChanged { .. } | BundleError::ManifestChanged { .. }, .. } => {
-                Some("copy the bundle again; a bundle must not be edited".into())
-            }
-            Self::Bundle { source: BundleError::Trust(error), .. } => error.hint(),
+            Self::Bundle { source, .. } => source.hint(),
             Self::UnknownEnergy => Some("`device-run --calibrate` measures it, where power can be measured".into()),
             Self::Socket(SocketError::InUse { .. }) => Some("stop it, or name another --socket".into()),
             Self::HalfFrame { .. } => Some("does --stdin-rgb name the size that the frames have?".into()),

@@ -65,10 +65,8 @@ impl SigningError {
             Self::Encrypted { .. } => Some(format!(
                 "`openssl pkey -in FILE` asks for the password and prints the key: hand it over in {SECRET_KEY_VARIABLE}"
             )),
-            Self::Bundle { source: BundleError::Trust(error), .. } | Self::Trust(error) => error.hint(),
-            Self::Bundle { source: BundleError::NotABundle { .. }, .. } => {
-                Some("make a bundle with `host-prune --target BOARD --out DIR`".into())
-            }
+            Self::Bundle { source, .. } => source.hint(),
+            Self::Trust(error) => error.hint(),
             _ => None,
         }
     }
