@@ -31,9 +31,11 @@ pub(super) fn run(bundle: &Bundle, path: &Path, budget: MacsBudget, arguments: &
     let profile = found.profile().ok_or_else(|| RunError::NotCalibrated { found: found.to_string() })?;
     let _fits_the_ladder = profile.overlay(map.rungs())?;
     let dense = map.rungs()[0].macs;
-    let (steps, macs) = within(&map, budget.of(dense));
+    let allowed = budget.of(dense);
+    let (steps, macs) = within(&map, allowed);
     let smallest = profile.rungs()[profile.rungs().len() - 1].macs;
-    let predicted = profile.at(macs).ok_or(RunError::NotOnTheLadder { found: macs, smallest, dense })?;
+    let predicted = if macs <= allowed { profile.at(macs) } else { None };
+    let predicted = predicted.ok_or(RunError::NotOnTheLadder { found: macs.min(allowed), smallest, dense })?;
     let report = Report {
         version: OUTPUT_VERSION,
         steps,

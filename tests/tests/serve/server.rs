@@ -1,6 +1,6 @@
 //! A serving program, its files and a client.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -235,10 +235,11 @@ pub fn send(mut stream: &UnixStream, request: &Request<'_>) -> std::io::Result<(
 
 pub fn receive(mut stream: &UnixStream) -> Received {
     let mut prefix = [0; LENGTH_BYTES];
-    match stream.read(&mut prefix[..1]) {
-        Ok(0) => return Received::End,
-        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return Received::End,
-        read => assert_eq!(read.unwrap(), 1),
+    match stream.read_exact(&mut prefix[..1]) {
+        Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => {
+            return Received::End;
+        }
+        read => read.unwrap(),
     }
     stream.read_exact(&mut prefix[1..]).unwrap();
     let mut payload = vec![0; payload_length(prefix, MAX_RESPONSE_BYTES).unwrap()];
