@@ -38,7 +38,7 @@ use headroom_device::model::weights::Tensor as PlainTensor;
 use headroom_shared::SubNetwork;
 use rayon::prelude::*;
 
-use crate::executor::{Branch, CandleVit, Kept, Stream};
+use crate::executor::{Branch, CandleVit, CutBranch, Kept, Stream};
 
 pub use error::CompensationError;
 use moments::Moments;
@@ -241,7 +241,8 @@ impl Fit<'_> {
                 self.model.advance(block, branch, &mut dense.streams, |_| ())?;
                 dense.mean = mean(&dense.streams)?;
                 let (original, _) = self.model.branch_end(block, branch)?;
-                let (mut sum, mut inputs) = (None, Vec::new());
+                // The branch cut to each chosen rung, and what the rung puts into its last layer.
+                let (mut sum, mut seen) = (None, Vec::new());
                 if mode != Mode::Mean {
                     let aims = self.aims(&before.streams, &dense.streams)?;
                     for (place, &rung) in chosen.iter().enumerate() {
@@ -252,7 +253,9 @@ impl Fit<'_> {
                         if let Some(moments) = self.moments(&found, &aims, streams)? {
                             solve::add(&mut sum, &moments, &original, &cut.kept)?;
                         }
-                        inputs.push(found);
+                        if mode.feeds_back() {
+                            seen.push((cut, found));
+                        }
                     }
                 }
                 let weight = match sum {
@@ -260,8 +263,8 @@ impl Fit<'_> {
                     None => original,
                 };
                 let layer = Layer { block, branch, weight, dense_before: before.mean, dense_after: dense.mean.clone() };
-                for (((tokens, biases), &rung), inputs) in own.iter_mut().zip(&mut biases).zip(chosen).zip(&inputs) {
-                    biases.push(self.advance(tokens, &layer, rung, Some(inputs))?);
+                for ((tokens, biases), (cut, inputs)) in own.iter_mut().zip(&mut biases).zip(&seen) {
+                    biases.push(self.advance(tokens, &layer, cut, Some(inputs))?);
                 }
                 layers.push(layer);
                 self.report()?;
@@ -275,22 +278,22 @@ impl Fit<'_> {
         let mut tokens = self.start.clone();
         let mut biases = Vec::with_capacity(layers.len());
         for layer in layers {
-            biases.push(self.advance(&mut tokens, layer, rung, None)?);
+            let cut = self.model.cut(layer.block, layer.branch, self.kept(layer.block, rung))?;
+            biases.push(self.advance(&mut tokens, layer, &cut, None)?);
             self.report()?;
         }
         Ok(biases)
     }
 
-    /// Runs a layer with the matrix of the group and the rung's own bias, which is returned. `inputs` are those of the
-    /// branch's last layer, where they are known.
+    /// Runs a layer, `cut` to a rung, with the matrix of the group and the rung's own bias, which is returned. `inputs`
+    /// are those of the branch's last layer, where they are known.
     fn advance(
         &self,
         tokens: &mut Tokens,
         layer: &Layer,
-        rung: usize,
+        cut: &CutBranch<'_>,
         inputs: Option<&Vec<Option<Tensor>>>,
     ) -> Result<Vec<f32>, CompensationError> {
-        let cut = self.model.cut(layer.block, layer.branch, self.kept(layer.block, rung))?;
         let weight = cut.kept.select(&layer.weight, 0)?;
         tokens.streams.par_iter_mut().enumerate().try_for_each(|(batch, stream)| {
             let inputs = inputs.map_or_else(|| cut.inputs(stream), |inputs| Ok(inputs[batch].clone()))?;
