@@ -10,6 +10,8 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::error::BundleError;
+
 /// The manifest version that this code writes and reads.
 pub const MANIFEST_VERSION: u32 = 1;
 
@@ -45,6 +47,31 @@ pub struct Part {
     pub size: u64,
     /// SHA-256 in lower-case hexadecimal.
     pub sha256: String,
+}
+
+impl Part {
+    /// Whether a file of `found` bytes can be this part.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub fn check_size(&self, found: u64) -> Result<(), BundleError> {
+        if found == self.size {
+            return Ok(());
+        }
+        Err(BundleError::PartSize { name: self.name.clone(), expected: self.size, found })
+    }
+
+    /// Whether content with the SHA-256 `found` is this part.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn check_hash(&self, found: &str) -> Result<(), BundleError> {
+        if found == self.sha256 {
+            return Ok(());
+        }
+        let (name, expected) = (self.name.clone(), self.sha256.clone());
+        Err(BundleError::PartChanged { name, expected, found: found.to_owned() })
+    }
 }
 
 /// What a bundle holds and what it was made from.

@@ -228,14 +228,9 @@ fn read_parts(folder: &Path, manifest: &Manifest) -> Result<BTreeMap<String, Vec
             Ok(metadata) => metadata.len(),
             Err(source) => return Err(BundleError::Read { path, source }),
         };
-        if found != part.size {
-            return Err(BundleError::PartSize { name: part.name.clone(), expected: part.size, found });
-        }
+        part.check_size(found)?;
         let bytes = read(path, part.size)?;
-        let found = sha256_hex(&bytes);
-        if found != part.sha256 {
-            return Err(BundleError::PartChanged { name: part.name.clone(), expected: part.sha256.clone(), found });
-        }
+        part.check_hash(&sha256_hex(&bytes))?;
         if REQUIRED_PARTS.contains(&part.name.as_str()) || part.name == CORRECTIONS_FILE {
             kept.insert(part.name.clone(), bytes);
         }

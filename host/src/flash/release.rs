@@ -118,7 +118,7 @@ impl Release {
         for name in names(bundle, &manifest)? {
             let object = object_of(&bundle.join(&name))?;
             if let Some(part) = manifest.part(&name) {
-                check(part, &object).map_err(refused)?;
+                part.check_size(object.size).and_then(|()| part.check_hash(&object.sha256)).map_err(refused)?;
             }
             files.push((format!("bundle/{name}"), object));
         }
@@ -196,15 +196,4 @@ impl io::Write for Hashing<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-fn check(part: &headroom_device::bundle::Part, object: &Object) -> Result<(), BundleError> {
-    if object.size != part.size {
-        return Err(BundleError::PartSize { name: part.name.clone(), expected: part.size, found: object.size });
-    }
-    if object.sha256 != part.sha256 {
-        let (expected, found) = (part.sha256.clone(), object.sha256.clone());
-        return Err(BundleError::PartChanged { name: part.name.clone(), expected, found });
-    }
-    Ok(())
 }
