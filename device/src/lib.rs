@@ -22,12 +22,16 @@ pub mod calibration;
 #[cfg(feature = "std")]
 pub mod engine;
 #[cfg(feature = "std")]
+pub mod error_text;
+#[cfg(feature = "std")]
 pub mod flight_record;
 pub mod governor;
 #[cfg(feature = "images")]
 pub mod images;
 #[cfg(feature = "std")]
 pub mod limits_file;
+#[cfg(feature = "std")]
+mod lock;
 #[cfg(feature = "std")]
 pub mod measured_profile;
 #[cfg(feature = "serve")]

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use crate::error_text::causes;
+
 /// The exit code after Ctrl-C, by convention 128 + SIGINT.
 pub const EXIT_INTERRUPTED: u8 = 130;
 
@@ -18,16 +20,8 @@ pub fn report(error: &dyn Error, hint: Option<&str>) -> ExitCode {
     let red = anstyle::AnsiColor::Red.on_default().bold();
     let cyan = anstyle::AnsiColor::Cyan.on_default().bold();
     anstream::eprintln!("{red}error:{red:#} {error}");
-    let mut said = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        // A layer that only repeats the one above adds no fact.
-        if !said.contains(&text) {
-            anstream::eprintln!("  cause: {text}");
-        }
-        said = text;
-        source = cause.source();
+    for cause in causes(error) {
+        anstream::eprintln!("  cause: {cause}");
     }
     if let Some(hint) = hint {
         anstream::eprintln!("{cyan}hint:{cyan:#} {hint}");

@@ -28,8 +28,7 @@ impl ServiceManager {
     }
 
     fn with_watchdog(interval: Option<Duration>) -> Self {
-        let half = |interval: Duration| u64::try_from(interval.as_nanos() / 2).unwrap_or(u64::MAX);
-        let period = interval.filter(|interval| !interval.is_zero()).map(half).map(TimeSpan::from_nanoseconds);
+        let period = interval.filter(|interval| !interval.is_zero()).map(|interval| TimeSpan::from(interval / 2));
         Self { period, last_sign: None }
     }
 

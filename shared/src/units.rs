@@ -9,6 +9,7 @@
 //! is exact.
 
 use core::fmt;
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -105,6 +106,19 @@ impl TimeSpan {
     #[must_use]
     pub fn as_seconds(self) -> f64 {
         self.0 as f64 / 1e9
+    }
+}
+
+/// Saturates after 584 years.
+impl From<Duration> for TimeSpan {
+    fn from(duration: Duration) -> Self {
+        Self(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+impl From<TimeSpan> for Duration {
+    fn from(span: TimeSpan) -> Self {
+        Self::from_nanos(span.0)
     }
 }
 

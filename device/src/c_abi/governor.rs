@@ -1,6 +1,6 @@
 //! The governor by itself, for callers that read sensors and run inferences on their own.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use headroom_shared::{Power, Temperature, TimeSpan};
 
@@ -9,6 +9,7 @@ use super::model::{HeadroomModel, known_bits};
 use super::pointer::{self, Output};
 use super::status::{Failure, HeadroomStatus, guarded};
 use crate::governor::{Binding, Decision, Governor, Mode, State};
+use crate::lock::lock;
 use crate::measured_profile::rung_profiles;
 use crate::reading::{Charge, InferenceSample, Measurement, Missing, OverCurrentRates, Reading, SensorReading};
 
@@ -160,7 +161,7 @@ pub unsafe extern "C" fn headroom_governor_step(
         };
         let reading = reading.checked()?;
         // A step is a pure function: what a panic left is the state before or after it.
-        let mut governing = governor.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut governing = lock(&governor.0);
         let (governor, state) = &mut *governing;
         let decided = governor.step(state, &reading, TimeSpan::from_nanoseconds(now_nanoseconds));
         output.write(HeadroomDecision::new(&decided));

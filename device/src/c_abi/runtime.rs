@@ -2,8 +2,7 @@
 
 use std::ffi::c_char;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use headroom_shared::{TimeSpan, board_file};
 
@@ -14,8 +13,8 @@ use super::pointer::{self, Output};
 use super::status::{Failure, HeadroomStatus, guarded};
 use crate::bundle::Bundle;
 use crate::governor::{Governor, Inputs};
+use crate::lock::lock;
 use crate::measured_profile::{Found, MeasuredProfile, default_path, rung_profiles};
-use crate::reading::{Measurement, Missing};
 use crate::runtime::{Runtime, RuntimeError, profile};
 use crate::sources::Sensors;
 
@@ -49,9 +48,6 @@ pub struct HeadroomOptions {
     /// One of `HEADROOM_SENSORS_*`; they are read once a second.
     pub sensors: u32,
 }
-
-/// How long a bundle without a measured profile is timed before it serves.
-const PROFILING_TIME: Duration = Duration::from_secs(1);
 
 /// Opens a bundle and starts to serve it. Costs are those of the measured profile beside the bundle, if one holds on
 /// this machine; otherwise the rungs are timed for about a second.
@@ -88,11 +84,11 @@ pub unsafe extern "C" fn headroom_runtime_start(
         let mut builder = Runtime::builder(bundle).limits(limits).threads(threads).profiler({
             let measured = Arc::clone(&measured);
             move |bundle| {
-                let profile = measured.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let profile = lock(&measured).take();
                 let map = bundle.structure_map();
                 match profile.and_then(|profile| profile.overlay(map.rungs()).ok()) {
                     Some(rungs) => Ok(rung_profiles(&rungs)),
-                    None => profile::timed(bundle, threads, PROFILING_TIME),
+                    None => profile::timed(bundle, threads, profile::TIMING),
                 }
             }
         });
@@ -106,8 +102,7 @@ pub unsafe extern "C" fn headroom_runtime_start(
         let mut inputs = Inputs { temperature: false, power: false };
         if let Some(mut sensors) = sensors {
             let reading = sensors.read(TimeSpan::from_nanoseconds(0));
-            inputs.temperature = reading.temperature != Measurement::Missing(Missing::Absent);
-            inputs.power = reading.power != Measurement::Missing(Missing::Absent);
+            inputs = Inputs::of(&reading);
             builder = builder.sensors(move |now| sensors.read(now));
         }
         builder = builder.governor(move |profile, limits| Governor::new(profile, limits)?.with_inputs(inputs));
@@ -199,7 +194,7 @@ pub unsafe extern "C" fn headroom_runtime_replace_bundle(
         let bundle = open_bundle(&path)?;
         let profile = measured_profile(&path, &bundle, runtime.threads)?;
         // Of two threads that replace at once the later profile stays; one that does not fit its bundle is not used.
-        *runtime.measured.lock().unwrap_or_else(PoisonError::into_inner) = profile;
+        *lock(&runtime.measured) = profile;
         runtime.runtime.replace_bundle(bundle).map_err(|error| refused(&error))
     })
 }

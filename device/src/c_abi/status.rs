@@ -6,6 +6,8 @@ use std::error::Error;
 use std::ffi::{CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::error_text::with_causes;
+
 /// How a call ended.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,17 +61,7 @@ impl Failure {
 
     /// The error with the causes that each add a fact.
     pub(super) fn of(status: HeadroomStatus, error: &dyn Error) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let text = cause.to_string();
-            if !message.contains(&text) {
-                message.push_str(": ");
-                message.push_str(&text);
-            }
-            source = cause.source();
-        }
-        Self { status, message }
+        Self::new(status, with_causes(error))
     }
 }
 

@@ -52,8 +52,7 @@ impl<'a> RungTimer<'a> {
         let start = Instant::now();
         let output = self.bundle.vit().embed(&mut self.workspace, &self.pixels, 1, &kept)?;
         std::hint::black_box(output.pooled);
-        let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        Ok(TimeSpan::from_nanoseconds(nanoseconds))
+        Ok(start.elapsed().into())
     }
 
     /// Times every rung `repetitions` (at least 1) times. The rungs take turns, so that a busy machine slows all of

@@ -13,6 +13,7 @@ use super::slowdown::SlowdownFilter;
 use super::{
     Gains, Governor, GovernorError, LimitKind, Limits, Mode, RungProfile, State, normal_quantile, seconds, watts,
 };
+use crate::reading::{Measurement, Missing, SensorReading};
 
 /// The least share of a rung's energy that is taken to come from the inference itself, whatever idle power is said.
 const LEAST_DYNAMIC_SHARE: f32 = 0.05;
@@ -22,6 +23,17 @@ const LEAST_DYNAMIC_SHARE: f32 = 0.05;
 pub struct Inputs {
     pub temperature: bool,
     pub power: bool,
+}
+
+impl Inputs {
+    /// Those of the board that gave `reading`; one that is silent at the moment is there.
+    #[must_use]
+    pub fn of(reading: &SensorReading) -> Self {
+        Self {
+            temperature: reading.temperature != Measurement::Missing(Missing::Absent),
+            power: reading.power != Measurement::Missing(Missing::Absent),
+        }
+    }
 }
 
 impl Governor {

@@ -34,7 +34,7 @@ pub(super) fn run(bundle: &Bundle, path: &Path, arguments: &Arguments) -> Result
     anstream::eprintln!("measuring {} rungs on {key}", bundle.structure_map().rungs().len());
     let half = arguments.power_seconds / 2;
     let start = Instant::now();
-    let power = || sensors.read(since(start)).power;
+    let power = || sensors.read(start.elapsed().into()).power;
     let mut timer = RungTimer::with_threads(bundle, arguments.threads());
     let dwell = Dwell { settle: half, measure: half };
     let profile = calibrate(bundle, &mut timer, key, arguments.repetitions, dwell, power)?;
@@ -54,10 +54,6 @@ fn sensors(bundle: &Bundle, root: &Path) -> Sensors {
         Measurement::Missing(_) => Sensors::discover(root, None),
         Measurement::Measured(_) | Measurement::Projected { .. } => of_board,
     }
-}
-
-fn since(start: Instant) -> TimeSpan {
-    TimeSpan::from_nanoseconds(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX))
 }
 
 fn table(report: &Report<'_>) -> String {

@@ -1,21 +1,19 @@
 //! Images or synthetic frames through one rung, one result line each.
 
-use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
 use headroom_shared::{Rung, StructureMap, SubNetwork};
 
-use super::output::{Line, OUTPUT_VERSION, top_classes};
+use super::image_files::for_each_image;
+use super::output::{DEFAULT_TOP_K, Line, OUTPUT_VERSION, top_classes, write_line};
 use super::{Arguments, RunError};
 use crate::budget::Budget;
 use crate::bundle::Bundle;
 use crate::engine::Workspace;
-use crate::images::{Preprocessor, RgbImage, decode_file, find_images};
+use crate::images::{Preprocessor, RgbImage};
 use crate::switch::RungTable;
-
-/// Classes that are printed where nothing else was asked for.
-const DEFAULT_TOP_K: usize = 5;
 
 /// Runs what the command line asks for.
 pub(super) fn run(bundle: &Bundle, arguments: &Arguments) -> Result<(), RunError> {
@@ -63,23 +61,11 @@ struct Inference<'a> {
 }
 
 impl Inference<'_> {
-    /// Unreadable images are reported on stderr and skipped; none readable is an error.
     fn run_images(&mut self, path: &Path) -> Result<(), RunError> {
-        let found = find_images(path)?;
-        for entry in &found.unreadable {
-            anstream::eprintln!("skipped: {entry}");
-        }
-        let mut readable = 0u64;
-        for file in &found.files {
-            match decode_file(file) {
-                Ok(image) => {
-                    readable += 1;
-                    self.run_one(&file.display().to_string(), &image)?;
-                }
-                Err(error) => anstream::eprintln!("skipped: {error}"),
-            }
-        }
-        if readable == 0 { Err(RunError::NoImages { path: path.to_path_buf() }) } else { Ok(()) }
+        for_each_image(path, |name, image| {
+            self.run_one(&name, &image)?;
+            Ok(ControlFlow::Continue(()))
+        })
     }
 
     fn run_synthetic(&mut self, count: u64) -> Result<(), RunError> {
@@ -108,9 +94,6 @@ impl Inference<'_> {
             classes: self.top_k.and_then(|count| top_classes(output.logits, count, labels)),
             embedding: self.top_k.is_none().then_some(output.pooled),
         };
-        let mut out = std::io::stdout().lock();
-        serde_json::to_writer(&mut out, &line).map_err(std::io::Error::from)?;
-        writeln!(out)?;
-        Ok(())
+        Ok(write_line(&line)?)
     }
 }

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod calibrate;
+pub(crate) mod image_files;
 mod inference;
 pub(crate) mod output;
 mod predict;
@@ -12,6 +13,7 @@ pub(crate) mod trust;
 use std::path::{Path, PathBuf};
 
 pub use arguments::{Arguments, MacsBudget};
+pub use image_files::NoImages;
 
 use crate::budget::NothingFits;
 use crate::bundle::trust::TrustError;
@@ -48,8 +50,8 @@ pub enum RunError {
     #[error(transparent)]
     NothingFits(#[from] NothingFits),
     /// The input holds no readable image.
-    #[error("`{path}` holds no readable image")]
-    NoImages { path: PathBuf },
+    #[error(transparent)]
+    NoImages(#[from] NoImages),
     /// The input cannot be searched for images.
     #[error(transparent)]
     Search(#[from] SearchError),

@@ -1,9 +1,14 @@
 //! What `device-run` prints for one image: a JSON line.
 
+use std::io::{self, Write};
+
 use serde::Serialize;
 
 /// The version of the JSON lines. A field is only ever added within a version.
 pub const OUTPUT_VERSION: u32 = 1;
+
+/// Classes that are printed where nothing else was asked for.
+pub(crate) const DEFAULT_TOP_K: usize = 5;
 
 /// The result of one image.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +34,17 @@ pub struct Line<'a> {
     /// The image embedding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embedding: Option<&'a [f32]>,
+}
+
+/// Prints a JSON line.
+///
+/// # Errors
+/// If stdout cannot be written to.
+pub(crate) fn write_line(line: &impl Serialize) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, line)?;
+    writeln!(out)?;
+    out.flush()
 }
 
 /// A class of the model's classifier.

@@ -77,7 +77,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), RunError> {
     let profile = arguments.bundle.as_deref().map(|bundle| profile(arguments, bundle)).transpose()?;
     let mut sensors = Sensors::discover(root, profile.as_ref());
     let start = Instant::now();
-    let now = || TimeSpan::from_nanoseconds(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    let now = || TimeSpan::from(start.elapsed());
     let mut reading = sensors.read_everything(now());
     if !(sensors.over_current_counters().is_empty() && sensors.energy_counters().is_empty()) {
         std::thread::sleep(RATE_SPAN);

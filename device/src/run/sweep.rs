@@ -6,7 +6,7 @@ use std::path::Path;
 use headroom_shared::{Rung, TimeSpan};
 use serde::Serialize;
 
-use super::output::OUTPUT_VERSION;
+use super::output::{OUTPUT_VERSION, write_line};
 use super::{Arguments, RunError};
 use crate::bundle::Bundle;
 use crate::calibration::RungTimer;
@@ -55,14 +55,13 @@ pub(super) fn run(bundle: &Bundle, path: &Path, arguments: &Arguments) -> Result
         known_ms: milliseconds(rung.latency().value),
         known_origin: rung.latency().origin.to_string(),
     });
-    let mut out = std::io::stdout().lock();
     if arguments.json {
         for line in lines {
-            serde_json::to_writer(&mut out, &line).map_err(std::io::Error::from)?;
-            writeln!(out)?;
+            write_line(&line)?;
         }
         return Ok(());
     }
+    let mut out = std::io::stdout().lock();
     writeln!(out, "rung    MACs   fidelity   median ms   of dense   fastest   slowest   known before")?;
     for line in lines {
         writeln!(

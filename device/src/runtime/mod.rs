@@ -18,7 +18,6 @@
 mod client;
 mod event;
 mod governing;
-mod lock;
 mod model;
 pub mod profile;
 mod queue;
@@ -39,12 +38,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use headroom_shared::TimeSpan;
-
 use crate::bundle::Bundle;
 use crate::governor::{Decision, GovernorError, Limits, RungProfile};
+use crate::lock::lock;
 use crate::reading::SensorReading;
-use lock::lock;
 use model::Model;
 use shared::Shared;
 use start::Profiler;
@@ -198,9 +195,4 @@ fn govern(shared: &Shared, sensors: &mut start::Sensors, period: Duration, stop:
             Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
         }
     }
-}
-
-/// Saturates after 584 years.
-fn span(duration: Duration) -> TimeSpan {
-    TimeSpan::from_nanoseconds(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
 }

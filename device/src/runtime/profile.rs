@@ -13,14 +13,18 @@ use crate::engine::EngineError;
 use crate::governor::RungProfile;
 use crate::measured_profile::rung_profiles;
 
+/// How long the rungs of a bundle are timed where nobody else knows what they cost.
+pub const TIMING: Duration = Duration::from_secs(1);
+
 /// The profile that the bundle's ladder holds: measured figures where it has them, predicted ones elsewhere.
 #[must_use]
 pub fn from_ladder(bundle: &Bundle) -> Vec<RungProfile> {
     rung_profiles(bundle.structure_map().rungs())
 }
 
-/// The profile with latencies that are measured now, with inferences that `threads` threads share, in about `time` and at least two inferences of the dense rung and
-/// one of the smallest. Energy follows the ladder's mean power: it is its energy times measured over predicted latency.
+/// The profile with latencies that are measured now, with inferences that `threads` threads share, in about `time` and
+/// at least two inferences of the dense rung and one of the smallest. Energy follows the ladder's mean power: it is its
+/// energy times measured over predicted latency.
 ///
 /// # Errors
 /// If the engine refuses a rung.

@@ -8,12 +8,11 @@ use headroom_shared::TimeSpan;
 
 use super::event::Event;
 use super::governing::{Decided, Governing};
-use super::lock::lock;
 use super::model::Model;
 use super::queue::Queue;
 use super::request::{Answer, Job, Responder};
-use super::span;
 use crate::governor::{GovernorError, Limits, RungProfile};
+use crate::lock::lock;
 use crate::reading::{InferenceSample, SensorReading};
 
 /// Whoever watches.
@@ -56,13 +55,13 @@ impl Shared {
             let governing = lock(&shared.governing);
             (governing.decision(), governing.profile().to_vec())
         };
-        shared.queue.set_pace(duration(decision.pace));
+        shared.queue.set_pace(decision.pace.into());
         (shared.observer)(&Event::BundleServes { bundle: &shared.model().bundle, profile: &profile });
         shared
     }
 
     pub(super) fn now(&self) -> TimeSpan {
-        span(self.started.elapsed())
+        self.started.elapsed().into()
     }
 
     pub(super) fn model(&self) -> Arc<Model> {
@@ -145,7 +144,7 @@ impl Shared {
     fn govern<T>(&self, step: impl FnOnce(&mut Governing, TimeSpan) -> T) -> T {
         let mut governing = lock(&self.governing);
         let outcome = step(&mut governing, self.now());
-        self.queue.set_pace(duration(governing.decision().pace));
+        self.queue.set_pace(governing.decision().pace.into());
         outcome
     }
 
@@ -154,8 +153,4 @@ impl Shared {
         let waiting = self.queue.len();
         (self.observer)(&Event::Decided { reading, decision, previous, now: *now, waiting });
     }
-}
-
-fn duration(span: TimeSpan) -> Duration {
-    Duration::from_nanos(span.as_nanoseconds())
 }

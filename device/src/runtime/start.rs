@@ -9,7 +9,6 @@ use headroom_shared::TimeSpan;
 
 use super::event::Event;
 use super::governing::{Governing, MakeGovernor};
-use super::lock::lock;
 use super::model::Model;
 use super::queue::Queue;
 use super::shared::{Observer, Shared};
@@ -17,6 +16,7 @@ use super::{Runtime, govern, profile, worker};
 use crate::bundle::Bundle;
 use crate::engine::EngineError;
 use crate::governor::{Governor, GovernorError, Limits, RungProfile};
+use crate::lock::lock;
 use crate::reading::SensorReading;
 
 /// Reads the sensors at a moment of the runtime's clock.
@@ -24,9 +24,6 @@ pub(super) type Sensors = Box<dyn FnMut(TimeSpan) -> SensorReading + Send>;
 
 /// Says what each rung of a bundle costs.
 pub(super) type Profiler = dyn Fn(&Bundle) -> Result<Vec<RungProfile>, EngineError> + Send + Sync;
-
-/// How long the rungs of a bundle are timed where nobody else knows what they cost.
-const TIMING: Duration = Duration::from_secs(1);
 
 /// Why a bundle cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -145,7 +142,8 @@ impl Builder {
     /// If the bundle cannot be run, the limits make no sense or there is no thread.
     pub fn start(self) -> Result<Runtime, RuntimeError> {
         let threads = self.threads;
-        let profiler = self.profiler.unwrap_or_else(|| Box::new(move |bundle| profile::timed(bundle, threads, TIMING)));
+        let profiler =
+            self.profiler.unwrap_or_else(|| Box::new(move |bundle| profile::timed(bundle, threads, profile::TIMING)));
         let profile = profiler(&self.bundle)?;
         let model = Arc::new(Model::new(1, Arc::new(self.bundle), threads));
         let governing = Governing::new(self.make_governor, model.clone(), profile, self.limits)?;

@@ -3,10 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+use headroom_shared::TimeSpan;
+
 use super::model::{Buffers, Model};
 use super::request::{Answer, Frame, Job, Reply};
 use super::shared::Shared;
-use super::span;
 use crate::reading::InferenceSample;
 
 /// Runs until the queue is closed. `number` is the worker's own.
@@ -55,7 +56,7 @@ fn infer(model: &Model, buffers: &mut Option<Buffers>, frame: &Frame, accepted: 
     let kept = bundle.corrected(rung, &model.table.sub_networks()[rung]);
     let start = Instant::now();
     let output = bundle.vit().embed(&mut buffers.workspace, pixels, 1, &kept)?;
-    let latency = span(start.elapsed());
+    let latency = TimeSpan::from(start.elapsed());
     let (macs, fidelity) = model.costs[rung];
     Ok(Reply {
         bundle: bundle.clone(),
@@ -63,7 +64,7 @@ fn infer(model: &Model, buffers: &mut Option<Buffers>, frame: &Frame, accepted: 
         macs,
         fidelity,
         latency,
-        queued: span(start - accepted),
+        queued: (start - accepted).into(),
         embedding: output.pooled.to_vec(),
         logits: output.logits.map(<[f32]>::to_vec),
     })

@@ -7,6 +7,7 @@ use crate::bundle::BundleError;
 use crate::images::SearchError;
 use crate::limits_file::LimitsFileError;
 use crate::metrics::MetricsError;
+use crate::run::NoImages;
 use crate::runtime::RuntimeError;
 
 /// Why serving failed, or was not begun.
@@ -41,8 +42,8 @@ pub enum ServeError {
     #[error(transparent)]
     Search(#[from] SearchError),
     /// The input holds no readable image.
-    #[error("`{path}` holds no readable image")]
-    NoImages { path: PathBuf },
+    #[error(transparent)]
+    NoImages(#[from] NoImages),
     /// Frames cannot be read.
     #[error("cannot read frame {frame} from stdin")]
     Read { frame: u64, source: io::Error },

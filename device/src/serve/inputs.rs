@@ -1,33 +1,22 @@
 //! Inputs that end: image files, and raw frames on stdin.
 
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::arguments::FrameSize;
 use super::error::ServeError;
 use super::printer::Frames;
-use crate::images::{RgbImage, decode_file, find_images};
+use crate::images::RgbImage;
+use crate::run::image_files::for_each_image;
 use crate::runtime::Frame;
 
-/// Sends all images of `path`. Unreadable ones are reported and skipped; none readable is an error.
+/// Sends all images of `path` as [`for_each_image`] reads them.
 pub(super) fn send_images(path: &Path, frames: &Frames) -> Result<(), ServeError> {
-    let found = find_images(path)?;
-    for entry in &found.unreadable {
-        anstream::eprintln!("skipped: {entry}");
-    }
-    let mut readable = 0u64;
-    for file in &found.files {
-        match decode_file(file) {
-            Ok(image) => {
-                readable += 1;
-                if !frames.send(file.display().to_string(), Frame::Rgb(image)) {
-                    return Ok(());
-                }
-            }
-            Err(error) => anstream::eprintln!("skipped: {error}"),
-        }
-    }
-    if readable == 0 { Err(ServeError::NoImages { path: path.to_path_buf() }) } else { Ok(()) }
+    for_each_image(path, |name, image| {
+        let more = frames.send(name, Frame::Rgb(image));
+        Ok(if more { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })
 }
 
 /// Sends raw frames of `size` until `stream` ends, which it must do between two frames.

@@ -2,22 +2,19 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use headroom_shared::{BoardProfile, Power, Rung, TimeSpan, board_file};
 
 use crate::bundle::Bundle;
 use crate::engine::EngineError;
 use crate::governor::{Governor, GovernorError, Inputs, Limits, RungProfile, TemperatureLimits};
+use crate::lock::lock;
 use crate::measured_profile::{self, Found, rung_profiles};
-use crate::reading::{Measurement, Missing, SensorReading};
+use crate::reading::SensorReading;
 use crate::runtime::profile;
 use crate::sources::Sensors;
-
-/// How long the rungs of a bundle are timed.
-const TIMING: Duration = Duration::from_secs(1);
 
 /// What a machine of which nothing is known is taken to draw while it infers. It stands for all rungs, so that heat
 /// depends on how long they run; the governor corrects it by the power that is measured.
@@ -106,7 +103,7 @@ impl Machine {
             calibrated.as_ref().is_some_and(|rungs| rungs.iter().all(|rung| rung.measured_energy.is_some()));
         let mut profile = match calibrated {
             Some(rungs) => rung_profiles(&rungs),
-            None => profile::timed(bundle, self.threads, TIMING)?,
+            None => profile::timed(bundle, self.threads, profile::TIMING)?,
         };
         if let (Some(dense), Some(smallest)) = (profile.first(), profile.last()) {
             let (dense, smallest) = (dense.latency, smallest.latency);
@@ -124,11 +121,7 @@ impl Machine {
     pub(super) fn governor(&self, profile: &[RungProfile], limits: Limits) -> Result<Governor, GovernorError> {
         let last = *lock(&self.last_reading);
         let reading = last.unwrap_or_else(|| self.read(TimeSpan::from_nanoseconds(0)));
-        let inputs = Inputs {
-            temperature: reading.temperature != Measurement::Missing(Missing::Absent),
-            power: reading.power != Measurement::Missing(Missing::Absent),
-        };
-        let governor = Governor::new(profile, limits)?.with_inputs(inputs)?;
+        let governor = Governor::new(profile, limits)?.with_inputs(Inputs::of(&reading))?;
         let idle = self.with_sensors(|sensors| sensors.profile().map(|board| board.power.idle.value));
         Ok(match idle {
             Some(idle) => governor.with_idle_power(idle),
@@ -167,8 +160,4 @@ impl Machine {
     fn with_sensors<T>(&self, read: impl FnOnce(&mut Sensors) -> T) -> T {
         read(&mut lock(&self.sensors))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

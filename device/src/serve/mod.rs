@@ -44,11 +44,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use headroom_shared::TimeSpan;
-
 use crate::bundle::trust::Trust;
 use crate::metrics::MetricsServer;
 use crate::run::Arguments;
+use crate::run::output::DEFAULT_TOP_K;
 use crate::runtime::{Runtime, RuntimeError};
 use crate::service::ServiceManager;
 use control::{Control, Controls};
@@ -58,9 +57,6 @@ use reload::{Files, Reloader};
 use socket::Server;
 use unanswered::Unanswered;
 use watcher::Watcher;
-
-/// Classes that are printed where nothing else was asked for.
-const DEFAULT_TOP_K: usize = 5;
 
 /// Without news of sensors for so long, the process is no longer taken to be alive; they are read once a second.
 const LONGEST_WITHOUT_SENSORS: Duration = Duration::from_secs(5);
@@ -194,7 +190,7 @@ fn wait_for_end(
 ) -> Result<(), ServeError> {
     let started = Instant::now();
     // Signs of life are due once a period; half of it leaves room for other requests in between.
-    let pause = service.period().map(|period| Duration::from_nanos(period.as_nanoseconds() / 2));
+    let pause = service.period().map(|period| Duration::from(period) / 2);
     loop {
         let request = match pause {
             Some(pause) => requests.recv_timeout(pause),
@@ -218,8 +214,7 @@ fn wait_for_end(
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
         if is_alive(runtime) {
-            let now = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            let _ = service.alive(TimeSpan::from_nanoseconds(now));
+            let _ = service.alive(started.elapsed().into());
         }
     }
 }

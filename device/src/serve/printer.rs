@@ -1,13 +1,13 @@
 //! Results on stdout, one JSON line each, from a thread of its own: whoever reads them slowly keeps no worker waiting.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use serde::Serialize;
 
 use super::unanswered::Unanswered;
-use crate::run::output::{Line, OUTPUT_VERSION, top_classes};
+use crate::run::output::{Line, OUTPUT_VERSION, top_classes, write_line};
 use crate::runtime::{Answer, Client, Frame, Refusal, Reply};
 
 /// Which part of a reply is printed.
@@ -106,11 +106,4 @@ fn print_reply(input: &str, reply: &Reply, printed: Printed) -> io::Result<()> {
 
 fn print_refusal(input: &str, refusal: &Refusal) -> io::Result<()> {
     write_line(&RefusedLine { version: OUTPUT_VERSION, input, refused: refusal.to_string() })
-}
-
-fn write_line(line: &impl Serialize) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, line)?;
-    writeln!(out)?;
-    out.flush()
 }

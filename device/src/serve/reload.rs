@@ -11,6 +11,7 @@ use super::machine::Machine;
 use super::watcher::Watcher;
 use crate::bundle::trust::Trust;
 use crate::bundle::{Bundle, bundle_hash};
+use crate::error_text::with_causes;
 use crate::flight_record::Reloaded;
 use crate::governor::Limits;
 use crate::limits_file::LimitsFile;
@@ -84,7 +85,7 @@ impl Reloader {
             .files
             .open_bundle()
             .and_then(|bundle| self.runtime.replace_bundle(bundle).map_err(ServeError::from))
-            .map_err(|error| format!("{}; the old bundle goes on serving", with_causes(&error)));
+            .map_err(|error| format!("{}; the old bundle goes on serving", one_line(&error)));
         self.watcher.reloaded(Reloaded::Bundle, replaced.is_ok());
         replaced.map(|()| format!("bundle {:.12} serves", self.runtime.bundle().hash()))
     }
@@ -93,8 +94,8 @@ impl Reloader {
         let set = self
             .files
             .limits(&self.machine)
-            .map_err(|error| with_causes(&error))
-            .and_then(|limits| self.runtime.set_limits(limits).map_err(|error| with_causes(&error)))
+            .map_err(|error| one_line(&error))
+            .and_then(|limits| self.runtime.set_limits(limits).map_err(|error| one_line(&error)))
             .map_err(|error| format!("{error}; the old limits hold"));
         self.watcher.reloaded(Reloaded::Limits, set.is_ok());
         set.map(|()| "limits were read".into())
@@ -102,16 +103,6 @@ impl Reloader {
 }
 
 /// The error with what caused it, in one line.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text.replace('\n', " ")
+fn one_line(error: &dyn Error) -> String {
+    with_causes(error).replace('\n', " ")
 }

@@ -1,7 +1,9 @@
 //! How many requests of somebody are on their way: a bound that makes whoever sends wait, instead of a buffer that grows.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
+
+use crate::lock::lock;
 
 /// Counts requests from being read until their answer is written.
 pub(super) struct Unanswered {
@@ -25,42 +27,38 @@ impl Unanswered {
     /// Counts one more, once there is room; false once no more are to come.
     pub(super) fn begin(&self) -> bool {
         let full = |state: &mut State| state.count >= self.most && !state.closed;
-        let mut state = self.changed.wait_while(self.lock(), full).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.changed.wait_while(lock(&self.state), full).unwrap_or_else(PoisonError::into_inner);
         state.count += usize::from(!state.closed);
         !state.closed
     }
 
     /// One less.
     pub(super) fn end(&self) {
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.count = state.count.saturating_sub(1);
         self.changed.notify_all();
     }
 
     /// No more are to come.
     pub(super) fn close(&self) {
-        self.lock().closed = true;
+        lock(&self.state).closed = true;
         self.changed.notify_all();
     }
 
     /// No more are to come, and nobody takes the answers that are on their way.
     pub(super) fn abandon(&self) {
-        *self.lock() = State { count: 0, closed: true };
+        *lock(&self.state) = State { count: 0, closed: true };
         self.changed.notify_all();
     }
 
     /// Waits until all are answered or abandoned.
     pub(super) fn wait_for_all(&self) {
-        drop(self.changed.wait_while(self.lock(), |state| state.count > 0));
+        drop(self.changed.wait_while(lock(&self.state), |state| state.count > 0));
     }
 
     /// The same, for at most `time`.
     pub(super) fn wait_for_all_at_most(&self, time: Duration) {
-        drop(self.changed.wait_timeout_while(self.lock(), time, |state| state.count > 0));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        drop(self.changed.wait_timeout_while(lock(&self.state), time, |state| state.count > 0));
     }
 }
 

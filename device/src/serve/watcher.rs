@@ -1,7 +1,7 @@
 //! Watches a runtime: metrics, flight record and log.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use headroom_shared::TimeSpan;
@@ -9,6 +9,7 @@ use headroom_shared::TimeSpan;
 use super::control::{Control, Controls, Report};
 use crate::flight_record::{self, FlightRecord, Reloaded};
 use crate::governor::Mode;
+use crate::lock::lock;
 use crate::metrics::{Metrics, Outcome};
 use crate::reading::InferenceSample;
 use crate::runtime::{Event, Refusal};
@@ -61,7 +62,7 @@ impl Watcher {
                 }
             }
             Event::Answered(reply) => {
-                let deadline = *self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
+                let deadline = *lock(&self.deadline);
                 let missed = deadline.filter(|deadline| reply.latency > *deadline);
                 self.metrics.count_inference(reply.latency, missed.is_some());
                 self.metrics.count_request(Outcome::Answered);
@@ -76,8 +77,7 @@ impl Watcher {
                 anstream::eprintln!("serving bundle {:.12} with {} rungs", bundle.hash(), profile.len());
             }
             Event::LimitsHold(limits) => {
-                *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) =
-                    limits.deadline.map(|deadline| deadline.latency);
+                *lock(&self.deadline) = limits.deadline.map(|deadline| deadline.latency);
             }
         }
     }
@@ -91,7 +91,7 @@ impl Watcher {
     pub(super) fn dump(&self) -> Result<String, String> {
         let Some(path) = &self.record_path else { return Err("there is no --flight-record FILE to write to".into()) };
         // A copy, so that a slow disk holds up nobody.
-        let record = self.record.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let record = lock(&self.record).clone();
         match record.write(path, self.now()) {
             Ok(()) => Ok(format!("wrote the flight record to {}", path.display())),
             Err(error) => Err(format!("{error}: {}", error.source)),
@@ -108,11 +108,11 @@ impl Watcher {
 
     fn remember(&self, event: flight_record::Event) {
         let now = self.now();
-        self.record.lock().unwrap_or_else(PoisonError::into_inner).record(now, event);
+        lock(&self.record).record(now, event);
     }
 
     fn now(&self) -> TimeSpan {
-        TimeSpan::from_nanoseconds(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        self.started.elapsed().into()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use comfy_table::Table;
 use comfy_table::presets::UTF8_BORDERS_ONLY;
+use headroom_device::error_text::causes;
 use serde::Serialize;
 
 use super::error::FlashError;
@@ -39,13 +40,7 @@ impl Failure {
     /// Says what an error says.
     #[must_use]
     pub fn of(error: &FlashError) -> Self {
-        let mut causes = Vec::new();
-        let mut source = std::error::Error::source(error);
-        while let Some(cause) = source {
-            causes.push(cause.to_string());
-            source = cause.source();
-        }
-        Self { error: error.to_string(), causes, hint: error.hint() }
+        Self { error: error.to_string(), causes: causes(error), hint: error.hint() }
     }
 }
 

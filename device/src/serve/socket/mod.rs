@@ -13,7 +13,7 @@ use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ pub(super) use bind::Socket;
 
 use super::control::Controls;
 use super::{LAST_ANSWERS, ServeError};
+use crate::lock::lock;
 use crate::runtime::Runtime;
 
 /// What connections share.
@@ -81,7 +82,7 @@ impl Server {
     /// Waits until all clients have their answers, but not for clients that do not take them.
     pub(super) fn end(self) {
         let _ = self.accepting.join();
-        let open: Vec<Open> = self.context.lock_open().drain().map(|(_, open)| open).collect();
+        let open: Vec<Open> = lock(&self.context.open).drain().map(|(_, open)| open).collect();
         // Readers see the end of their stream, wait for the answers and say goodbye.
         open.iter().for_each(|open| drop(open.stream.shutdown(Shutdown::Read)));
         let end = Instant::now() + LAST_ANSWERS;
@@ -96,17 +97,13 @@ impl Server {
 }
 
 impl Context {
-    fn lock_open(&self) -> MutexGuard<'_, HashMap<u64, Open>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
 
     /// Logs what is wrong with a client, unless much is.
     fn complain(&self, what: &str) {
-        self.complaints.lock().unwrap_or_else(PoisonError::into_inner).log(what);
+        lock(&self.complaints).log(what);
     }
 }
 
@@ -125,7 +122,7 @@ fn accept(context: &Arc<Context>, socket: &Socket, most: usize) {
 }
 
 fn admit(context: &Arc<Context>, stream: UnixStream, number: u64, most: usize) -> io::Result<()> {
-    let mut open = context.lock_open();
+    let mut open = lock(&context.open);
     if open.len() >= most {
         drop(open);
         context.complain("a client was turned away: there are too many");
@@ -137,7 +134,7 @@ fn admit(context: &Arc<Context>, stream: UnixStream, number: u64, most: usize) -
     let thread = thread::Builder::new().name(format!("client {number}")).spawn(move || {
         connection::serve(&connection, &own);
         // Entered before this can be: the lock is held until then.
-        connection.lock_open().remove(&number);
+        lock(&connection.open).remove(&number);
     })?;
     open.insert(number, Open { stream, thread });
     Ok(())
