@@ -17,7 +17,6 @@ pub mod scenario;
 mod simulation;
 mod trace;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub use arguments::Arguments;
@@ -25,11 +24,11 @@ pub use ladder::{LadderModel, SimulatedRung};
 pub use metrics::{Metrics, Moment};
 pub use report::{REPORT_VERSION, Report};
 pub use scenario::{Scenario, ScenarioError};
-pub use simulation::{BINDINGS, Observer, Policy, Run, Simulation};
+pub use simulation::{Observer, Policy, Run, Simulation};
 pub use trace::TraceError;
 
 use crate::governor::GovernorError;
-use crate::program;
+use crate::{program, whole_file};
 
 /// Why `device-replay` failed.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +76,7 @@ pub fn run(arguments: &Arguments) -> Result<(), ReplayError> {
     let (report, governed) = Report::of(&scenario)?;
     write_drawing(arguments, &scenario, &governed.history)?;
     if let Some(path) = &arguments.record {
-        whole_file(path, trace::record(&governed.history).as_bytes())?;
+        write(path, &trace::record(&governed.history))?;
     }
     program::print(arguments.json, &report, || format!("{}\n{}", drawing::terminal(&governed.history), report.text()));
     Ok(())
@@ -86,18 +85,9 @@ pub fn run(arguments: &Arguments) -> Result<(), ReplayError> {
 fn write_drawing(arguments: &Arguments, scenario: &Scenario, history: &[Moment]) -> Result<(), ReplayError> {
     let Some(path) = &arguments.svg else { return Ok(()) };
     let svg = drawing::svg(scenario, history).map_err(ReplayError::Draw)?;
-    whole_file(path, svg.as_bytes())
+    write(path, &svg)
 }
 
-/// Writes a file whole or not at all.
-fn whole_file(path: &Path, content: &[u8]) -> Result<(), ReplayError> {
-    let write = || {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut beside = tempfile::NamedTempFile::new_in(folder)?;
-        beside.write_all(content)?;
-        beside.as_file().sync_all()?;
-        beside.persist(path)?;
-        Ok(())
-    };
-    write().map_err(|source| ReplayError::Write { path: path.to_path_buf(), source })
+fn write(path: &Path, text: &str) -> Result<(), ReplayError> {
+    whole_file::write(path, text.as_bytes()).map_err(|source| ReplayError::Write { path: path.to_path_buf(), source })
 }

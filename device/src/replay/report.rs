@@ -4,9 +4,9 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::simulation::{BINDINGS, Policy, Run, Simulation};
+use super::simulation::{Policy, Run, Simulation};
 use super::{Metrics, Scenario};
-use crate::governor::GovernorError;
+use crate::governor::{Binding, GovernorError};
 
 /// The version of the JSON that `--json` prints. A field is only ever added within a version.
 pub const REPORT_VERSION: u32 = 1;
@@ -54,7 +54,7 @@ impl Report {
         let fixed: Vec<Metrics> = fixed.collect::<Result<_, GovernorError>>()?;
         let governor = governed.metrics.clone();
         let decisions = governed.bindings.iter().sum::<u64>().max(1) as f64;
-        let shares = BINDINGS.iter().zip(governed.bindings).filter(|(_, count)| *count > 0);
+        let shares = Binding::ALL.iter().zip(governed.bindings).filter(|(_, count)| *count > 0);
         let report = Self {
             version: REPORT_VERSION,
             scenario: scenario.name.clone(),

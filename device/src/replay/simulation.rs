@@ -32,25 +32,12 @@ pub enum Policy {
 pub struct Run {
     pub metrics: Metrics,
     pub history: Vec<Moment>,
-    /// Decisions of the governor by the limit that bound, in the order of [`BINDINGS`].
-    pub bindings: [u64; BINDINGS.len()],
+    /// Decisions of the governor by the limit that bound, in the order of [`Binding::ALL`].
+    pub bindings: [u64; Binding::ALL.len()],
     /// Seconds in safe and in emergency mode.
     pub safe_seconds: f64,
     pub emergency_seconds: f64,
 }
-
-/// All that can bind.
-pub const BINDINGS: [Binding; 9] = [
-    Binding::Nothing,
-    Binding::Deadline,
-    Binding::Power,
-    Binding::Temperature,
-    Binding::Energy,
-    Binding::MinimumFidelity,
-    Binding::Hysteresis,
-    Binding::LostSensor,
-    Binding::Emergency,
-];
 
 /// A scenario that is being run.
 pub struct Simulation<'a> {
@@ -97,7 +84,7 @@ impl<'a> Simulation<'a> {
         let run = Run {
             metrics: Metrics::default(),
             history: Vec::new(),
-            bindings: [0; BINDINGS.len()],
+            bindings: [0; Binding::ALL.len()],
             safe_seconds: 0.0,
             emergency_seconds: 0.0,
         };
@@ -239,7 +226,7 @@ impl<'a> Simulation<'a> {
         let nanoseconds = CLOCK_START as i64 + self.clock_offset + (self.time() * 1e9) as i64;
         let now = TimeSpan::from_nanoseconds(nanoseconds.max(0) as u64);
         let decision = self.governor.step(&mut self.state, reading, now);
-        let bound = BINDINGS.iter().position(|binding| *binding == decision.binding);
+        let bound = Binding::ALL.iter().position(|binding| *binding == decision.binding);
         self.run.bindings[bound.unwrap_or(0)] += 1;
         (self.observer)(&self.plant, &self.governor, &decision);
         self.decision = Some(decision);

@@ -1,12 +1,11 @@
 //! Signals, as requests to the program.
 
-use std::thread;
-
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use super::control::{Control, Controls, Report};
 use super::error::ServeError;
+use super::spawn;
 
 /// From here on, SIGTERM and SIGINT end the program cleanly, SIGHUP reloads and SIGUSR1 dumps the flight record.
 pub(super) fn watch(controls: Controls) -> Result<(), ServeError> {
@@ -21,7 +20,6 @@ pub(super) fn watch(controls: Controls) -> Result<(), ServeError> {
             }
         }
     };
-    // Never joined: it waits for signals as long as the program lives.
-    thread::Builder::new().name("signals".into()).spawn(pass_on).map_err(|source| ServeError::Thread { source })?;
-    Ok(())
+    // It waits for signals as long as the program lives.
+    spawn("signals", pass_on)
 }

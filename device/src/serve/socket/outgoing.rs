@@ -123,7 +123,7 @@ fn result<'a>(id: u64, outputs: Outputs, reply: &Reply, bytes: &'a mut Vec<u8>) 
     let (embedding, logits) = bytes.split_at(embedding.len() * 4);
     Ok(Response::Result {
         id,
-        bundle: sha256(&reply.bundle),
+        bundle: *reply.bundle.digest(),
         rung: reply.rung,
         fidelity: reply.fidelity,
         macs: reply.macs,
@@ -150,21 +150,11 @@ pub(super) fn served_model(bundle: &Bundle) -> ServedModel {
     // Larger sizes than 32 bits hold are refused with the bundle.
     let size = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
     ServedModel {
-        bundle: sha256(bundle),
+        bundle: *bundle.digest(),
         width: size(image.width),
         height: size(image.height),
         embed_dim: size(bundle.vit().embed_dim()),
         classes: size(bundle.vit().classes().unwrap_or(0)),
         rungs: bundle.structure_map().rungs().len() as u8,
     }
-}
-
-/// The bundle's hash as bytes.
-fn sha256(bundle: &Bundle) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    for (byte, digits) in bytes.iter_mut().zip(bundle.hash().as_bytes().chunks(2)) {
-        let digits = std::str::from_utf8(digits).unwrap_or_default();
-        *byte = u8::from_str_radix(digits, 16).unwrap_or_default();
-    }
-    bytes
 }
