@@ -4,6 +4,7 @@
 //! 1 failure, 2 wrong usage (clap's), 130 interrupted.
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -29,14 +30,36 @@ pub fn report(error: &dyn Error, hint: Option<&str>) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Results that could not be printed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the results")]
+struct NotPrinted {
+    source: io::Error,
+}
+
 /// Prints a result to stdout: as JSON, or as `text` for people.
-pub fn print(json: bool, report: &impl Serialize, text: impl Fn() -> String) {
-    if !json {
-        anstream::println!("{}", text());
-        return;
-    }
-    match serde_json::to_string_pretty(report) {
-        Ok(json) => anstream::println!("{json}"),
-        Err(error) => anstream::eprintln!("the report cannot be printed as JSON: {error}"),
+///
+/// # Errors
+/// If stdout cannot be written to: a full disk, a reader that went away.
+pub fn print(json: bool, report: &impl Serialize, text: impl Fn() -> String) -> io::Result<()> {
+    let text = if json { serde_json::to_string_pretty(report)? } else { text() };
+    print_text(&format!("{text}\n"))
+}
+
+/// Prints text to stdout, without colour where it is no terminal or `NO_COLOR` is set.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_text(text: &str) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// The exit code of a program that has printed its results, or could not.
+pub fn printed(result: io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(source) => report(&NotPrinted { source }, None),
     }
 }

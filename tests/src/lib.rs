@@ -103,7 +103,8 @@ pub fn program(name: &str) -> Command {
 /// Builds the programs once, because `cargo test` alone does not build those of other packages.
 fn program_folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| built(&["build", "--bins"]))
+    // With an example, cargo gives dependencies the features that tests give them, and builds none a second time.
+    FOLDER.get_or_init(|| built(&["build", "--bins", "--example", "runtime"]))
 }
 
 /// The folder of `libheadroom_device.so` and `.a`, built once by the command that `device/src/c_abi` documents.

@@ -183,6 +183,32 @@ fn one_changed_byte_anywhere_in_a_bundle_is_refused() {
 }
 
 #[test]
+fn results_that_cannot_be_printed_are_an_error() {
+    let home = tempdir().unwrap();
+    let (bundle, profile) = (home.path().join("bundle"), home.path().join("measured.toml"));
+    let _ = succeeds(&mut small_job(&bundle));
+    let (repository, bundle, profile) = (repository(), bundle.display().to_string(), profile.display().to_string());
+    let demo = repository.join("host/demo").display().to_string();
+    let unit = repository.join("device/systemd/headroom.service").display().to_string();
+    let scenario = repository.join("tests/scenarios/bundle-swap.toml").display().to_string();
+    let calibrate = ["--calibrate", "--repetitions", "1", "--power-seconds", "0.01", "--profile", &profile];
+    for (name, arguments) in [
+        ("host-prune", &["--target", "jetson-orin", "--describe", &demo][..]),
+        ("host-flash", &["--target", "jetson-orin", "--print-setup", "--unit-file", &unit]),
+        ("device-run", &[&["--bundle", &bundle][..], &calibrate].concat()),
+        ("device-run", &["--bundle", &bundle, "--profile", &profile, "--predict", "55%"]),
+        ("device-run", &["--bundle", &bundle, "--synthetic", "1"]),
+        ("device-run", &["--bundle", &bundle, "--sweep", "--repetitions", "1"]),
+        ("device-run", &["--probe"]),
+        ("device-replay", &["--scenario", &scenario]),
+    ] {
+        let full =
+            fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has a device that is always full");
+        is_refused(program(name).args(arguments).stdout(full), &["cannot write the results", "No space left"]);
+    }
+}
+
+#[test]
 fn what_is_no_bundle_is_named() {
     let home = tempdir().unwrap();
     let mut run = program("device-run");

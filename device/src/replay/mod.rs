@@ -44,6 +44,8 @@ pub enum ReplayError {
     Draw(Box<dyn std::error::Error + Send + Sync>),
     #[error("cannot write `{path}`")]
     Write { path: PathBuf, source: std::io::Error },
+    #[error("cannot write the results")]
+    Print(#[from] std::io::Error),
 }
 
 impl ReplayError {
@@ -70,16 +72,15 @@ pub fn run(arguments: &Arguments) -> Result<(), ReplayError> {
     if let Some(path) = &arguments.trace {
         let replayed = trace::replay(path, &scenario)?;
         write_drawing(arguments, &scenario, &replayed.history)?;
-        program::print(arguments.json, &replayed, || replayed.text(&scenario));
-        return Ok(());
+        return Ok(program::print(arguments.json, &replayed, || replayed.text(&scenario))?);
     }
     let (report, governed) = Report::of(&scenario)?;
     write_drawing(arguments, &scenario, &governed.history)?;
     if let Some(path) = &arguments.record {
         write(path, &trace::record(&governed.history))?;
     }
-    program::print(arguments.json, &report, || format!("{}\n{}", drawing::terminal(&governed.history), report.text()));
-    Ok(())
+    let text = || format!("{}\n{}", drawing::terminal(&governed.history), report.text());
+    Ok(program::print(arguments.json, &report, text)?)
 }
 
 fn write_drawing(arguments: &Arguments, scenario: &Scenario, history: &[Moment]) -> Result<(), ReplayError> {

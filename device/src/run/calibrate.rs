@@ -41,8 +41,7 @@ pub(super) fn run(bundle: &Bundle, path: &Path, arguments: &Arguments) -> Result
     profiles.insert(profile.clone());
     profiles.write(&file)?;
     let report = Report { version: OUTPUT_VERSION, file, profile: &profile };
-    program::print(arguments.json, &report, || table(&report));
-    Ok(())
+    Ok(program::print(arguments.json, &report, || table(&report))?)
 }
 
 /// The sensors that the bundle's board profile names if they tell a power, or else those of the machine.

@@ -45,7 +45,7 @@ pub(super) fn run(bundle: &Bundle, path: &Path, budget: MacsBudget, arguments: &
         energy_mj: predicted.energy.map(|energy| energy.as_joules() * 1e3),
         energy_error: predicted.energy_error.map(|error| [error.mean, error.worst]),
     };
-    program::print(arguments.json, &report, || {
+    let text = || {
         let mut text = format!("{steps} steps, {macs} MACs ({:.1} %)", macs as f64 / dense as f64 * 100.0);
         for (value, error) in [
             (Some(format!("{:.3} ms", report.latency_ms)), predicted.latency_error),
@@ -56,8 +56,8 @@ pub(super) fn run(bundle: &Bundle, path: &Path, budget: MacsBudget, arguments: &
             text.push_str(&format!("\n{value} interpolated between measured rungs, {error}"));
         }
         text
-    });
-    Ok(())
+    };
+    Ok(program::print(arguments.json, &report, text)?)
 }
 
 /// The fewest steps that leave at most so many MACs, or all of them, and the MACs that are left.

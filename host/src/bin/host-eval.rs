@@ -16,10 +16,7 @@ fn main() -> ExitCode {
     }
     let progress: &dyn Progress = if options.quiet { &Silent } else { &Drawn::default() };
     match eval::run(&options, progress, &INTERRUPTED) {
-        Ok(report) => {
-            program::print(options.json, &report, || report.text());
-            ExitCode::SUCCESS
-        }
+        Ok(report) => program::printed(program::print(options.json, &report, || report.text())),
         Err(error) => {
             let code = program::report(&error, error.hint().as_deref());
             if matches!(error, EvalError::Interrupted { .. }) { ExitCode::from(EXIT_INTERRUPTED) } else { code }

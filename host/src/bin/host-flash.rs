@@ -30,10 +30,7 @@ fn main() -> ExitCode {
 fn flash_devices(options: &Options) -> ExitCode {
     if options.task.print_setup {
         return match flash::setup_script(options) {
-            Ok(script) => {
-                anstream::print!("{script}");
-                ExitCode::SUCCESS
-            }
+            Ok(script) => program::printed(program::print_text(&script)),
             Err(error) => program::report(&error, error.hint().as_deref()),
         };
     }
@@ -43,12 +40,12 @@ fn flash_devices(options: &Options) -> ExitCode {
     let progress: &dyn Progress = if options.quiet { &Silent } else { &Drawn::default() };
     match flash::run(options, progress, &INTERRUPTED) {
         Ok(report) => {
-            program::print(options.json, &report, || report.text(options.task.list));
+            let printed = program::print(options.json, &report, || report.text(options.task.list));
             for message in report.messages() {
                 anstream::eprintln!("{message}");
             }
             if report.is_success() {
-                ExitCode::SUCCESS
+                program::printed(printed)
             } else if INTERRUPTED.load(Ordering::SeqCst) {
                 ExitCode::from(EXIT_INTERRUPTED)
             } else {

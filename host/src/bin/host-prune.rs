@@ -13,10 +13,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     if options.describe.is_some() {
         return match prune::describe(&options) {
-            Ok(report) => {
-                program::print(options.json, &report, || report.text());
-                ExitCode::SUCCESS
-            }
+            Ok(report) => program::printed(program::print(options.json, &report, || report.text())),
             Err(error) => program::report(&error, error.hint().as_deref()),
         };
     }
@@ -26,8 +23,8 @@ fn main() -> ExitCode {
     let progress: &dyn Progress = if options.quiet { &Silent } else { &Drawn::default() };
     match prune::run(&options, progress, &INTERRUPTED) {
         Ok(ending) => {
-            program::print(options.json, &ending.report, || ending.report.text());
-            if ending.interrupted { ExitCode::from(EXIT_INTERRUPTED) } else { ExitCode::SUCCESS }
+            let printed = program::print(options.json, &ending.report, || ending.report.text());
+            if printed.is_ok() && ending.interrupted { EXIT_INTERRUPTED.into() } else { program::printed(printed) }
         }
         Err(error) if error.is_interruption() => {
             program::report(&error, error.hint().as_deref());

@@ -59,7 +59,7 @@ pub fn main(command: &Command) -> ExitCode {
         }
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(printed) => program::printed(printed),
         Err(error) => program::report(&error, error.hint().as_deref()),
     }
 }
