@@ -36,7 +36,7 @@ mod tokens_step;
 mod workspace;
 
 #[cfg(test)]
-mod reference;
+pub(crate) mod reference;
 #[cfg(test)]
 mod tests;
 
