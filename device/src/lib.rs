@@ -19,6 +19,7 @@ pub mod bundle;
 pub mod c_abi;
 #[cfg(feature = "std")]
 pub mod calibration;
+pub mod corrected;
 #[cfg(feature = "std")]
 pub mod engine;
 #[cfg(feature = "std")]

@@ -40,7 +40,7 @@ pub(crate) mod reference;
 #[cfg(test)]
 mod tests;
 
-pub use correction::Corrected;
+pub use crate::corrected::Corrected;
 pub use elastic_vit::{ElasticVit, Output, TwoClassifiers};
 pub use error::EngineError;
 pub use workspace::Workspace;

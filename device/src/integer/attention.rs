@@ -104,7 +104,24 @@ pub(super) fn attend(
     }
 }
 
+#[cfg(not(armv7e_m))]
 #[inline(always)]
 fn dot(a: &[i16], b: &[i16]) -> i32 {
     a.iter().zip(b).fold(0_i32, |sum, (&a, &b)| sum.wrapping_add(i32::from(a) * i32::from(b)))
+}
+
+/// Both have an even number of halfwords and begin at words.
+#[cfg(armv7e_m)]
+#[inline(always)]
+fn dot(a: &[i16], b: &[i16]) -> i32 {
+    use super::product::multiply_add;
+    let [a, b] = [a, b].map(bytemuck::cast_slice::<i16, u32>);
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<4>(), b.as_chunks::<4>());
+    let mut sum = 0;
+    for (a, b) in a.iter().zip(b) {
+        for pair in 0..4 {
+            sum = multiply_add(a[pair], b[pair], sum);
+        }
+    }
+    a_rest.iter().zip(b_rest).fold(sum, |sum, (&a, &b)| multiply_add(a, b, sum))
 }
