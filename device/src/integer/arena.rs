@@ -3,6 +3,7 @@
 use headroom_shared::integer_model::{BlockCounts, IntegerModel, IntegerSizes};
 use headroom_shared::shape::MlpKind;
 
+use super::attention::{padded_dims, padded_tokens, pairs};
 use super::error::IntegerEngineError;
 use super::quantise::{Step, quantised_stride};
 
@@ -79,8 +80,8 @@ impl ArenaSizes {
     const fn buffers(&self) -> [(usize, usize); 15] {
         let quantised =
             most(self.tokens * quantised_stride(self.embed_dim), self.together * quantised_stride(self.widest()));
-        let padded_tokens = self.tokens.next_multiple_of(32);
-        let query_pairs = self.query_dims.next_multiple_of(2);
+        let padded_tokens = padded_tokens(self.tokens);
+        let query_pairs = pairs(self.query_dims);
         let hidden = self.together * self.neurons;
         [
             (self.tokens * self.embed_dim, 4),
@@ -90,7 +91,7 @@ impl ArenaSizes {
             (self.tokens * self.head_dims(), 4),
             (self.tokens * query_pairs, 2),
             (padded_tokens * query_pairs, 2),
-            (padded_tokens * self.value_dims.next_multiple_of(16), 2),
+            (padded_tokens * padded_dims(self.value_dims), 2),
             (self.tokens, 4),
             (padded_tokens, 4),
             (padded_tokens, 4),

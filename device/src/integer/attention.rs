@@ -8,6 +8,7 @@
 //! rounded numbers takes out what rounding adds up to.
 
 use super::functions::exp;
+use super::kernel::Kernel;
 use super::lanes::{clamp, range, round};
 use super::quantise::{LARGEST_QUERY, LARGEST_VALUE, symmetric_number, symmetric_scale};
 
@@ -21,32 +22,110 @@ pub(super) const fn pairs(dims: usize) -> usize {
     dims.next_multiple_of(2)
 }
 
-/// Rounds `[tokens, dims]` queries or keys to rows of [`pairs`].
-pub(super) fn quantise_queries(values: &[f32], dims: usize, out: &mut [i16], scales: &mut [f32]) {
-    let rows = values.chunks_exact(dims).zip(out.chunks_exact_mut(pairs(dims)));
-    for ((values, out), scale) in rows.zip(scales) {
-        let (one, inverse) = symmetric_scale(range(values), LARGEST_QUERY);
-        *scale = one;
-        out[dims..].fill(0);
-        for (out, value) in out.iter_mut().zip(values) {
-            *out = symmetric_number(*value, inverse, LARGEST_QUERY);
+/// Tokens of a head that rounded keys and values have room for.
+pub(super) const fn padded_tokens(tokens: usize) -> usize {
+    tokens.next_multiple_of(32)
+}
+
+/// Dimensions of a head that rounded values have room for.
+pub(super) const fn padded_dims(dims: usize) -> usize {
+    dims.next_multiple_of(16)
+}
+
+/// How the rounded keys and values of a head lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// Keys `[tokens, pairs(dims)]`, values `[dims, padded tokens]`: a dot product reads two rows.
+    Rows,
+    /// Keys `[dims / 2, padded tokens, 2]`, values `[tokens / 2, padded dims, 2]`: a vector of pairs has a lane for
+    /// each token, or for each dimension.
+    #[cfg_attr(not(all(feature = "std", target_arch = "x86_64")), allow(dead_code, reason = "for vector kernels"))]
+    Pairs,
+}
+
+/// Rounds `[tokens, dims]` queries to rows of [`pairs`], or keys.
+pub(super) struct QuantiseQueries<'a> {
+    pub values: &'a [f32],
+    pub dims: usize,
+    pub out: &'a mut [i16],
+    pub scales: &'a mut [f32],
+}
+
+impl Kernel for QuantiseQueries<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { values, dims, out, scales } = self;
+        let rows = values.chunks_exact(dims).zip(out.chunks_exact_mut(pairs(dims)));
+        for ((values, out), scale) in rows.zip(scales) {
+            let (one, inverse) = symmetric_scale(range(values), LARGEST_QUERY);
+            *scale = one;
+            out[dims..].fill(0);
+            for (out, value) in out.iter_mut().zip(values) {
+                *out = symmetric_number(*value, inverse, LARGEST_QUERY);
+            }
         }
     }
 }
 
-/// Rounds `[tokens, dims]` values to `[dims, padded]` and returns what 1 is worth.
-pub(super) fn quantise_values(values: &[f32], dims: usize, padded: usize, out: &mut [i16]) -> f32 {
-    let (scale, inverse) = symmetric_scale(range(values), LARGEST_VALUE);
-    out[..dims * padded].fill(0);
-    for (token, values) in values.chunks_exact(dims).enumerate() {
-        for (dim, value) in values.iter().enumerate() {
-            out[dim * padded + token] = symmetric_number(*value, inverse, LARGEST_VALUE);
+/// Brings rows of keys into [`Layout::Pairs`]; keys after the last token are 0.
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+pub(super) fn keys_in_pairs(rows: &[i16], dims: usize, tokens: usize, out: &mut [i16]) {
+    let (pairs, padded) = (pairs(dims) / 2, padded_tokens(tokens));
+    let out = &mut out.as_chunks_mut::<2>().0[..pairs * padded];
+    for (pair, out) in out.chunks_exact_mut(padded).enumerate() {
+        let (out, rest) = out.split_at_mut(tokens);
+        let rows = rows.as_chunks::<2>().0.chunks_exact(pairs);
+        for (out, row) in out.iter_mut().zip(rows) {
+            *out = row[pair];
+        }
+        rest.fill([0; 2]);
+    }
+}
+
+/// Rounds `[tokens, dims]` values into a layout; what pads it is 0.
+pub(super) struct QuantiseValues<'a> {
+    pub values: &'a [f32],
+    pub dims: usize,
+    pub tokens: usize,
+    pub layout: Layout,
+    pub out: &'a mut [i16],
+    /// What 1 is worth.
+    pub scale: &'a mut f32,
+}
+
+impl Kernel for QuantiseValues<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { values, dims, tokens, layout, out, scale } = self;
+        let (one, inverse) = symmetric_scale(range(values), LARGEST_VALUE);
+        *scale = one;
+        let padded = padded_tokens(tokens);
+        let rows = values.chunks_exact(dims).enumerate();
+        match layout {
+            Layout::Rows => {
+                out[..dims * padded].fill(0);
+                for (token, values) in rows {
+                    for (dim, value) in values.iter().enumerate() {
+                        out[dim * padded + token] = symmetric_number(*value, inverse, LARGEST_VALUE);
+                    }
+                }
+            }
+            Layout::Pairs => {
+                let width = padded_dims(dims);
+                out[..padded * width].fill(0);
+                for (token, values) in rows {
+                    let out = &mut out.as_chunks_mut::<2>().0[token / 2 * width..][..dims];
+                    for (out, value) in out.iter_mut().zip(values) {
+                        out[token % 2] = symmetric_number(*value, inverse, LARGEST_VALUE);
+                    }
+                }
+            }
         }
     }
-    scale
 }
 
 /// From exact scores to the attention of a query, zeros after the last token; and the sum of it.
+#[inline(always)]
 pub(super) fn softmax(scores: &mut [f32], attention: &mut [i16]) -> i32 {
     let mut largest = f32::NEG_INFINITY;
     for &score in &*scores {
@@ -69,38 +148,52 @@ pub(super) fn softmax(scores: &mut [f32], attention: &mut [i16]) -> i32 {
     sum
 }
 
-/// The keys and values of a head, rounded.
-#[derive(Clone, Copy)]
-pub(super) struct Attended<'a> {
+/// The attention of one head: what each query takes from the values.
+pub(super) struct Attend<'a> {
+    /// `[queries, pairs(query_dims)]`.
+    pub queries: &'a [i16],
+    /// Of each query: their number is that of the queries.
+    pub query_scales: &'a [f32],
+    /// In the layout that the kernel reads.
     pub keys: &'a [i16],
     pub key_scales: &'a [f32],
     pub values: &'a [i16],
     pub value_scale: f32,
+    /// Scores are divided by it.
+    pub root: f32,
     pub tokens: usize,
-    pub padded: usize,
     pub query_dims: usize,
+    pub value_dims: usize,
+    /// One for each padded token.
+    pub scores: &'a mut [f32],
+    pub attention: &'a mut [i16],
+    /// The first value of the first query goes to its start.
+    pub out: &'a mut [f32],
+    /// Values from one query's output to the next.
+    pub stride: usize,
 }
 
-/// What one query takes from the values: fills `out`. `scale` is what 1 of the query is worth, divided by the square
-/// root of the head's dimensions.
-pub(super) fn attend(
-    head: &Attended<'_>,
-    query: &[i16],
-    scale: f32,
-    scores: &mut [f32],
-    attention: &mut [i16],
-    out: &mut [f32],
-) {
-    let scores = &mut scores[..head.tokens];
-    let keys = head.keys.chunks_exact(pairs(head.query_dims));
-    for ((score, key), key_scale) in scores.iter_mut().zip(keys).zip(head.key_scales) {
-        *score = dot(query, key) as f32 * (scale * key_scale);
-    }
-    let attention = &mut attention[..head.padded];
-    let sum = softmax(scores, attention);
-    let scale = head.value_scale / sum as f32;
-    for (out, values) in out.iter_mut().zip(head.values.chunks_exact(head.padded)) {
-        *out = dot(attention, values) as f32 * scale;
+impl Kernel for Attend<'_> {
+    /// With [`Layout::Rows`].
+    #[inline(always)]
+    fn run(self) {
+        let padded = padded_tokens(self.tokens);
+        let scores = &mut self.scores[..self.tokens];
+        let attention = &mut self.attention[..padded];
+        let pairs = pairs(self.query_dims);
+        for (query, query_scale) in self.query_scales.iter().enumerate() {
+            let out = &mut self.out[query * self.stride..][..self.value_dims];
+            let query = &self.queries[query * pairs..][..pairs];
+            let scale = query_scale / self.root;
+            for ((score, key), key_scale) in scores.iter_mut().zip(self.keys.chunks_exact(pairs)).zip(self.key_scales) {
+                *score = dot(query, key) as f32 * (scale * key_scale);
+            }
+            let sum = softmax(scores, attention);
+            let scale = self.value_scale / sum as f32;
+            for (out, values) in out.iter_mut().zip(self.values.chunks_exact(padded)) {
+                *out = dot(attention, values) as f32 * scale;
+            }
+        }
     }
 }
 

@@ -2,31 +2,53 @@
 
 use headroom_shared::KeptStructures;
 use headroom_shared::integer_model::{
-    BlockCounts, BlockEnds, HeadKind, HeadLayers, IntegerBlock, IntegerLinear, IntegerModel, IntegerNorm, PoolingKind,
-    PoolingLayer,
+    BlockCounts, BlockEnds, HeadKind, HeadLayers, IntegerBlock, IntegerLinear, IntegerModel, PoolingKind, PoolingLayer,
 };
 
 use super::arena::Buffers;
-use super::attention::{self, Attended, attend, quantise_queries, quantise_values};
+use super::attention::{Attend, Layout, QuantiseQueries, QuantiseValues, pairs};
 use super::engine::IntegerOutput;
 use super::error::IntegerEngineError;
-use super::functions::{activate, tanh};
+use super::functions::{Activate, tanh};
 use super::kept;
-use super::norm::normalise;
+use super::kernel::Kernel;
+use super::norm::{NormaliseAndQuantise, NormaliseRows, normalise};
 use super::product::{self, Product};
-use super::quantise::{QuantisedRows, Step, quantise_row, quantised_stride};
+use super::quantise::{QuantiseRows, QuantisedRows, Step, quantise_row, quantised_stride};
 
-/// How products are computed.
+/// With which instructions a pass is computed, and where the weights of products are.
 pub(super) trait Execution {
+    fn run(&self, kernel: impl Kernel);
     fn product(&self, product: Product<'_>);
+    /// Brings rows of keys into the layout that [`attend`](Self::attend) reads. `rows` may be overwritten.
+    fn keys(&self, rows: &mut [i16], out: &mut [i16], dims: usize, tokens: usize);
+    /// The layout of values that [`attend`](Self::attend) reads.
+    fn layout(&self) -> Layout;
+    fn attend(&self, attend: Attend<'_>);
 }
 
-/// From the weights in the file.
+/// Weights in the file, and plain Rust.
 pub(super) struct InPlace;
 
 impl Execution for InPlace {
+    fn run(&self, kernel: impl Kernel) {
+        kernel.run();
+    }
+
     fn product(&self, product: Product<'_>) {
         product::in_place(product);
+    }
+
+    fn keys(&self, rows: &mut [i16], out: &mut [i16], _: usize, _: usize) {
+        out[..rows.len()].copy_from_slice(rows);
+    }
+
+    fn layout(&self) -> Layout {
+        Layout::Rows
+    }
+
+    fn attend(&self, attend: Attend<'_>) {
+        attend.run();
     }
 }
 
@@ -150,7 +172,7 @@ impl<E: Execution> Pass<'_, '_, E> {
             });
         }
         if let Some(norm) = self.model.embedding_norm() {
-            normalise_rows(&norm, stream, row);
+            self.execution.run(NormaliseRows { norm: &norm, rows: stream, row: &mut row[..width] });
         }
     }
 
@@ -160,7 +182,14 @@ impl<E: Execution> Pass<'_, '_, E> {
         let BlockStep { block, stored, kept, wanted, .. } = step;
         let stride = quantised_stride(width);
         let Buffers { stream, quantised, steps, row, attended, .. } = &mut self.buffers;
-        normalise_and_quantise(&block.norm1, stream, &mut row[..width], quantised, stride, steps);
+        self.execution.run(NormaliseAndQuantise {
+            norm: &block.norm1,
+            rows: stream,
+            normed: &mut row[..width],
+            quantised,
+            stride,
+            steps,
+        });
 
         let columns = kept.heads * stored.value_dims;
         let attended = &mut attended[..wanted * columns];
@@ -178,10 +207,8 @@ impl<E: Execution> Pass<'_, '_, E> {
         for (part, out) in stream[..wanted * width].chunks_mut(self.together * width).enumerate() {
             let count = out.len() / width;
             let first = part * self.together;
-            for place in 0..count {
-                let row = &attended[(first + place) * columns..][..columns];
-                steps[place] = quantise_row(row, &mut quantised[place * stride..][..stride]);
-            }
+            let values = &attended[first * columns..];
+            self.execution.run(QuantiseRows { values, columns, quantised, steps: &mut steps[..count] });
             self.execution.product(Product {
                 layer: step.ends.projection,
                 first: 0,
@@ -199,7 +226,6 @@ impl<E: Execution> Pass<'_, '_, E> {
     fn head(&mut self, step: &BlockStep<'_>, head: usize, root: f32) {
         let (width, tokens) = (self.model.sizes().embed_dim, self.model.sizes().tokens());
         let BlockStep { block, stored, kept, wanted, .. } = step;
-        let padded = tokens.next_multiple_of(32);
         let Buffers {
             quantised,
             steps,
@@ -233,20 +259,46 @@ impl<E: Execution> Pass<'_, '_, E> {
             });
         };
         let (query_dims, value_dims) = (kept.query_dims, kept.value_dims);
+        let row = pairs(query_dims);
         project(block.key, head * stored.query_dims, query_dims, tokens, rows);
-        quantise_queries(&rows[..tokens * query_dims], query_dims, keys, key_scales);
+        let values_f32 = &rows[..tokens * query_dims];
+        self.execution.run(QuantiseQueries { values: values_f32, dims: query_dims, out: queries, scales: key_scales });
+        self.execution.keys(&mut queries[..tokens * row], keys, query_dims, tokens);
         project(block.value, head * stored.value_dims, value_dims, tokens, rows);
-        let value_scale = quantise_values(&rows[..tokens * value_dims], value_dims, padded, values);
+        let mut value_scale = 0.0;
+        let layout = self.execution.layout();
+        self.execution.run(QuantiseValues {
+            values: &rows[..tokens * value_dims],
+            dims: value_dims,
+            tokens,
+            layout,
+            out: values,
+            scale: &mut value_scale,
+        });
         project(block.query, head * stored.query_dims, query_dims, *wanted, rows);
-        quantise_queries(&rows[..wanted * query_dims], query_dims, queries, query_scales);
-
-        let attended = Attended { keys, key_scales, values, value_scale, tokens, padded, query_dims };
-        let columns = kept.heads * stored.value_dims;
-        let queries = queries.chunks_exact(attention::pairs(query_dims)).zip(query_scales.iter());
-        for (token, (query, scale)) in queries.take(*wanted).enumerate() {
-            let out = &mut out[token * columns + head * stored.value_dims..][..value_dims];
-            attend(&attended, query, scale / root, scores, attention, out);
-        }
+        let values_f32 = &rows[..wanted * query_dims];
+        self.execution.run(QuantiseQueries {
+            values: values_f32,
+            dims: query_dims,
+            out: queries,
+            scales: query_scales,
+        });
+        self.execution.attend(Attend {
+            queries,
+            query_scales: &query_scales[..*wanted],
+            keys,
+            key_scales: &key_scales[..tokens],
+            values,
+            value_scale,
+            root,
+            tokens,
+            query_dims,
+            value_dims,
+            scores,
+            attention,
+            out: &mut out[head * stored.value_dims..],
+            stride: kept.heads * stored.value_dims,
+        });
     }
 
     /// The MLP branch of a block.
@@ -259,7 +311,14 @@ impl<E: Execution> Pass<'_, '_, E> {
         for out in stream[..wanted * width].chunks_mut(self.together * width) {
             let count = out.len() / width;
             let stride = quantised_stride(width);
-            normalise_and_quantise(&block.norm2, out, &mut row[..width], quantised, stride, steps);
+            self.execution.run(NormaliseAndQuantise {
+                norm: &block.norm2,
+                rows: out,
+                normed: &mut row[..width],
+                quantised,
+                stride,
+                steps,
+            });
             let mut project = |layer: IntegerLinear<'_>, out: &mut [f32]| {
                 self.execution.product(Product {
                     layer,
@@ -273,28 +332,24 @@ impl<E: Execution> Pass<'_, '_, E> {
                 });
             };
             let (hidden, ups) = hidden.split_at_mut(count * neurons);
-            if let Some(gate) = block.gate {
+            let ups = if let Some(gate) = block.gate {
                 project(gate, hidden);
+                let ups = &mut ups[..count * neurons];
                 project(block.up, ups);
-                for (gate, up) in hidden.iter_mut().zip(ups) {
-                    *gate = activate(sizes.activation, *gate) * *up;
-                }
+                Some(&*ups)
             } else {
                 project(block.up, hidden);
-                for value in &mut *hidden {
-                    *value = activate(sizes.activation, *value);
-                }
-            }
+                None
+            };
+            self.execution.run(Activate { activation: sizes.activation, values: hidden, ups });
             let stride = quantised_stride(neurons);
-            for place in 0..count {
-                let row = &hidden[place * neurons..][..neurons];
-                steps[place] = quantise_row(row, &mut quantised[place * stride..][..stride]);
-            }
+            let steps = &mut steps[..count];
+            self.execution.run(QuantiseRows { values: hidden, columns: neurons, quantised, steps });
             self.execution.product(Product {
                 layer: step.ends.down,
                 first: 0,
                 count: width,
-                rows: QuantisedRows { values: quantised, stride, steps: &steps[..count], columns: neurons },
+                rows: QuantisedRows { values: quantised, stride, steps, columns: neurons },
                 out,
                 stride: width,
                 add: true,
@@ -309,7 +364,9 @@ impl<E: Execution> Pass<'_, '_, E> {
         let width = sizes.embed_dim;
         let prefix = sizes.prefix_tokens * width;
         if let Some(norm) = self.model.final_norm() {
-            normalise_rows(&norm, &mut self.buffers.stream[..read * width], self.buffers.row);
+            let Buffers { stream, row, .. } = &mut self.buffers;
+            let rows = &mut stream[..read * width];
+            self.execution.run(NormaliseRows { norm: &norm, rows, row: &mut row[..width] });
         }
         if let Some(tokens) = output.tokens {
             tokens.copy_from_slice(self.buffers.stream);
@@ -390,31 +447,6 @@ impl<E: Execution> Pass<'_, '_, E> {
         let count = layer.rows();
         let product = Product { layer, first: 0, count, rows, out: logits, stride: count, add, widened };
         self.execution.product(product);
-    }
-}
-
-/// Normalises rows where they are, by way of `row`.
-fn normalise_rows(norm: &IntegerNorm<'_>, rows: &mut [f32], row: &mut [f32]) {
-    let width = norm.weight.len();
-    for values in rows.chunks_exact_mut(width) {
-        normalise(norm, values, &mut row[..width]);
-        values.copy_from_slice(&row[..width]);
-    }
-}
-
-/// Normalises rows, each to `normed`, and quantises it.
-fn normalise_and_quantise(
-    norm: &IntegerNorm<'_>,
-    rows: &[f32],
-    normed: &mut [f32],
-    quantised: &mut [u8],
-    stride: usize,
-    steps: &mut [Step],
-) {
-    let out = quantised.chunks_exact_mut(stride).zip(steps);
-    for (values, (out, step)) in rows.chunks_exact(normed.len()).zip(out) {
-        normalise(norm, values, normed);
-        *step = quantise_row(normed, out);
     }
 }
 

@@ -7,6 +7,7 @@
 
 use headroom_shared::integer_model::ActivationKind;
 
+use super::kernel::Kernel;
 use super::lanes::clamp;
 
 /// `e^x`; `x` is clamped to -87 to 88, where the result is a normal f32. Exactly 1 for 0.
@@ -73,4 +74,34 @@ fn polynomial<const N: usize>(coefficients: &[f32; N], x: f32) -> f32 {
         value = value * x + coefficient;
     }
     value
+}
+
+/// Applies the activation to all values; of a gated MLP they are the gates, and multiplied by `ups`.
+pub(super) struct Activate<'a> {
+    pub activation: ActivationKind,
+    pub values: &'a mut [f32],
+    pub ups: Option<&'a [f32]>,
+}
+
+impl Kernel for Activate<'_> {
+    #[inline(always)]
+    fn run(self) {
+        // One loop for each activation.
+        match self.activation {
+            ActivationKind::Gelu => each(self.values, |x| activate(ActivationKind::Gelu, x)),
+            ActivationKind::GeluTanh => each(self.values, |x| activate(ActivationKind::GeluTanh, x)),
+            ActivationKind::QuickGelu => each(self.values, |x| activate(ActivationKind::QuickGelu, x)),
+            ActivationKind::Silu => each(self.values, |x| activate(ActivationKind::Silu, x)),
+        }
+        if let Some(ups) = self.ups {
+            self.values.iter_mut().zip(ups).for_each(|(gate, up)| *gate *= up);
+        }
+    }
+}
+
+#[inline(always)]
+fn each(values: &mut [f32], function: impl Fn(f32) -> f32) {
+    for value in values {
+        *value = function(*value);
+    }
 }

@@ -18,9 +18,12 @@ mod attention;
 mod convert;
 mod engine;
 mod error;
+#[cfg(feature = "std")]
+mod fast;
 mod forward;
 mod functions;
 mod kept;
+mod kernel;
 mod lanes;
 mod norm;
 mod product;
@@ -33,3 +36,5 @@ pub use arena::{ArenaSizes, FEW_TOKENS, arena_bytes};
 pub use convert::{ConvertError, IntegerSource};
 pub use engine::{IntegerOutput, IntegerVit};
 pub use error::IntegerEngineError;
+#[cfg(feature = "std")]
+pub use fast::PackedIntegerVit;

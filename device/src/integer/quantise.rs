@@ -1,5 +1,6 @@
 //! From f32 to integers: each row of activations for itself.
 
+use super::kernel::Kernel;
 use super::lanes::{LANES, clamp, range, round};
 
 /// What the numbers of a quantised row mean: `(number - zero) * scale`.
@@ -73,4 +74,23 @@ pub(super) fn symmetric_scale((smallest, largest): (f32, f32), most: f32) -> (f3
 #[inline(always)]
 pub(super) fn symmetric_number(value: f32, inverse: f32, most: f32) -> i16 {
     round(clamp(value * inverse, -most, most)) as i16
+}
+
+/// Quantises rows of `columns` values; the number of steps says how many.
+pub(super) struct QuantiseRows<'a> {
+    pub values: &'a [f32],
+    pub columns: usize,
+    pub quantised: &'a mut [u8],
+    pub steps: &'a mut [Step],
+}
+
+impl Kernel for QuantiseRows<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let stride = quantised_stride(self.columns);
+        for (row, step) in self.steps.iter_mut().enumerate() {
+            let values = &self.values[row * self.columns..][..self.columns];
+            *step = quantise_row(values, &mut self.quantised[row * stride..][..stride]);
+        }
+    }
 }

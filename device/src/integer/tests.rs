@@ -4,7 +4,9 @@ use headroom_shared::IntegerModel;
 use headroom_shared::integer_model::BlockCounts;
 use proptest::prelude::*;
 
-use super::{ArenaSizes, FEW_TOKENS, IntegerEngineError, IntegerOutput, IntegerSource, IntegerVit, arena_bytes};
+use super::{
+    ArenaSizes, FEW_TOKENS, IntegerEngineError, IntegerOutput, IntegerSource, IntegerVit, PackedIntegerVit, arena_bytes,
+};
 use crate::engine::reference::Reference;
 use crate::model::Corrections;
 use crate::model::description::{Activation, PositionResampling};
@@ -15,7 +17,7 @@ mod random_model;
 use random_model::{Choices, HeadChoice, Kept, PoolingChoice, PositionChoice, build, noise};
 
 fn choices() -> impl Strategy<Value = Choices> {
-    let sizes = ((2_usize..5, 2_usize..5), 1_usize..7, 4_usize..9, 0_usize..3, 1_usize..5, 1_usize..5, 8_usize..40);
+    let sizes = ((2_usize..9, 2_usize..6), 1_usize..5, 4_usize..9, 0_usize..3, 1_usize..5, 1_usize..5, 8_usize..40);
     let flags = proptest::array::uniform7(any::<bool>());
     let activation = prop_oneof![
         Just(Activation::Gelu),
@@ -139,6 +141,21 @@ fn infer(file: &[u8], frame: &[u8], kept: &Kept) -> [Vec<f32>; 3] {
     outputs
 }
 
+/// As [`infer`], with packed weights.
+fn infer_packed(vit: &mut PackedIntegerVit<'_>, frame: &[u8], kept: &Kept) -> [Vec<f32>; 3] {
+    let sizes = *vit.model().sizes();
+    let mut outputs =
+        [sizes.embed_dim, sizes.classes, sizes.tokens() * sizes.embed_dim].map(|count| vec![f32::NAN; count]);
+    let [embedding, logits, tokens] = &mut outputs;
+    let output = IntegerOutput { embedding: Some(embedding), logits: Some(logits), tokens: Some(tokens) };
+    vit.infer(frame, kept, output).unwrap();
+    outputs
+}
+
+fn bits(outputs: [Vec<f32>; 3]) -> [Vec<u32>; 3] {
+    outputs.map(|values| values.into_iter().map(f32::to_bits).collect())
+}
+
 fn cosine(a: &[f32], b: &[f64]) -> f64 {
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
     let dot: f64 = a.iter().zip(b).map(|(&a, &b)| f64::from(a) * b).sum();
@@ -164,6 +181,24 @@ proptest! {
         }
     }
 
+    #[test]
+    fn packed_weights_give_the_bits_of_weights_in_place(
+        (choices, kept) in choices_and_kept(),
+        wider in 0_usize..5,
+        seed in 0_u64..1000,
+    ) {
+        // Widths of several vectors too.
+        let choices = Choices { embed_dim: choices.embed_dim * (1 + wider), ..choices };
+        let file = file(&choices, seed, &dense(&choices));
+        let model = IntegerModel::read(&file).unwrap();
+        let frame = frame(&model, seed);
+        let mut vit = PackedIntegerVit::new(model);
+        // The second pass finds the buffers as the first left them.
+        for _ in 0..2 {
+            prop_assert_eq!(bits(infer_packed(&mut vit, &frame, &kept)), bits(infer(&file, &frame, &kept)));
+        }
+    }
+
     /// A file that stores only what is kept is another way to say the same, but for the columns that share a scale.
     #[test]
     fn a_prefix_of_query_and_neuron_rows_gives_the_same_bits(
@@ -176,7 +211,6 @@ proptest! {
         kept.heads.fill((0..choices.heads).collect());
         let (all, cut) = (file(&choices, seed, &dense(&choices)), file(&choices, seed, &kept_counts(&kept)));
         let frame = frame(&IntegerModel::read(&all).unwrap(), seed);
-        let bits = |outputs: [Vec<f32>; 3]| outputs.map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>());
         prop_assert_eq!(bits(infer(&all, &frame, &kept)), bits(infer(&cut, &frame, &kept)));
     }
 }
