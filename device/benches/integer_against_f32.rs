@@ -19,7 +19,7 @@ use headroom_shared::integer_model::BlockCounts;
 use safetensors::tensor::TensorView;
 use serde_json::json;
 
-use plain_vit::{FirstStructures, PlainVit};
+use plain_vit::PlainVit;
 use random_model::noise;
 use rivals::{Failure, Rivals};
 

@@ -9,7 +9,7 @@
 
 use super::functions::exp;
 use super::kernel::Kernel;
-use super::lanes::{clamp, range, round};
+use super::lanes::{clamp, largest, range, round};
 use super::quantise::{LARGEST_QUERY, LARGEST_VALUE, symmetric_number, symmetric_scale};
 
 /// What 1 is as attention of a query.
@@ -100,11 +100,10 @@ impl Kernel for QuantiseValues<'_> {
         let (one, inverse) = symmetric_scale(range(values), LARGEST_VALUE);
         *scale = one;
         let padded = padded_tokens(tokens);
-        let rows = values.chunks_exact(dims).enumerate();
         match layout {
             Layout::Rows => {
                 out[..dims * padded].fill(0);
-                for (token, values) in rows {
+                for (token, values) in values.chunks_exact(dims).enumerate() {
                     for (dim, value) in values.iter().enumerate() {
                         out[dim * padded + token] = symmetric_number(*value, inverse, LARGEST_VALUE);
                     }
@@ -112,11 +111,20 @@ impl Kernel for QuantiseValues<'_> {
             }
             Layout::Pairs => {
                 let width = padded_dims(dims);
-                out[..padded * width].fill(0);
-                for (token, values) in rows {
-                    let out = &mut out.as_chunks_mut::<2>().0[token / 2 * width..][..dims];
-                    for (out, value) in out.iter_mut().zip(values) {
-                        out[token % 2] = symmetric_number(*value, inverse, LARGEST_VALUE);
+                let out = &mut out.as_chunks_mut::<2>().0[..padded / 2 * width];
+                out[tokens / 2 * width..].fill([0; 2]);
+                for (values, out) in values.chunks(2 * dims).zip(out.chunks_exact_mut(width)) {
+                    let (even, odd) = values.split_at(dims);
+                    let (out, padding) = out.split_at_mut(dims);
+                    padding.fill([0; 2]);
+                    if odd.is_empty() {
+                        for (out, even) in out.iter_mut().zip(even) {
+                            out[0] = symmetric_number(*even, inverse, LARGEST_VALUE);
+                        }
+                    } else {
+                        for ((out, even), odd) in out.iter_mut().zip(even).zip(odd) {
+                            *out = [even, odd].map(|value| symmetric_number(*value, inverse, LARGEST_VALUE));
+                        }
                     }
                 }
             }
@@ -127,10 +135,7 @@ impl Kernel for QuantiseValues<'_> {
 /// From exact scores to the attention of a query, zeros after the last token; and the sum of it.
 #[inline(always)]
 pub(super) fn softmax(scores: &mut [f32], attention: &mut [i16]) -> i32 {
-    let mut largest = f32::NEG_INFINITY;
-    for &score in &*scores {
-        largest = if score > largest { score } else { largest };
-    }
+    let largest = largest(scores);
     let mut total = 0_i32;
     for score in &mut *scores {
         *score = exp(*score - largest);

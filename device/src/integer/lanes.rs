@@ -47,18 +47,42 @@ pub(super) fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
 /// The smallest and the largest of the values and 0.
 #[inline(always)]
 pub(super) fn range(values: &[f32]) -> (f32, f32) {
-    let (mut smallest, mut largest) = ([0.0_f32; LANES], [0.0_f32; LANES]);
+    (extreme(values, 0.0, smaller), extreme(values, 0.0, larger))
+}
+
+/// The largest of the values; minus infinity where there is none, or none is a number.
+#[inline(always)]
+pub(super) fn largest(values: &[f32]) -> f32 {
+    extreme(values, f32::NEG_INFINITY, larger)
+}
+
+#[inline(always)]
+fn smaller(a: f32, b: f32) -> f32 {
+    if a < b { a } else { b }
+}
+
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// `choose` gives the second of two that it cannot compare: a value that is no number is never chosen.
+#[inline(always)]
+fn extreme(values: &[f32], start: f32, choose: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut chosen = [start; LANES];
     let (chunks, tail) = values.as_chunks::<LANES>();
     for chunk in chunks {
         for lane in 0..LANES {
-            smallest[lane] = if chunk[lane] < smallest[lane] { chunk[lane] } else { smallest[lane] };
-            largest[lane] = if chunk[lane] > largest[lane] { chunk[lane] } else { largest[lane] };
+            chosen[lane] = choose(chunk[lane], chosen[lane]);
         }
     }
-    let mut all = (0.0, 0.0);
-    for &value in smallest.iter().chain(&largest).chain(tail) {
-        all.0 = if value < all.0 { value } else { all.0 };
-        all.1 = if value > all.1 { value } else { all.1 };
+    for (chosen, value) in chosen.iter_mut().zip(tail) {
+        *chosen = choose(*value, *chosen);
     }
-    all
+    for apart in [8, 4, 2, 1] {
+        for lane in 0..apart {
+            chosen[lane] = choose(chosen[lane + apart], chosen[lane]);
+        }
+    }
+    chosen[0]
 }

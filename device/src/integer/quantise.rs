@@ -1,7 +1,7 @@
 //! From f32 to integers: each row of activations for itself.
 
 use super::kernel::Kernel;
-use super::lanes::{LANES, clamp, range, round};
+use super::lanes::{clamp, range, round};
 
 /// What the numbers of a quantised row mean: `(number - zero) * scale`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, bytemuck::Pod, bytemuck::Zeroable)]
@@ -39,15 +39,9 @@ pub(super) fn quantise_row(values: &[f32], out: &mut [u8]) -> Step {
     let inverse = if width > SMALLEST_RANGE { 255.0 / width } else { 0.0 };
     let scale = if width > SMALLEST_RANGE { width / 255.0 } else { 0.0 };
     let zero = round(clamp(-smallest * inverse, 0.0, 255.0));
-    let number = |value: f32| (round(clamp(value * inverse, -255.0, 255.0)) + zero).clamp(0, 255) as u8;
+    let number = |value: f32| round(clamp(value * inverse, -255.0, 255.0)).wrapping_add(zero).clamp(0, 255) as u8;
     let (out, rest) = out.split_at_mut(values.len());
-    let ((chunks, tail), (out_chunks, out_tail)) = (values.as_chunks::<LANES>(), out.as_chunks_mut::<LANES>());
-    for (out, chunk) in out_chunks.iter_mut().zip(chunks) {
-        for lane in 0..LANES {
-            out[lane] = number(chunk[lane]);
-        }
-    }
-    for (out, value) in out_tail.iter_mut().zip(tail) {
+    for (out, value) in out.iter_mut().zip(values) {
         *out = number(*value);
     }
     rest.fill(zero as u8);

@@ -143,20 +143,21 @@ fn sums<const ROWS: usize, const PANELS: usize>(
 fn row_sums<const PANELS: usize>(panels: [&[Group]; PANELS]) -> [__m512i; PANELS] {
     const PARTS: usize = 4;
     let ones = _mm512_set1_epi8(1);
-    panels.map(|panel| {
+    let mut all = [_mm512_setzero_si512(); PANELS];
+    for (panel, all) in panels.into_iter().zip(&mut all) {
         let mut sums = [_mm512_setzero_si512(); PARTS];
-        let (parts, rest) = panel.as_chunks::<PARTS>();
-        let add = |sum: &mut __m512i, group: &Group| {
-            // SAFETY: a group has 64 bytes.
-            let weights = unsafe { _mm512_load_si512(group.0.as_ptr().cast()) };
-            *sum = _mm512_dpbusd_epi32(*sum, ones, weights);
-        };
-        for groups in parts {
-            sums.iter_mut().zip(groups).for_each(|(sum, group)| add(sum, group));
+        for groups in panel.chunks(PARTS) {
+            for (sum, group) in sums.iter_mut().zip(groups) {
+                // SAFETY: a group has 64 bytes.
+                let weights = unsafe { _mm512_load_si512(group.0.as_ptr().cast()) };
+                *sum = _mm512_dpbusd_epi32(*sum, ones, weights);
+            }
         }
-        sums.iter_mut().zip(rest).for_each(|(sum, group)| add(sum, group));
-        sums.into_iter().fold(_mm512_setzero_si512(), |a, b| _mm512_add_epi32(a, b))
-    })
+        for sum in sums {
+            *all = _mm512_add_epi32(*all, sum);
+        }
+    }
+    all
 }
 
 /// What makes outputs of sums: for each of the panels' outputs.
