@@ -4,8 +4,8 @@
 //! rotation of bytes 1 and 3; `SMLAD` adds two products of halfwords to a sum.
 //! Activations, less their zeros, are brought into that order once for all
 //! outputs; a tile is two rows of activations and two outputs. For four
-//! columns of it, 2 words of weights and 4 of activations are loaded, and 4
-//! `SXTB16` and 8 `SMLAD` make 16 products.
+//! columns of it, 2 words of weights and 2 pairs of words of activations are
+//! loaded, and 4 `SXTB16` and 8 `SMLAD` make 16 products: 16 instructions.
 //!
 //! The technique is that of CMSIS-NN (arXiv 1801.06601).
 
@@ -73,41 +73,64 @@ fn widen<'w>(rows: &QuantisedRows<'_>, row: usize, columns: usize, widened: &'w 
 }
 
 /// The sums of output 0 with rows 0 and 1, and of output 1.
+///
+/// One piece of assembler: the tile needs every register, two of which no operand may name, and a compiler that is
+/// free to move single instructions spills them.
 #[inline(always)]
 fn tile(activations: &[Activations], weights: [&[u8]; 2]) -> [i32; 4] {
-    let [weights0, weights1] = weights.map(|weights| weights.as_chunks::<COLUMNS>().0);
-    let activations = activations.as_chunks::<{ COLUMNS / 4 }>().0;
-    let mut sums = [0; 4];
-    for ((activations, weights0), weights1) in activations.iter().zip(weights0).zip(weights1) {
-        for group in 0..COLUMNS / 4 {
-            let [a0, a1, b0, b1] = activations[group];
-            let word = |weights: &[u8; COLUMNS]| u32::from_le_bytes(weights.as_chunks::<4>().0[group]);
-            let (even, odd) = widen_weights(word(weights0));
-            sums[0] = multiply_add(odd, a1, multiply_add(even, a0, sums[0]));
-            sums[1] = multiply_add(odd, b1, multiply_add(even, b0, sums[1]));
-            let (even, odd) = widen_weights(word(weights1));
-            sums[2] = multiply_add(odd, a1, multiply_add(even, a0, sums[2]));
-            sums[3] = multiply_add(odd, b1, multiply_add(even, b0, sums[3]));
-        }
+    let steps = activations.len() / (COLUMNS / 4);
+    assert!(weights.iter().all(|weights| weights.len() == steps * COLUMNS));
+    let mut sums = [0_i32; 4];
+    if steps == 0 {
+        return sums;
     }
-    sums
-}
-
-/// Bytes 0 and 2, and bytes 1 and 3, as halfwords.
-#[inline(always)]
-fn widen_weights(word: u32) -> (u32, u32) {
-    let (even, odd);
-    // SAFETY: Armv7E-M has these instructions; they only read and write the named registers.
+    let [sum0, sum1, sum2, sum3] = &mut sums;
+    macro_rules! four_columns {
+        () => {
+            "ldr {odd0}, [{weights0}], #4
+            ldr {odd1}, [{weights1}], #4
+            sxtb16 {even0}, {odd0}
+            sxtb16 {odd0}, {odd0}, ror #8
+            sxtb16 {even1}, {odd1}
+            sxtb16 {odd1}, {odd1}, ror #8
+            ldrd r6, r7, [{activations}], #8
+            smlad {sum0}, {even0}, r6, {sum0}
+            smlad {sum2}, {even1}, r6, {sum2}
+            smlad {sum0}, {odd0}, r7, {sum0}
+            smlad {sum2}, {odd1}, r7, {sum2}
+            ldrd r6, r7, [{activations}], #8
+            smlad {sum1}, {even0}, r6, {sum1}
+            smlad {sum3}, {even1}, r6, {sum3}
+            smlad {sum1}, {odd0}, r7, {sum1}
+            smlad {sum3}, {odd1}, r7, {sum3}"
+        };
+    }
+    // SAFETY: Armv7E-M has these instructions. Each of `steps` steps reads 16 bytes of each row of weights, which has
+    // as many (checked above), and 64 of the activations, which begin at a word and have 16 bytes for 4 columns.
+    // r6 and r7 are given back as they were, and the stack with them. The flag Q is set on an overflow only, which the bounds of the sums
+    // exclude.
     #[expect(unsafe_code, reason = "the intrinsics are not stable")]
     unsafe {
         asm!(
-            "sxtb16 {even}, {word}",
-            "sxtb16 {odd}, {word}, ror #8",
-            word = in(reg) word, even = out(reg) even, odd = lateout(reg) odd,
-            options(pure, nomem, nostack, preserves_flags),
+            "push {{r6, r7}}",
+            "2:",
+            four_columns!(),
+            four_columns!(),
+            four_columns!(),
+            four_columns!(),
+            "subs {steps}, {steps}, #1",
+            "bne 2b",
+            "pop {{r6, r7}}",
+            steps = inout(reg) steps => _,
+            activations = inout(reg) activations.as_ptr() => _,
+            weights0 = inout(reg) weights[0].as_ptr() => _,
+            weights1 = inout(reg) weights[1].as_ptr() => _,
+            even0 = out(reg) _, odd0 = out(reg) _, even1 = out(reg) _, odd1 = out(reg) _,
+            sum0 = inout(reg) *sum0, sum1 = inout(reg) *sum1, sum2 = inout(reg) *sum2, sum3 = inout(reg) *sum3,
+            options(readonly),
         );
     }
-    (even, odd)
+    sums
 }
 
 /// `sum` and the products of the low and of the high halfwords.
