@@ -38,6 +38,13 @@ impl<'a> FloatTable<'a> {
         Self { values: &self.values[first..first + count] }
     }
 
+    /// The bytes of each value.
+    #[must_use]
+    #[inline]
+    pub fn bytes(&self) -> &'a [[u8; 4]] {
+        self.values
+    }
+
     /// All values.
     #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = f32> + 'a {

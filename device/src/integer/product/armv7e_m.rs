@@ -11,6 +11,8 @@
 
 use core::arch::asm;
 
+use headroom_shared::integer_model::row_stride;
+
 use super::{Product, finish};
 use crate::integer::quantise::QuantisedRows;
 
@@ -22,31 +24,73 @@ type Activations = [u32; 4];
 
 /// Computes `product` from the rows of the file.
 pub(in crate::integer) fn in_place(product: Product<'_>) {
-    let Product { layer, first, count, rows, out, stride, add, widened } = product;
+    if product.add { all_rows::<true>(product) } else { all_rows::<false>(product) }
+}
+
+fn all_rows<const ADD: bool>(product: Product<'_>) {
+    let Product { layer, first, count, rows, out, stride, widened, .. } = product;
     let columns = rows.columns.next_multiple_of(COLUMNS);
-    let (scales, biases) = (layer.scales().part(first, count), layer.biases().part(first, count));
+    let row_bytes = row_stride(layer.columns());
+    let outputs = Outputs {
+        weights: &layer.weights()[first * row_bytes..(first + count) * row_bytes],
+        row_bytes,
+        columns,
+        scales: layer.scales().part(first, count).bytes(),
+        biases: layer.biases().part(first, count).bytes(),
+    };
     for row in (0..rows.steps.len()).step_by(2) {
         let activations = widen(&rows, row, columns, widened);
-        let both = row + 1 < rows.steps.len();
-        let row_scales = [rows.steps[row].scale, if both { rows.steps[row + 1].scale } else { 0.0 }];
-        let mut write = |sum: i32, place: usize, output: usize| {
-            let value = finish(sum, row_scales[place] * scales.get(output), biases.get(output));
-            let out = &mut out[(row + place) * stride + output];
-            *out = if add { *out + value } else { value };
+        let (out, rest) = out[row * stride..].split_at_mut(count);
+        if let Some(second) = rows.steps.get(row + 1) {
+            let rest = &mut rest[stride - count..][..count];
+            outputs.two_rows::<ADD>(activations, [rows.steps[row].scale, second.scale], [out, rest]);
+        } else {
+            outputs.two_rows::<ADD>(activations, [rows.steps[row].scale, 0.0], [out, &mut []]);
+        }
+    }
+}
+
+/// Some outputs of a layer.
+struct Outputs<'a> {
+    weights: &'a [u8],
+    /// From one row of weights to the next.
+    row_bytes: usize,
+    /// Bytes of a row that are in use.
+    columns: usize,
+    scales: &'a [[u8; 4]],
+    biases: &'a [[u8; 4]],
+}
+
+impl Outputs<'_> {
+    /// The outputs of two rows of activations, the second of which has no room where there is none. Iterators, and not
+    /// indices: for few columns, what follows the sums takes as long as the sums.
+    fn two_rows<const ADD: bool>(&self, activations: &[Activations], scales: [f32; 2], out: [&mut [f32]; 2]) {
+        let value = |sum: i32, scale: f32, of: [u8; 4], bias: [u8; 4]| {
+            finish(sum, scale * f32::from_le_bytes(of), f32::from_le_bytes(bias))
         };
-        for output in (0..count).step_by(2) {
-            let second = (output + 1).min(count - 1);
-            let weights = [output, second].map(|output| &layer.row(first + output)[..columns]);
-            let sums = tile(activations, weights);
-            write(sums[0], 0, output);
-            if both {
-                write(sums[1], 1, output);
+        let put = |out: &mut f32, value: f32| *out = if ADD { *out + value } else { value };
+        let [first, second] = out;
+        let one_row = second.is_empty();
+        let ((first, first_rest), (second, second_rest)) = (first.as_chunks_mut::<2>(), second.as_chunks_mut::<2>());
+        let ((of, of_rest), (biases, bias_rest)) = (self.scales.as_chunks::<2>(), self.biases.as_chunks::<2>());
+        let mut second = second.iter_mut();
+        let mut weights = self.weights.chunks_exact(2 * self.row_bytes.max(1));
+        for (((weights, of), bias), first) in weights.by_ref().zip(of).zip(biases).zip(first) {
+            let (weights0, weights1) = weights.split_at(self.row_bytes);
+            let sums = tile(activations, [&weights0[..self.columns], &weights1[..self.columns]]);
+            put(&mut first[0], value(sums[0], scales[0], of[0], bias[0]));
+            put(&mut first[1], value(sums[2], scales[0], of[1], bias[1]));
+            if let Some(second) = second.next() {
+                put(&mut second[0], value(sums[1], scales[1], of[0], bias[0]));
+                put(&mut second[1], value(sums[3], scales[1], of[1], bias[1]));
             }
-            if second > output {
-                write(sums[2], 0, second);
-                if both {
-                    write(sums[3], 1, second);
-                }
+        }
+        if let ([of], [bias], [first]) = (of_rest, bias_rest, first_rest) {
+            let weights = &weights.remainder()[..self.columns];
+            let sums = tile(activations, [weights; 2]);
+            put(first, value(sums[0], scales[0], *of, *bias));
+            if let (false, [second]) = (one_row, second_rest) {
+                put(second, value(sums[1], scales[1], *of, *bias));
             }
         }
     }
@@ -87,22 +131,22 @@ fn tile(activations: &[Activations], weights: [&[u8]; 2]) -> [i32; 4] {
     let [sum0, sum1, sum2, sum3] = &mut sums;
     macro_rules! four_columns {
         () => {
-            "ldr {odd0}, [{weights0}], #4
-            ldr {odd1}, [{weights1}], #4
-            sxtb16 {even0}, {odd0}
-            sxtb16 {odd0}, {odd0}, ror #8
-            sxtb16 {even1}, {odd1}
-            sxtb16 {odd1}, {odd1}, ror #8
-            ldrd r6, r7, [{activations}], #8
-            smlad {sum0}, {even0}, r6, {sum0}
-            smlad {sum2}, {even1}, r6, {sum2}
-            smlad {sum0}, {odd0}, r7, {sum0}
-            smlad {sum2}, {odd1}, r7, {sum2}
-            ldrd r6, r7, [{activations}], #8
-            smlad {sum1}, {even0}, r6, {sum1}
-            smlad {sum3}, {even1}, r6, {sum3}
-            smlad {sum1}, {odd0}, r7, {sum1}
-            smlad {sum3}, {odd1}, r7, {sum3}"
+            "ldr r8, [r2], #4
+            ldr r9, [r3], #4
+            sxtb16 r4, r8
+            sxtb16 r8, r8, ror #8
+            sxtb16 r5, r9
+            sxtb16 r9, r9, ror #8
+            ldrd r6, r7, [r1], #8
+            smlad r10, r4, r6, r10
+            smlad r12, r5, r6, r12
+            smlad r10, r8, r7, r10
+            smlad r12, r9, r7, r12
+            ldrd r6, r7, [r1], #8
+            smlad r11, r4, r6, r11
+            smlad lr, r5, r6, lr
+            smlad r11, r8, r7, r11
+            smlad lr, r9, r7, lr"
         };
     }
     // SAFETY: Armv7E-M has these instructions. Each of `steps` steps reads 16 bytes of each row of weights, which has
@@ -118,15 +162,15 @@ fn tile(activations: &[Activations], weights: [&[u8]; 2]) -> [i32; 4] {
             four_columns!(),
             four_columns!(),
             four_columns!(),
-            "subs {steps}, {steps}, #1",
+            "subs r0, r0, #1",
             "bne 2b",
             "pop {{r6, r7}}",
-            steps = inout(reg) steps => _,
-            activations = inout(reg) activations.as_ptr() => _,
-            weights0 = inout(reg) weights[0].as_ptr() => _,
-            weights1 = inout(reg) weights[1].as_ptr() => _,
-            even0 = out(reg) _, odd0 = out(reg) _, even1 = out(reg) _, odd1 = out(reg) _,
-            sum0 = inout(reg) *sum0, sum1 = inout(reg) *sum1, sum2 = inout(reg) *sum2, sum3 = inout(reg) *sum3,
+            inout("r0") steps => _,
+            inout("r1") activations.as_ptr() => _,
+            inout("r2") weights[0].as_ptr() => _,
+            inout("r3") weights[1].as_ptr() => _,
+            out("r4") _, out("r5") _, out("r8") _, out("r9") _,
+            inout("r10") *sum0, inout("r11") *sum1, inout("r12") *sum2, inout("lr") *sum3,
             options(readonly),
         );
     }
