@@ -61,38 +61,55 @@ struct Outputs<'a> {
     biases: &'a [[u8; 4]],
 }
 
+/// Pairs of outputs whose sums are computed before any of them is finished.
+const PAIRS: usize = 16;
+
 impl Outputs<'_> {
-    /// The outputs of two rows of activations, the second of which has no room where there is none. Iterators, and not
-    /// indices: for few columns, what follows the sums takes as long as the sums.
+    /// The outputs of two rows of activations, the second of which has no room where there is none.
     fn two_rows<const ADD: bool>(&self, activations: &[Activations], scales: [f32; 2], out: [&mut [f32]; 2]) {
-        let value = |sum: i32, scale: f32, of: [u8; 4], bias: [u8; 4]| {
-            finish(sum, scale * f32::from_le_bytes(of), f32::from_le_bytes(bias))
-        };
-        let put = |out: &mut f32, value: f32| *out = if ADD { *out + value } else { value };
         let [first, second] = out;
-        let one_row = second.is_empty();
-        let ((first, first_rest), (second, second_rest)) = (first.as_chunks_mut::<2>(), second.as_chunks_mut::<2>());
-        let ((of, of_rest), (biases, bias_rest)) = (self.scales.as_chunks::<2>(), self.biases.as_chunks::<2>());
-        let mut second = second.iter_mut();
-        let mut weights = self.weights.chunks_exact(2 * self.row_bytes.max(1));
-        for (((weights, of), bias), first) in weights.by_ref().zip(of).zip(biases).zip(first) {
-            let (weights0, weights1) = weights.split_at(self.row_bytes);
-            let sums = tile(activations, [&weights0[..self.columns], &weights1[..self.columns]]);
-            put(&mut first[0], value(sums[0], scales[0], of[0], bias[0]));
-            put(&mut first[1], value(sums[2], scales[0], of[1], bias[1]));
-            if let Some(second) = second.next() {
-                put(&mut second[0], value(sums[1], scales[1], of[0], bias[0]));
-                put(&mut second[1], value(sums[3], scales[1], of[1], bias[1]));
+        let count = first.len();
+        for start in (0..count).step_by(2 * PAIRS) {
+            let outputs = start..(start + 2 * PAIRS).min(count);
+            let weights = &self.weights[outputs.start * self.row_bytes..outputs.end * self.row_bytes];
+            let mut sums = [[0; 4]; PAIRS];
+            let pairs = outputs.len() / 2;
+            tiles(activations, weights, self.row_bytes, self.columns, &mut sums[..pairs]);
+            if !outputs.len().is_multiple_of(2) {
+                let last = &weights[2 * pairs * self.row_bytes..];
+                // The row beside it is the row itself.
+                tiles(activations, last, 0, self.columns, &mut sums[pairs..=pairs]);
+            }
+            let (of, biases) = (&self.scales[outputs.clone()], &self.biases[outputs.clone()]);
+            finish_row::<ADD, 0>(&sums, scales[0], of, biases, &mut first[outputs.clone()]);
+            if !second.is_empty() {
+                finish_row::<ADD, 1>(&sums, scales[1], of, biases, &mut second[outputs]);
             }
         }
-        if let ([of], [bias], [first]) = (of_rest, bias_rest, first_rest) {
-            let weights = &weights.remainder()[..self.columns];
-            let sums = tile(activations, [weights; 2]);
-            put(first, value(sums[0], scales[0], *of, *bias));
-            if let (false, [second]) = (one_row, second_rest) {
-                put(second, value(sums[1], scales[1], *of, *bias));
-            }
-        }
+    }
+}
+
+/// Makes outputs of the sums of one of two rows.
+#[inline(always)]
+fn finish_row<const ADD: bool, const ROW: usize>(
+    sums: &[[i32; 4]],
+    scale: f32,
+    scales: &[[u8; 4]],
+    biases: &[[u8; 4]],
+    out: &mut [f32],
+) {
+    let one = |out: &mut f32, sum: i32, of: [u8; 4], bias: [u8; 4]| {
+        let value = finish(sum, scale * f32::from_le_bytes(of), f32::from_le_bytes(bias));
+        *out = if ADD { *out + value } else { value };
+    };
+    let (pairs, rest) = out.as_chunks_mut::<2>();
+    let (of, biases) = (scales.as_chunks::<2>(), biases.as_chunks::<2>());
+    for (((out, sums), of), bias) in pairs.iter_mut().zip(sums).zip(of.0).zip(biases.0) {
+        one(&mut out[0], sums[ROW], of[0], bias[0]);
+        one(&mut out[1], sums[2 + ROW], of[1], bias[1]);
+    }
+    if let ([out], [of], [bias], Some(sums)) = (rest, of.1, biases.1, sums.get(pairs.len())) {
+        one(out, sums[ROW], *of, *bias);
     }
 }
 
@@ -116,19 +133,32 @@ fn widen<'w>(rows: &QuantisedRows<'_>, row: usize, columns: usize, widened: &'w 
     bytemuck::cast_slice(widened)
 }
 
-/// The sums of output 0 with rows 0 and 1, and of output 1.
+/// What the assembler of [`tiles`] reads and changes, at the offsets that it names.
+#[repr(C)]
+struct Tiles {
+    steps: usize,
+    activations: *const Activations,
+    sums: *mut [i32; 4],
+    /// From the end of a row's columns to the row after the next.
+    to_next: usize,
+    pairs: usize,
+}
+
+/// For each pair of rows of weights, `row_bytes` apart: the sums of the first with rows 0 and 1 of the activations, and
+/// of the second.
 ///
-/// One piece of assembler: the tile needs every register, two of which no operand may name, and a compiler that is
-/// free to move single instructions spills them.
-#[inline(always)]
-fn tile(activations: &[Activations], weights: [&[u8]; 2]) -> [i32; 4] {
+/// One piece of assembler: a tile needs every register, two of which no operand may name, and a compiler that is free
+/// to move single instructions spills them.
+fn tiles(activations: &[Activations], weights: &[u8], row_bytes: usize, columns: usize, sums: &mut [[i32; 4]]) {
     let steps = activations.len() / (COLUMNS / 4);
-    assert!(weights.iter().all(|weights| weights.len() == steps * COLUMNS));
-    let mut sums = [0_i32; 4];
-    if steps == 0 {
-        return sums;
+    assert!(columns == steps * COLUMNS && (columns <= row_bytes || row_bytes == 0));
+    assert!(weights.len() >= (2 * sums.len() * row_bytes).max(columns));
+    if steps == 0 || sums.is_empty() {
+        return;
     }
-    let [sum0, sum1, sum2, sum3] = &mut sums;
+    let to_next = (2 * row_bytes).wrapping_sub(columns);
+    let activations = activations.as_ptr();
+    let mut tiles = Tiles { steps, activations, sums: sums.as_mut_ptr(), to_next, pairs: sums.len() };
     macro_rules! four_columns {
         () => {
             "ldr r8, [r2], #4
@@ -149,14 +179,22 @@ fn tile(activations: &[Activations], weights: [&[u8]; 2]) -> [i32; 4] {
             smlad lr, r9, r7, lr"
         };
     }
-    // SAFETY: Armv7E-M has these instructions. Each of `steps` steps reads 16 bytes of each row of weights, which has
-    // as many (checked above), and 64 of the activations, which begin at a word and have 16 bytes for 4 columns.
-    // r6 and r7 are given back as they were, and the stack with them. The flag Q is set on an overflow only, which the bounds of the sums
-    // exclude.
+    // SAFETY: Armv7E-M has these instructions. For each pair, of which `sums` has as many, each of `steps` steps reads
+    // 16 bytes of both rows, which are in `weights` (checked above: the last pair ends with it, and rows that are 0
+    // bytes apart are one), and 64 of the activations, which begin at a word and have 16 bytes for 4 columns. r6 and
+    // r7 are given back as they were, and the stack with them. The flag Q is set on an overflow only, which the bounds
+    // of the sums exclude.
     #[expect(unsafe_code, reason = "the intrinsics are not stable")]
     unsafe {
         asm!(
-            "push {{r6, r7}}",
+            "push {{r0, r6, r7}}",
+            "3:",
+            "ldr r4, [sp]",
+            "ldrd r0, r1, [r4]",
+            "mov r10, #0",
+            "mov r11, #0",
+            "mov r12, #0",
+            "mov lr, #0",
             "2:",
             four_columns!(),
             four_columns!(),
@@ -164,17 +202,26 @@ fn tile(activations: &[Activations], weights: [&[u8]; 2]) -> [i32; 4] {
             four_columns!(),
             "subs r0, r0, #1",
             "bne 2b",
-            "pop {{r6, r7}}",
-            inout("r0") steps => _,
-            inout("r1") activations.as_ptr() => _,
-            inout("r2") weights[0].as_ptr() => _,
-            inout("r3") weights[1].as_ptr() => _,
+            "ldr r4, [sp]",
+            "ldr r5, [r4, #8]",
+            "stmia r5!, {{r10, r11, r12, lr}}",
+            "str r5, [r4, #8]",
+            "ldr r5, [r4, #12]",
+            "add r2, r2, r5",
+            "add r3, r3, r5",
+            "ldr r5, [r4, #16]",
+            "subs r5, r5, #1",
+            "str r5, [r4, #16]",
+            "bne 3b",
+            "pop {{r0, r6, r7}}",
+            inout("r0") &raw mut tiles => _,
+            out("r1") _,
+            inout("r2") weights.as_ptr() => _,
+            inout("r3") weights.as_ptr().wrapping_add(row_bytes) => _,
             out("r4") _, out("r5") _, out("r8") _, out("r9") _,
-            inout("r10") *sum0, inout("r11") *sum1, inout("r12") *sum2, inout("lr") *sum3,
-            options(readonly),
+            out("r10") _, out("r11") _, out("r12") _, out("lr") _,
         );
     }
-    sums
 }
 
 /// `sum` and the products of the low and of the high halfwords.
