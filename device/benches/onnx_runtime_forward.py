@@ -2,7 +2,8 @@
 
 Reads one request a line from stdin, as JSON, and answers each with one line of JSON:
 
-- `{"load": {...}}` cuts a model down to its rungs and prepares every rung for each batch and number of threads;
+- `{"load": {...}}` cuts a model down to its rungs and prepares every rung for each batch and number of threads, and
+  with `"int8": true` only ONNX Runtime's int8 models, which the engine `onnx-int8` then names;
 - `{"check": CELL, "pixels": FILE}` runs the pixels (f32) in both and answers with both image embeddings;
 - `{"time": CELL, "engine": "onnx" or "torch", "times": N}` answers with the seconds of each of N passes.
 
@@ -13,6 +14,7 @@ spin inside a pass, as they do by default, and stop at its end, so that they do 
 """
 
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -25,6 +27,13 @@ try:
     import onnxruntime as ort
     import torch
     from onnx import TensorProto, helper, numpy_helper
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        QuantFormat,
+        QuantType,
+        quantize_dynamic,
+        quantize_static,
+    )
 except ImportError as error:
     missing = "pip install numpy onnx onnxruntime torch --extra-index-url https://download.pytorch.org/whl/cpu"
     print(f"{error}: {missing}", file=sys.stderr)
@@ -174,8 +183,62 @@ def seconds(forward, times):
     return passes
 
 
+class RandomImages(CalibrationDataReader):
+    """What static quantisation takes its ranges from."""
+
+    def __init__(self, batch, model):
+        random = np.random.default_rng(1)
+        size = (batch, 3, model["size"], model["size"])
+        self.left = [{"pixels": random.uniform(-1, 1, size).astype(np.float32)} for _ in range(2)]
+
+    def get_next(self):
+        return self.left.pop() if self.left else None
+
+
+def quantise(exported, way, batch, model):
+    """The exported model in int8, as `onnxruntime.quantization` makes it; weights per channel."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = (os.path.join(folder, name) for name in ("f32.onnx", "int8.onnx"))
+        onnx.save(exported, source)
+        # Shapes of its own operators are not inferred.
+        options = {"DefaultTensorType": TensorProto.FLOAT}
+        if way == "static":
+            types = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8}
+            images = RandomImages(batch, model)
+            operators = ["MatMul", "Conv", "Gemm"]
+            quantize_static(
+                source, target, images, QuantFormat.QDQ, operators, per_channel=True, extra_options=options, **types
+            )
+        else:
+            quantize_dynamic(source, target, per_channel=True, weight_type=QuantType.QInt8, extra_options=options)
+        return onnx.load(target)
+
+
+INT8_WAYS = (("dynamic", "operators"), ("dynamic", "Attention"), ("static", "operators"))
+
+
+def load_int8(request):
+    """The int8 cells of a model, batch 1 and one thread, quantised in the way that is fastest on the dense model."""
+    model, cells, ways = request["model"], {}, INT8_WAYS
+    weights = pytorch_forward.read_safetensors(request["weights"])
+    times = {}
+    for rung, kept in enumerate(request["rungs"]):
+        pruned = pytorch_forward.cut(weights, model["head_dim"], kept)
+        candidates = {}
+        for way, spelling in ways:
+            exported = quantise(export(pruned, model, kept, 1, spelling), way, 1, model)
+            candidates[way, spelling] = OnnxForward(exported, 1, 1, model)
+        if len(candidates) > 1:
+            times = {way: min(seconds(run, 8)[1:]) for way, run in candidates.items()}
+            ways = [min(times, key=times.get)]
+        cells[rung, 1, 1] = candidates[ways[0]]
+    return {"onnx-int8": cells}, {"int8": [[*way, f"{time * 1e3:.2f} ms"] for way, time in times.items()]}
+
+
 def load(request):
     """All cells of a model."""
+    if request.get("int8"):
+        return load_int8(request)
     model, onnx_cells, torch_cells, chosen = request["model"], {}, {}, {}
     weights = pytorch_forward.read_safetensors(request["weights"])
     for rung, kept in enumerate(request["rungs"]):
@@ -201,6 +264,7 @@ def load(request):
 
 def main():
     ort.set_default_logger_severity(3)
+    logging.disable(logging.WARNING)
     print(json.dumps({"versions": [ort.__version__, torch.__version__]}), flush=True)
     cells = {}
     for line in sys.stdin:

@@ -2,7 +2,7 @@
 //!
 //! The core needs neither an operating system nor a heap: choosing the rung
 //! for a [`budget`], [`switch`]ing to it, and the [`governor`] that turns
-//! [`reading`]s into it. Feature `std` adds the [`model`], its CPU [`engine`]
+//! [`reading`]s into it, and the [`integer`] engine. Feature `std` adds the [`model`], its CPU [`engine`]
 //! and [`bundle`]s, feature `images` the decoding and preprocessing of image
 //! files, feature `serve` metrics and word to the service manager, feature
 //! `c-abi` the interface for C, feature `cli` the program `device-run`, feature
@@ -19,6 +19,7 @@ pub mod bundle;
 pub mod c_abi;
 #[cfg(feature = "std")]
 pub mod calibration;
+pub mod corrected;
 #[cfg(feature = "std")]
 pub mod engine;
 #[cfg(feature = "std")]
@@ -28,6 +29,7 @@ pub mod flight_record;
 pub mod governor;
 #[cfg(feature = "images")]
 pub mod images;
+pub mod integer;
 #[cfg(feature = "std")]
 pub mod limits_file;
 #[cfg(feature = "std")]

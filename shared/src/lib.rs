@@ -5,7 +5,8 @@
 //! structure map that is shipped, the profile of a board and the units of
 //! measured quantities. No heap, no input or output, no `std`.
 //!
-//! Feature `std` adds the reader of `board.toml` files.
+//! Feature `std` adds the reader of `board.toml` files and the writer of
+//! integer models.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 
@@ -14,6 +15,7 @@ pub mod board;
 pub mod board_file;
 pub mod cost;
 pub mod fixed_capacity;
+pub mod integer_model;
 pub mod ladder;
 pub mod origin;
 pub mod roofline;
@@ -30,6 +32,7 @@ mod fixtures;
 
 pub use board::BoardProfile;
 pub use fixed_capacity::{List, Text};
+pub use integer_model::{IntegerModel, IntegerModelError};
 pub use ladder::{Ladder, LadderError, MAX_RUNGS};
 pub use origin::{Origin, Sourced};
 pub use roofline::{Prediction, Roofline, Work};

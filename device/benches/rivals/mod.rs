@@ -1,4 +1,5 @@
 //! ONNX Runtime and PyTorch in a process of their own, asked one line at a time.
+#![allow(dead_code, reason = "each bench that includes this file uses a part of it")]
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Lines, Write};

@@ -1,6 +1,4 @@
-//! Corrected layers beside the original ones, and which of them an inference runs.
-
-use headroom_shared::KeptStructures;
+//! Corrected layers beside the original ones.
 
 use super::error::EngineError;
 use super::pack::{LinearTensors, PackedLinear};
@@ -8,40 +6,6 @@ use super::panel::{PanelRow, pack_row};
 use super::sizes::Sizes;
 use crate::model::corrections::{Correction, Corrections};
 use crate::model::weights::Tensor;
-
-/// Structures that run with a correction of the model.
-#[derive(Clone, Copy, Debug)]
-pub struct Corrected<'a, K> {
-    pub kept: &'a K,
-    /// The number of the correction ([`Corrections::places`]); `None` runs the original weights.
-    pub correction: Option<usize>,
-}
-
-impl<K: KeptStructures> KeptStructures for Corrected<'_, K> {
-    fn heads(&self, block: usize) -> usize {
-        self.kept.heads(block)
-    }
-
-    fn head(&self, block: usize, index: usize) -> usize {
-        self.kept.head(block, index)
-    }
-
-    fn neurons(&self, block: usize) -> usize {
-        self.kept.neurons(block)
-    }
-
-    fn value_dims(&self, block: usize) -> Option<usize> {
-        self.kept.value_dims(block)
-    }
-
-    fn query_dims(&self, block: usize) -> Option<usize> {
-        self.kept.query_dims(block)
-    }
-
-    fn correction(&self) -> Option<usize> {
-        self.correction
-    }
-}
 
 /// The last layer of a branch as one inference runs it.
 #[derive(Clone, Copy)]

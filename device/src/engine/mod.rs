@@ -36,11 +36,11 @@ mod tokens_step;
 mod workspace;
 
 #[cfg(test)]
-mod reference;
+pub(crate) mod reference;
 #[cfg(test)]
 mod tests;
 
-pub use correction::Corrected;
+pub use crate::corrected::Corrected;
 pub use elastic_vit::{ElasticVit, Output, TwoClassifiers};
 pub use error::EngineError;
 pub use workspace::Workspace;

@@ -7,22 +7,22 @@ use crate::model::description::{Activation, Block, Head, LayerNorm, Linear, Mlp,
 use crate::model::position::{learned_positions, rotary_tables};
 use crate::model::{Description, Weights};
 
-pub(super) type Rows = Vec<Vec<f64>>;
+pub(crate) type Rows = Vec<Vec<f64>>;
 
-pub(super) struct Reference<'a> {
+pub(crate) struct Reference<'a> {
     pub description: &'a Description,
     pub weights: &'a Weights,
 }
 
 /// The states of one image.
-pub(super) struct ReferenceOutput {
+pub(crate) struct ReferenceOutput {
     pub hidden_states: Vec<Rows>,
     pub tokens: Rows,
     pub pooled: Vec<f64>,
     pub logits: Option<Vec<f64>>,
 }
 
-pub(super) fn activation(activation: Activation, x: f64) -> f64 {
+pub(crate) fn activation(activation: Activation, x: f64) -> f64 {
     let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
     match activation {
         Activation::Gelu => x * 0.5 * libm::erfc(-x / std::f64::consts::SQRT_2),
@@ -76,7 +76,7 @@ impl Reference<'_> {
         (0..row.len()).map(|column| (row[column] - mean) * scale * weight[column] + bias[column]).collect()
     }
 
-    pub(super) fn forward(&self, pixels: &[f32], kept: &impl KeptStructures) -> ReferenceOutput {
+    pub(crate) fn forward(&self, pixels: &[f32], kept: &impl KeptStructures) -> ReferenceOutput {
         let mut tokens = self.embed(pixels);
         let mut hidden_states = vec![tokens.clone()];
         for (index, block) in self.description.blocks.iter().enumerate() {

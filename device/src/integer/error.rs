@@ -1,0 +1,28 @@
+//! What can be wrong with an arena, or with a request to run a model.
+
+/// Errors of [`IntegerVit`](super::IntegerVit).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IntegerEngineError {
+    /// See [`arena_bytes`](super::arena_bytes).
+    #[error("the arena has {found} bytes, the model needs {needed}")]
+    Arena { needed: usize, found: usize },
+    /// The frame is not RGB of the model's input size.
+    #[error("the frame has {found} bytes, expected {expected}")]
+    Frame { expected: usize, found: usize },
+    /// The sub-network keeps more of a block than is stored, or nothing where something is needed.
+    #[error("block {block}: {found} {structure} were selected, 1 to {most} are stored")]
+    Selection { block: usize, structure: &'static str, most: usize, found: usize },
+    /// The kept heads are no prefix.
+    #[error("block {block}: head {head} was selected at place {place}; only the first heads can be")]
+    Head { block: usize, place: usize, head: usize },
+    /// The sub-network names a correction that the model does not have.
+    #[error("correction {found} was selected, the model has {count}")]
+    Correction { count: usize, found: usize },
+    /// The sub-network runs the original layers, and the model has only corrected ones.
+    #[error("a sub-network without correction was selected, the model has corrected layers only")]
+    NoOriginalEnds,
+    /// Room for an output of another size.
+    #[error("there is room for {found} values of the {output}, it has {expected}")]
+    Output { output: &'static str, expected: usize, found: usize },
+}

@@ -1,0 +1,102 @@
+//! The integer engine on processors with vector instructions: weights are packed for them once, at load.
+
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod packed;
+
+use std::fmt;
+
+use headroom_shared::KeptStructures;
+use headroom_shared::integer_model::IntegerModel;
+
+use super::arena::{ArenaSizes, Buffers, arena_bytes};
+use super::engine::IntegerOutput;
+use super::error::IntegerEngineError;
+use super::forward::{self, InPlace};
+
+/// An elastic Vision Transformer on int8 weights, as fast as this processor allows. Its results have the bits of
+/// [`IntegerVit`](super::IntegerVit)'s.
+pub struct PackedIntegerVit<'a> {
+    model: IntegerModel<'a>,
+    sizes: ArenaSizes,
+    arena: Vec<u8>,
+    instructions: Instructions,
+}
+
+/// An instruction set, with the weights as it reads them.
+enum Instructions {
+    #[cfg(target_arch = "x86_64")]
+    Avx512(avx512::Avx512Vnni),
+    Portable,
+}
+
+impl fmt::Debug for PackedIntegerVit<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        let mut debug = formatter.debug_struct("PackedIntegerVit");
+        debug.field("instructions", &self.instructions()).field("sizes", &self.model.sizes()).finish_non_exhaustive()
+    }
+}
+
+/// Most tokens that go through an MLP together: their neurons stay in a cache.
+const MOST_TOGETHER: usize = 100;
+
+impl<'a> PackedIntegerVit<'a> {
+    /// Packs the weights of `model` for the best instructions of this processor.
+    #[must_use]
+    pub fn new(model: IntegerModel<'a>) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx512) = avx512::Avx512Vnni::detect(&model) {
+            return Self::with_instructions(model, Instructions::Avx512(avx512));
+        }
+        Self::portable(model)
+    }
+
+    /// As [`new`](Self::new), without vector instructions.
+    pub(super) fn portable(model: IntegerModel<'a>) -> Self {
+        Self::with_instructions(model, Instructions::Portable)
+    }
+
+    fn with_instructions(model: IntegerModel<'a>, instructions: Instructions) -> Self {
+        let tokens = model.sizes().tokens();
+        let together = tokens.div_ceil(tokens.div_ceil(MOST_TOGETHER));
+        let sizes = ArenaSizes::of_model(&model, together);
+        Self { model, sizes, arena: vec![0; arena_bytes(&sizes)], instructions }
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &IntegerModel<'a> {
+        &self.model
+    }
+
+    /// The instructions that the kernels use, such as `AVX-512 VNNI`.
+    #[must_use]
+    pub fn instructions(&self) -> &'static str {
+        match self.instructions {
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512(_) => "AVX-512 VNNI",
+            Instructions::Portable => "portable",
+        }
+    }
+
+    /// As [`IntegerVit::infer`](super::IntegerVit::infer).
+    ///
+    /// # Errors
+    /// If the frame, the structures or the outputs do not fit the model. Nothing was computed then.
+    pub fn infer(
+        &mut self,
+        frame: &[u8],
+        kept: &impl KeptStructures,
+        output: IntegerOutput<'_>,
+    ) -> Result<(), IntegerEngineError> {
+        forward::check(&self.model, frame, kept, &output)?;
+        let buffers = Buffers::cut(&mut self.arena, &self.sizes);
+        let (model, together) = (&self.model, self.sizes.together);
+        match &self.instructions {
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512(avx512) => forward::run(avx512, model, buffers, together, frame, kept, output),
+            Instructions::Portable => forward::run(&InPlace, model, buffers, together, frame, kept, output),
+        }
+        Ok(())
+    }
+}

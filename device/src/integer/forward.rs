@@ -1,0 +1,474 @@
+//! The forward pass.
+
+use headroom_shared::KeptStructures;
+use headroom_shared::integer_model::{
+    BlockCounts, BlockEnds, HeadKind, HeadLayers, IntegerBlock, IntegerLinear, IntegerModel, PoolingKind, PoolingLayer,
+};
+
+use super::arena::Buffers;
+use super::attention::{Attend, Layout, QuantiseQueries, QuantiseValues, pairs};
+use super::engine::IntegerOutput;
+use super::error::IntegerEngineError;
+use super::functions::{Activate, tanh};
+use super::kept;
+use super::kernel::Kernel;
+use super::norm::{NormaliseAndQuantise, NormaliseRows, normalise};
+use super::product::{self, Product};
+use super::quantise::{QuantiseRows, QuantisedRows, Step, quantise_row, quantised_stride};
+
+/// With which instructions a pass is computed, and where the weights of products are.
+pub(super) trait Execution {
+    fn run(&self, kernel: impl Kernel);
+    fn product(&self, product: Product<'_>);
+    /// Brings rows of keys into the layout that [`attend`](Self::attend) reads. `rows` may be overwritten.
+    fn keys(&self, rows: &mut [i16], out: &mut [i16], dims: usize, tokens: usize);
+    /// The layout of values that [`attend`](Self::attend) reads.
+    fn layout(&self) -> Layout;
+    fn attend(&self, attend: Attend<'_>);
+}
+
+/// Weights in the file, and plain Rust.
+pub(super) struct InPlace;
+
+impl Execution for InPlace {
+    fn run(&self, kernel: impl Kernel) {
+        kernel.run();
+    }
+
+    fn product(&self, product: Product<'_>) {
+        product::in_place(product);
+    }
+
+    fn keys(&self, rows: &mut [i16], out: &mut [i16], _: usize, _: usize) {
+        out[..rows.len()].copy_from_slice(rows);
+    }
+
+    fn layout(&self) -> Layout {
+        Layout::Rows
+    }
+
+    fn attend(&self, attend: Attend<'_>) {
+        attend.run();
+    }
+}
+
+/// Refuses what does not fit the model.
+pub(super) fn check(
+    model: &IntegerModel<'_>,
+    frame: &[u8],
+    kept: &impl KeptStructures,
+    output: &IntegerOutput<'_>,
+) -> Result<(), IntegerEngineError> {
+    let sizes = model.sizes();
+    let expected = sizes.frame_bytes();
+    if frame.len() != expected {
+        return Err(IntegerEngineError::Frame { expected, found: frame.len() });
+    }
+    for (output, expected, room) in [
+        ("embedding", sizes.embed_dim, &output.embedding),
+        ("logits", sizes.classes, &output.logits),
+        ("tokens", sizes.tokens() * sizes.embed_dim, &output.tokens),
+    ] {
+        if let Some(found) = room.as_ref().map(|room| room.len()).filter(|found| *found != expected) {
+            return Err(IntegerEngineError::Output { output, expected, found });
+        }
+    }
+    kept::check(model, kept)
+}
+
+/// Runs a frame that was [checked](check).
+pub(super) fn run(
+    execution: &impl Execution,
+    model: &IntegerModel<'_>,
+    buffers: Buffers<'_>,
+    together: usize,
+    frame: &[u8],
+    kept: &impl KeptStructures,
+    output: IntegerOutput<'_>,
+) {
+    let (blocks, tokens) = (model.sizes().blocks, model.sizes().tokens());
+    let read = if output.tokens.is_some() { tokens } else { tokens_read(model) };
+    let mut pass = Pass { execution, model, buffers, together };
+    pass.embed(frame);
+    for index in 0..blocks {
+        let block = model.block(index);
+        let ends = match (kept.correction(), block.ends) {
+            (None, Some(ends)) => ends,
+            (correction, _) => model.corrected_ends(correction.unwrap_or_default(), index),
+        };
+        let step = BlockStep {
+            block,
+            ends,
+            stored: model.counts(index),
+            kept: kept::counts(model, kept, index),
+            wanted: if index + 1 == blocks { read } else { tokens },
+        };
+        pass.heads(&step);
+        pass.mlp(&step);
+    }
+    pass.finish(read, output);
+}
+
+/// The first tokens, as many, that embedding and logits need.
+fn tokens_read(model: &IntegerModel<'_>) -> usize {
+    let sizes = model.sizes();
+    let of_pooling = match sizes.pooling {
+        PoolingKind::Class | PoolingKind::ClassThenNorm | PoolingKind::ClassDenseTanh => 1,
+        PoolingKind::MeanClassDistillation => 2,
+        PoolingKind::MeanPatches | PoolingKind::MeanPatchesThenNorm => sizes.tokens(),
+    };
+    let of_head = match sizes.head {
+        None | Some(HeadKind::Linear) => 0,
+        Some(HeadKind::ClassAndPatchMean) => sizes.tokens(),
+        Some(HeadKind::AverageOfTwo) => 2,
+    };
+    of_pooling.max(of_head)
+}
+
+/// One block, and what is kept of it.
+struct BlockStep<'a> {
+    block: IntegerBlock<'a>,
+    ends: BlockEnds<'a>,
+    stored: BlockCounts,
+    kept: BlockCounts,
+    /// The first tokens, as many, that are needed after it.
+    wanted: usize,
+}
+
+struct Pass<'m, 'b, E> {
+    execution: &'b E,
+    model: &'b IntegerModel<'m>,
+    buffers: Buffers<'b>,
+    /// Tokens that go through a layer together.
+    together: usize,
+}
+
+impl<E: Execution> Pass<'_, '_, E> {
+    /// Fills the stream.
+    fn embed(&mut self, frame: &[u8]) {
+        let sizes = self.model.sizes();
+        let (width, columns, stride) = (sizes.embed_dim, sizes.patch_values(), quantised_stride(sizes.patch_values()));
+        let Buffers { stream, quantised, steps, widened, row, .. } = &mut self.buffers;
+        for (value, start) in stream.iter_mut().zip(self.model.tokens().iter()) {
+            *value = start;
+        }
+        // The bytes of a patch are exact numbers: one step is 1 and their zero is 0.
+        steps.fill(Step { scale: 1.0, zero: 0 });
+        let patches = &mut stream[sizes.prefix_tokens * width..];
+        for (part, out) in patches.chunks_mut(self.together * width).enumerate() {
+            let count = out.len() / width;
+            for (place, bytes) in quantised.chunks_exact_mut(stride).take(count).enumerate() {
+                gather_patch(self.model, frame, part * self.together + place, bytes);
+            }
+            self.execution.product(Product {
+                layer: self.model.patch(),
+                first: 0,
+                count: width,
+                rows: QuantisedRows { values: quantised, stride, steps: &steps[..count], columns },
+                out,
+                stride: width,
+                add: true,
+                widened,
+            });
+        }
+        if let Some(norm) = self.model.embedding_norm() {
+            self.execution.run(NormaliseRows { norm: &norm, rows: stream, row: &mut row[..width] });
+        }
+    }
+
+    /// The attention branch of a block.
+    fn heads(&mut self, step: &BlockStep<'_>) {
+        let width = self.model.sizes().embed_dim;
+        let BlockStep { block, stored, kept, wanted, .. } = step;
+        let stride = quantised_stride(width);
+        let Buffers { stream, quantised, steps, row, attended, .. } = &mut self.buffers;
+        self.execution.run(NormaliseAndQuantise {
+            norm: &block.norm1,
+            rows: stream,
+            normed: &mut row[..width],
+            quantised,
+            stride,
+            steps,
+        });
+
+        let columns = kept.heads * stored.value_dims;
+        let attended = &mut attended[..wanted * columns];
+        if kept.value_dims < stored.value_dims {
+            // Removed dimensions keep their columns, and are 0.
+            attended.fill(0.0);
+        }
+        let root = libm::sqrtf(self.model.sizes().head_dim as f32);
+        for head in 0..kept.heads {
+            self.head(step, head, root);
+        }
+
+        let Buffers { stream, quantised, steps, attended, widened, .. } = &mut self.buffers;
+        let stride = quantised_stride(columns);
+        for (part, out) in stream[..wanted * width].chunks_mut(self.together * width).enumerate() {
+            let count = out.len() / width;
+            let first = part * self.together;
+            let values = &attended[first * columns..];
+            self.execution.run(QuantiseRows { values, columns, quantised, steps: &mut steps[..count] });
+            self.execution.product(Product {
+                layer: step.ends.projection,
+                first: 0,
+                count: width,
+                rows: QuantisedRows { values: quantised, stride, steps: &steps[..count], columns },
+                out,
+                stride: width,
+                add: true,
+                widened,
+            });
+        }
+    }
+
+    /// One head for all wanted tokens.
+    fn head(&mut self, step: &BlockStep<'_>, head: usize, root: f32) {
+        let (width, tokens) = (self.model.sizes().embed_dim, self.model.sizes().tokens());
+        let BlockStep { block, stored, kept, wanted, .. } = step;
+        let Buffers {
+            quantised,
+            steps,
+            widened,
+            head: rows,
+            queries,
+            keys,
+            values,
+            query_scales,
+            key_scales,
+            scores,
+            attention,
+            attended: out,
+            ..
+        } = &mut self.buffers;
+        let mut project = |layer: IntegerLinear<'_>, first: usize, dims: usize, tokens: usize, out: &mut [f32]| {
+            self.execution.product(Product {
+                layer,
+                first,
+                count: dims,
+                rows: QuantisedRows {
+                    values: quantised,
+                    stride: quantised_stride(width),
+                    steps: &steps[..tokens],
+                    columns: width,
+                },
+                out,
+                stride: dims,
+                add: false,
+                widened,
+            });
+        };
+        let (query_dims, value_dims) = (kept.query_dims, kept.value_dims);
+        let row = pairs(query_dims);
+        project(block.key, head * stored.query_dims, query_dims, tokens, rows);
+        let values_f32 = &rows[..tokens * query_dims];
+        self.execution.run(QuantiseQueries { values: values_f32, dims: query_dims, out: queries, scales: key_scales });
+        self.execution.keys(&mut queries[..tokens * row], keys, query_dims, tokens);
+        project(block.value, head * stored.value_dims, value_dims, tokens, rows);
+        let mut value_scale = 0.0;
+        let layout = self.execution.layout();
+        self.execution.run(QuantiseValues {
+            values: &rows[..tokens * value_dims],
+            dims: value_dims,
+            tokens,
+            layout,
+            out: values,
+            scale: &mut value_scale,
+        });
+        project(block.query, head * stored.query_dims, query_dims, *wanted, rows);
+        let values_f32 = &rows[..wanted * query_dims];
+        self.execution.run(QuantiseQueries {
+            values: values_f32,
+            dims: query_dims,
+            out: queries,
+            scales: query_scales,
+        });
+        self.execution.attend(Attend {
+            queries,
+            query_scales: &query_scales[..*wanted],
+            keys,
+            key_scales: &key_scales[..tokens],
+            values,
+            value_scale,
+            root,
+            tokens,
+            query_dims,
+            value_dims,
+            scores,
+            attention,
+            out: &mut out[head * stored.value_dims..],
+            stride: kept.heads * stored.value_dims,
+        });
+    }
+
+    /// The MLP branch of a block.
+    fn mlp(&mut self, step: &BlockStep<'_>) {
+        let sizes = self.model.sizes();
+        let width = sizes.embed_dim;
+        let BlockStep { block, kept, wanted, .. } = step;
+        let neurons = kept.neurons;
+        let Buffers { stream, quantised, steps, widened, hidden, row, .. } = &mut self.buffers;
+        for out in stream[..wanted * width].chunks_mut(self.together * width) {
+            let count = out.len() / width;
+            let stride = quantised_stride(width);
+            self.execution.run(NormaliseAndQuantise {
+                norm: &block.norm2,
+                rows: out,
+                normed: &mut row[..width],
+                quantised,
+                stride,
+                steps,
+            });
+            let mut project = |layer: IntegerLinear<'_>, out: &mut [f32]| {
+                self.execution.product(Product {
+                    layer,
+                    first: 0,
+                    count: neurons,
+                    rows: QuantisedRows { values: quantised, stride, steps: &steps[..count], columns: width },
+                    out,
+                    stride: neurons,
+                    add: false,
+                    widened,
+                });
+            };
+            let (hidden, ups) = hidden.split_at_mut(count * neurons);
+            let ups = if let Some(gate) = block.gate {
+                project(gate, hidden);
+                let ups = &mut ups[..count * neurons];
+                project(block.up, ups);
+                Some(&*ups)
+            } else {
+                project(block.up, hidden);
+                None
+            };
+            self.execution.run(Activate { activation: sizes.activation, values: hidden, ups });
+            let stride = quantised_stride(neurons);
+            let steps = &mut steps[..count];
+            self.execution.run(QuantiseRows { values: hidden, columns: neurons, quantised, steps });
+            self.execution.product(Product {
+                layer: step.ends.down,
+                first: 0,
+                count: width,
+                rows: QuantisedRows { values: quantised, stride, steps, columns: neurons },
+                out,
+                stride: width,
+                add: true,
+                widened,
+            });
+        }
+    }
+
+    /// Final norm, pooling and head.
+    fn finish(&mut self, read: usize, output: IntegerOutput<'_>) {
+        let sizes = self.model.sizes();
+        let width = sizes.embed_dim;
+        let prefix = sizes.prefix_tokens * width;
+        if let Some(norm) = self.model.final_norm() {
+            let Buffers { stream, row, .. } = &mut self.buffers;
+            let rows = &mut stream[..read * width];
+            self.execution.run(NormaliseRows { norm: &norm, rows, row: &mut row[..width] });
+        }
+        if let Some(tokens) = output.tokens {
+            tokens.copy_from_slice(self.buffers.stream);
+        }
+        if let Some(logits) = output.logits {
+            let class = self.model.head();
+            match class {
+                HeadLayers::None => {}
+                HeadLayers::One(layer) if sizes.head == Some(HeadKind::ClassAndPatchMean) => {
+                    let Buffers { stream, row, .. } = &mut self.buffers;
+                    let (class, patches) = row.split_at_mut(width);
+                    class.copy_from_slice(&stream[..width]);
+                    mean(&stream[prefix..], patches);
+                    self.classify(layer, 2 * width, logits, false);
+                }
+                HeadLayers::One(layer) => {
+                    self.pool();
+                    self.classify(layer, width, logits, false);
+                }
+                HeadLayers::Two(class, distillation) => {
+                    for (token, layer) in [class, distillation].into_iter().enumerate() {
+                        let Buffers { stream, row, .. } = &mut self.buffers;
+                        row[..width].copy_from_slice(&stream[token * width..][..width]);
+                        self.classify(layer, width, logits, token > 0);
+                    }
+                    logits.iter_mut().for_each(|sum| *sum *= 0.5);
+                }
+            }
+        }
+        if let Some(embedding) = output.embedding {
+            self.pool();
+            embedding.copy_from_slice(&self.buffers.row[..width]);
+        }
+    }
+
+    /// Brings the image embedding into the row.
+    fn pool(&mut self) {
+        let sizes = self.model.sizes();
+        let (width, prefix) = (sizes.embed_dim, sizes.prefix_tokens * sizes.embed_dim);
+        let Buffers { stream, row, quantised, steps, widened, .. } = &mut self.buffers;
+        let (pooled, other) = row.split_at_mut(width);
+        match sizes.pooling {
+            PoolingKind::Class | PoolingKind::ClassThenNorm | PoolingKind::ClassDenseTanh => {
+                pooled.copy_from_slice(&stream[..width]);
+            }
+            PoolingKind::MeanClassDistillation => mean(&stream[..2 * width], pooled),
+            PoolingKind::MeanPatches | PoolingKind::MeanPatchesThenNorm => mean(&stream[prefix..], pooled),
+        }
+        match self.model.pooling() {
+            PoolingLayer::None => {}
+            PoolingLayer::Norm(norm) => {
+                normalise(&norm, pooled, other);
+                pooled.copy_from_slice(other);
+            }
+            PoolingLayer::Dense(layer) => {
+                steps[0] = quantise_row(pooled, &mut quantised[..quantised_stride(width)]);
+                let rows = QuantisedRows {
+                    values: quantised,
+                    stride: quantised_stride(width),
+                    steps: &steps[..1],
+                    columns: width,
+                };
+                let out = &mut *pooled;
+                let product = Product { layer, first: 0, count: width, rows, out, stride: width, add: false, widened };
+                self.execution.product(product);
+                pooled.iter_mut().for_each(|value| *value = tanh(*value));
+            }
+        }
+    }
+
+    /// The logits of the row's first values.
+    fn classify(&mut self, layer: IntegerLinear<'_>, columns: usize, logits: &mut [f32], add: bool) {
+        let Buffers { row, quantised, steps, widened, .. } = &mut self.buffers;
+        let stride = quantised_stride(columns);
+        let step = quantise_row(&row[..columns], &mut quantised[..stride]);
+        steps[0] = step;
+        let rows = QuantisedRows { values: quantised, stride, steps: &steps[..1], columns };
+        let count = layer.rows();
+        let product = Product { layer, first: 0, count, rows, out: logits, stride: count, add, widened };
+        self.execution.product(product);
+    }
+}
+
+/// The mean of rows as wide as `out`.
+fn mean(rows: &[f32], out: &mut [f32]) {
+    out.fill(0.0);
+    let count = rows.len() / out.len();
+    for row in rows.chunks_exact(out.len()) {
+        out.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+    }
+    out.iter_mut().for_each(|sum| *sum /= count as f32);
+}
+
+/// Brings the bytes of a patch into one row, and zeros after them.
+fn gather_patch(model: &IntegerModel<'_>, frame: &[u8], patch: usize, out: &mut [u8]) {
+    let sizes = model.sizes();
+    let columns = sizes.image_width / sizes.patch;
+    let line = 3 * sizes.patch;
+    let start = 3 * (patch / columns * sizes.patch * sizes.image_width + patch % columns * sizes.patch);
+    let (lines, rest) = out.split_at_mut(sizes.patch_values());
+    for (y, out) in lines.chunks_exact_mut(line).enumerate() {
+        out.copy_from_slice(&frame[start + 3 * y * sizes.image_width..][..line]);
+    }
+    rest.fill(0);
+}

@@ -1,0 +1,47 @@
+//! Checking what a sub-network keeps of a block.
+
+use headroom_shared::KeptStructures;
+use headroom_shared::integer_model::{BlockCounts, IntegerModel};
+
+use super::error::IntegerEngineError;
+
+/// Refuses a sub-network that needs more than is stored.
+pub(super) fn check(model: &IntegerModel<'_>, kept: &impl KeptStructures) -> Result<(), IntegerEngineError> {
+    let count = model.corrections();
+    match kept.correction() {
+        Some(found) if found >= count => return Err(IntegerEngineError::Correction { count, found }),
+        None if !model.sizes().original_ends => return Err(IntegerEngineError::NoOriginalEnds),
+        _ => {}
+    }
+    for block in 0..model.sizes().blocks {
+        let (stored, asked) = (model.counts(block), counts(model, kept, block));
+        for (structure, fewest, most, found) in [
+            ("heads", 0, stored.heads, asked.heads),
+            ("query dimensions", 1, stored.query_dims, asked.query_dims),
+            ("value dimensions", 1, stored.value_dims, asked.value_dims),
+            ("neurons", 0, stored.neurons, asked.neurons),
+        ] {
+            if found < fewest || found > most {
+                return Err(IntegerEngineError::Selection { block, structure, most, found });
+            }
+        }
+        for place in 0..asked.heads {
+            let head = kept.head(block, place);
+            if head != place {
+                return Err(IntegerEngineError::Head { block, place, head });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What `kept` asks for.
+pub(super) fn counts(model: &IntegerModel<'_>, kept: &impl KeptStructures, block: usize) -> BlockCounts {
+    let head_dim = model.sizes().head_dim;
+    BlockCounts {
+        heads: kept.heads(block),
+        query_dims: kept.query_dims(block).unwrap_or(head_dim),
+        value_dims: kept.value_dims(block).unwrap_or(head_dim),
+        neurons: kept.neurons(block),
+    }
+}

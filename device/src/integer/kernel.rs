@@ -1,0 +1,9 @@
+//! Computations that are compiled for each instruction set.
+
+/// A computation in plain Rust.
+///
+/// `run` and all that it calls must be `#[inline(always)]`: only what is inlined into the entry function of an
+/// instruction set is compiled with its instructions. Its bits do not depend on them.
+pub(super) trait Kernel {
+    fn run(self);
+}

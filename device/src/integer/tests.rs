@@ -1,0 +1,268 @@
+//! The whole engine against the plain f64 forward pass, over random models and selections.
+
+use headroom_shared::IntegerModel;
+use headroom_shared::integer_model::BlockCounts;
+use proptest::prelude::*;
+
+use super::{
+    ArenaSizes, FEW_TOKENS, IntegerEngineError, IntegerOutput, IntegerSource, IntegerVit, PackedIntegerVit, arena_bytes,
+};
+use crate::engine::reference::Reference;
+use crate::model::Corrections;
+use crate::model::description::{Activation, PositionResampling};
+
+#[path = "../../tests/random_model/mod.rs"]
+mod random_model;
+
+use random_model::{Choices, HeadChoice, Kept, PoolingChoice, PositionChoice, build, noise};
+
+fn choices() -> impl Strategy<Value = Choices> {
+    let sizes = ((2_usize..9, 2_usize..6), 1_usize..5, 4_usize..9, 0_usize..3, 1_usize..5, 1_usize..5, 8_usize..40);
+    let flags = proptest::array::uniform7(any::<bool>());
+    let activation = prop_oneof![
+        Just(Activation::Gelu),
+        Just(Activation::GeluTanh),
+        Just(Activation::QuickGelu),
+        Just(Activation::Silu)
+    ];
+    let pooling = prop_oneof![
+        Just(PoolingChoice::Class),
+        Just(PoolingChoice::ClassThenNorm),
+        Just(PoolingChoice::ClassDenseTanh),
+        Just(PoolingChoice::MeanClassDistillation),
+        Just(PoolingChoice::MeanPatches),
+        Just(PoolingChoice::MeanPatchesThenNorm),
+    ];
+    let head = prop_oneof![
+        Just(HeadChoice::None),
+        Just(HeadChoice::Linear),
+        Just(HeadChoice::ClassAndPatchMean),
+        Just(HeadChoice::AverageOfTwo),
+    ];
+    let parts = (activation, 0_usize..3, any::<bool>(), pooling, head, 2_usize..20);
+    (sizes, flags, parts).prop_map(|(sizes, flags, (activation, registers, of_prefix, pooling, head, classes))| {
+        let (grid, patch, width, depth, heads, head_quarter, neurons) = sizes;
+        let [gated, layer_scale, attention_bias, mlp_bias, fused_qkv, pre_norm, final_norm] = flags;
+        Choices {
+            grid,
+            patch,
+            embed_dim: 5 * width,
+            depth: depth + 1,
+            heads,
+            head_dim: 4 * head_quarter,
+            neurons,
+            activation,
+            gated,
+            layer_scale,
+            attention_bias,
+            mlp_bias,
+            fused_qkv,
+            registers,
+            position: PositionChoice::Learned { grid, resampling: PositionResampling::Bicubic, of_prefix },
+            pre_norm,
+            final_norm,
+            pooling,
+            head,
+            classes,
+        }
+    })
+}
+
+/// Choices with prefixes of their structures.
+fn choices_and_kept() -> impl Strategy<Value = (Choices, Kept)> {
+    choices().prop_flat_map(|choices| {
+        let depth = choices.depth;
+        let counts = |least: usize, most: usize| proptest::collection::vec(least..=most, depth);
+        let heads = counts(1, choices.heads);
+        let dims = (counts(2, choices.head_dim), counts(2, choices.head_dim));
+        (Just(choices.clone()), heads, counts(4, choices.neurons), dims).prop_map(
+            |(choices, heads, neurons, (value_dims, query_dims))| {
+                let heads = heads.into_iter().map(|heads| (0..heads).collect()).collect();
+                (choices, Kept { heads, neurons, value_dims, query_dims })
+            },
+        )
+    })
+}
+
+fn dense(choices: &Choices) -> Vec<BlockCounts> {
+    let all = BlockCounts {
+        heads: choices.heads,
+        query_dims: choices.head_dim,
+        value_dims: choices.head_dim,
+        neurons: choices.neurons,
+    };
+    vec![all; choices.depth]
+}
+
+fn kept_counts(kept: &Kept) -> Vec<BlockCounts> {
+    let counts = |block: usize| BlockCounts {
+        heads: kept.heads[block].len(),
+        query_dims: kept.query_dims[block],
+        value_dims: kept.value_dims[block],
+        neurons: kept.neurons[block],
+    };
+    (0..kept.neurons.len()).map(counts).collect()
+}
+
+fn file(choices: &Choices, seed: u64, counts: &[BlockCounts]) -> Vec<u8> {
+    let (description, weights) = build(choices, seed);
+    let corrections = Corrections::default();
+    let source = IntegerSource {
+        description: &description,
+        weights: &weights,
+        weights_sha256: [7; 32],
+        corrections: &corrections,
+        counts,
+        original_ends: true,
+    };
+    source.convert().unwrap().write().unwrap()
+}
+
+fn frame(model: &IntegerModel<'_>, seed: u64) -> Vec<u8> {
+    noise(seed + 5000, model.sizes().frame_bytes()).map(|value| ((value + 1.0) * 127.9) as u8).collect()
+}
+
+/// What the reference gets: normalised, channel by channel.
+fn pixels(frame: &[u8]) -> Vec<f32> {
+    let channel = |channel: usize| frame.iter().skip(channel).step_by(3);
+    (0..3).flat_map(channel).map(|&byte| (f32::from(byte) / 255.0 - 0.5) / 0.5).collect()
+}
+
+/// Embedding, logits and tokens.
+fn infer(file: &[u8], frame: &[u8], kept: &Kept) -> [Vec<f32>; 3] {
+    let model = IntegerModel::read(file).unwrap();
+    let mut arena = vec![0xa5; arena_bytes(&ArenaSizes::of_model(&model, FEW_TOKENS))];
+    let sizes = *model.sizes();
+    let mut outputs =
+        [sizes.embed_dim, sizes.classes, sizes.tokens() * sizes.embed_dim].map(|count| vec![f32::NAN; count]);
+    let [embedding, logits, tokens] = &mut outputs;
+    let output = IntegerOutput { embedding: Some(embedding), logits: Some(logits), tokens: Some(tokens) };
+    IntegerVit::new(model, &mut arena).unwrap().infer(frame, kept, output).unwrap();
+    outputs
+}
+
+/// As [`infer`], with packed weights.
+fn infer_packed(vit: &mut PackedIntegerVit<'_>, frame: &[u8], kept: &Kept) -> [Vec<f32>; 3] {
+    let sizes = *vit.model().sizes();
+    let mut outputs =
+        [sizes.embed_dim, sizes.classes, sizes.tokens() * sizes.embed_dim].map(|count| vec![f32::NAN; count]);
+    let [embedding, logits, tokens] = &mut outputs;
+    let output = IntegerOutput { embedding: Some(embedding), logits: Some(logits), tokens: Some(tokens) };
+    vit.infer(frame, kept, output).unwrap();
+    outputs
+}
+
+fn bits(outputs: [Vec<f32>; 3]) -> [Vec<u32>; 3] {
+    outputs.map(|values| values.into_iter().map(f32::to_bits).collect())
+}
+
+fn cosine(a: &[f32], b: &[f64]) -> f64 {
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>().sqrt();
+    let dot: f64 = a.iter().zip(b).map(|(&a, &b)| f64::from(a) * b).sum();
+    dot / (norm(&mut a.iter().map(|&a| f64::from(a))) * norm(&mut b.iter().copied()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.min(96)))]
+
+    #[test]
+    fn every_model_and_selection_is_near_the_reference((choices, kept) in choices_and_kept(), seed in 0_u64..1000) {
+        let file = file(&choices, seed, &dense(&choices));
+        let frame = frame(&IntegerModel::read(&file).unwrap(), seed);
+        let [embedding, logits, tokens] = infer(&file, &frame, &kept);
+        let (description, weights) = build(&choices, seed);
+        let reference = Reference { description: &description, weights: &weights };
+        let expected = reference.forward(&pixels(&frame), &kept);
+        let expected_tokens: Vec<f64> = expected.tokens.concat();
+        prop_assert!(cosine(&tokens, &expected_tokens) > 0.995, "tokens {}", cosine(&tokens, &expected_tokens));
+        prop_assert!(cosine(&embedding, &expected.pooled) > 0.98, "pooled {}", cosine(&embedding, &expected.pooled));
+        if let Some(expected) = expected.logits {
+            prop_assert!(cosine(&logits, &expected) > 0.97, "logits {}", cosine(&logits, &expected));
+        }
+    }
+
+    #[test]
+    fn packed_weights_give_the_bits_of_weights_in_place(
+        (choices, kept) in choices_and_kept(),
+        wider in 0_usize..5,
+        seed in 0_u64..1000,
+    ) {
+        // Widths of several vectors too.
+        let choices = Choices { embed_dim: choices.embed_dim * (1 + wider), ..choices };
+        let file = file(&choices, seed, &dense(&choices));
+        let model = IntegerModel::read(&file).unwrap();
+        let frame = frame(&model, seed);
+        let mut vit = PackedIntegerVit::new(model);
+        // The second pass finds the buffers as the first left them.
+        for _ in 0..2 {
+            prop_assert_eq!(bits(infer_packed(&mut vit, &frame, &kept)), bits(infer(&file, &frame, &kept)));
+        }
+    }
+
+    /// A file that stores only what is kept is another way to say the same, but for the columns that share a scale.
+    #[test]
+    fn a_prefix_of_query_and_neuron_rows_gives_the_same_bits(
+        (choices, mut kept) in choices_and_kept(),
+        seed in 0_u64..1000,
+    ) {
+        // Scales of rows do not depend on other rows; those of projection and down do on their columns.
+        kept.value_dims.fill(choices.head_dim);
+        kept.neurons.fill(choices.neurons);
+        kept.heads.fill((0..choices.heads).collect());
+        let (all, cut) = (file(&choices, seed, &dense(&choices)), file(&choices, seed, &kept_counts(&kept)));
+        let frame = frame(&IntegerModel::read(&all).unwrap(), seed);
+        prop_assert_eq!(bits(infer(&all, &frame, &kept)), bits(infer(&cut, &frame, &kept)));
+    }
+}
+
+#[test]
+fn the_arena_is_exact_and_what_does_not_fit_is_refused() {
+    let choices = Choices::vit(3, 4, 20, 2, 2, 24);
+    let file = file(&choices, 1, &dense(&choices));
+    let model = IntegerModel::read(&file).unwrap();
+    let needed = arena_bytes(&ArenaSizes::of_model(&model, FEW_TOKENS));
+    let mut arena = vec![0; needed];
+    let refused = IntegerVit::new(model, &mut arena[1..]).map(|_| ()).unwrap_err();
+    assert_eq!(refused, IntegerEngineError::Arena { needed, found: needed - 1 });
+
+    let frame = frame(&model, 1);
+    let mut vit = IntegerVit::new(model, &mut arena).unwrap();
+    let all = Kept::all(&choices);
+    let mut infer = |frame: &[u8], kept: &Kept| vit.infer(frame, kept, IntegerOutput::default());
+    assert_eq!(infer(&frame, &all), Ok(()));
+    let expected = frame.len();
+    let short = infer(&frame[1..], &all);
+    assert_eq!(short, Err(IntegerEngineError::Frame { expected, found: expected - 1 }));
+    let mut kept = all.clone();
+    kept.neurons[1] = 25;
+    let refused = IntegerEngineError::Selection { block: 1, structure: "neurons", most: 24, found: 25 };
+    assert_eq!(infer(&frame, &kept), Err(refused));
+    let mut kept = all.clone();
+    kept.heads[0] = vec![1];
+    assert_eq!(infer(&frame, &kept), Err(IntegerEngineError::Head { block: 0, place: 0, head: 1 }));
+    let mut short = [0.0; 3];
+    let output = IntegerOutput { embedding: Some(&mut short), ..IntegerOutput::default() };
+    let refused = IntegerEngineError::Output { output: "embedding", expected: 20, found: 3 };
+    assert_eq!(vit.infer(&frame, &all, output), Err(refused));
+}
+
+/// Every address of the arena does: the buffers find the first aligned one.
+#[test]
+fn the_arena_may_begin_anywhere() {
+    let choices = Choices::vit(3, 4, 20, 2, 2, 24);
+    let file = file(&choices, 1, &dense(&choices));
+    let model = IntegerModel::read(&file).unwrap();
+    let needed = arena_bytes(&ArenaSizes::of_model(&model, FEW_TOKENS));
+    let frame = frame(&model, 1);
+    let results: Vec<Vec<f32>> = (0..16)
+        .map(|start| {
+            let mut arena = vec![0xff; needed + start];
+            let mut logits = vec![0.0; 10];
+            let output = IntegerOutput { logits: Some(&mut logits), ..IntegerOutput::default() };
+            let mut vit = IntegerVit::new(model, &mut arena[start..]).unwrap();
+            vit.infer(&frame, &Kept::all(&choices), output).unwrap();
+            logits
+        })
+        .collect();
+    assert!(results.iter().all(|logits| *logits == results[0]));
+}

@@ -1,0 +1,65 @@
+//! The fixed header: everything that can be judged before the content.
+
+use crc::{CRC_32_ISO_HDLC, Crc};
+
+use super::IntegerModelError;
+
+/// The first eight bytes of every integer model, of any version.
+pub const MAGIC: [u8; 8] = *b"HEADRINT";
+
+/// The version of the format that this crate reads and writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Bytes of the header: magic, version, content length, checksum, and zeros up to a multiple of 16.
+pub const HEADER_BYTES: usize = 32;
+
+/// As of the structure map ([`crate::structure_map`]).
+const CHECKSUM: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
+
+/// Where the zeros of the header begin.
+const FIELDS_END: usize = 20;
+
+/// Checks the header of `bytes` and returns the content.
+pub(super) fn content_of(bytes: &[u8]) -> Result<&[u8], IntegerModelError> {
+    let found = bytes.len() as u64;
+    if !MAGIC.starts_with(&bytes[..bytes.len().min(MAGIC.len())]) {
+        return Err(IntegerModelError::NotAnIntegerModel);
+    }
+    let Some((header, content)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+        return Err(IntegerModelError::Truncated { expected: HEADER_BYTES as u64, found });
+    };
+    let field = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let version = field(8);
+    if version != FORMAT_VERSION {
+        return Err(IntegerModelError::UnsupportedVersion { readable: FORMAT_VERSION, found: version });
+    }
+    let expected = HEADER_BYTES as u64 + u64::from(field(12));
+    if found < expected {
+        return Err(IntegerModelError::Truncated { expected, found });
+    }
+    if found > expected {
+        return Err(IntegerModelError::TrailingBytes { expected, found });
+    }
+    if let Some(at) = (FIELDS_END..HEADER_BYTES).find(|&at| header[at] != 0) {
+        return Err(IntegerModelError::Padding { at: at as u64 });
+    }
+    let (expected, found) = (field(16), CHECKSUM.checksum(content));
+    if found != expected {
+        return Err(IntegerModelError::Checksum { expected, found });
+    }
+    Ok(content)
+}
+
+/// The header of `content`.
+#[cfg(feature = "std")]
+pub(super) fn header_of(content: &[u8]) -> Result<[u8; HEADER_BYTES], IntegerModelError> {
+    let (found, largest) = (content.len() as u64, u64::from(u32::MAX));
+    let out_of_range = IntegerModelError::OutOfRange { field: "bytes of content", smallest: 0, largest, found };
+    let length = u32::try_from(content.len()).map_err(|_| out_of_range)?;
+    let mut header = [0; HEADER_BYTES];
+    header[..8].copy_from_slice(&MAGIC);
+    header[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+    header[12..16].copy_from_slice(&length.to_le_bytes());
+    header[16..FIELDS_END].copy_from_slice(&CHECKSUM.checksum(content).to_le_bytes());
+    Ok(header)
+}
