@@ -56,7 +56,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
-use headroom_shared::board::DeploymentMethod;
+use headroom_shared::board::Ssh as SshFolders;
 
 use crate::boards::{self, Board};
 use crate::progress::Progress;
