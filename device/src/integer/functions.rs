@@ -105,3 +105,48 @@ fn each(values: &mut [f32], function: impl Fn(f32) -> f32) {
         *value = function(*value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+
+    fn grid(from: f32, to: f32) -> impl Iterator<Item = f32> {
+        (0..=200_000).map(move |step| from + (to - from) * (step as f32 / 200_000.0))
+    }
+
+    #[test]
+    fn exp_is_right_to_four_units_in_the_last_place() {
+        assert_eq!(exp(0.0).to_bits(), 1.0_f32.to_bits());
+        for x in grid(-86.0, 87.0) {
+            let exact = f64::from(x).exp();
+            let unit = f64::from(f32::EPSILON) * exact;
+            let difference = (f64::from(exp(x)) - exact).abs();
+            assert!(difference <= 4.0 * unit, "{x}: {difference:e}");
+        }
+        for (x, bound) in [(f32::NEG_INFINITY, -87.0_f32), (f32::INFINITY, 88.0), (f32::NAN, -87.0)] {
+            assert_eq!(exp(x), exp(bound), "{x}");
+        }
+    }
+
+    #[test]
+    fn activations_are_right_to_two_millionths() {
+        let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let gelu = |x: f64| x * 0.5 * libm::erfc(-x / core::f64::consts::SQRT_2);
+        let gelu_tanh = |x: f64| x * logistic(2.0 * (2.0 / core::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x));
+        for x in grid(-8.0, 8.0) {
+            let exact = f64::from(x);
+            for (kind, expected) in [
+                (ActivationKind::Gelu, gelu(exact)),
+                (ActivationKind::GeluTanh, gelu_tanh(exact)),
+                (ActivationKind::QuickGelu, exact * logistic(1.702 * exact)),
+                (ActivationKind::Silu, exact * logistic(exact)),
+            ] {
+                let difference = (f64::from(activate(kind, x)) - expected).abs();
+                assert!(difference <= 2e-6, "{kind:?} {x}: {difference:e}");
+            }
+            assert!((f64::from(tanh(x)) - exact.tanh()).abs() <= 2e-7, "tanh {x}");
+        }
+    }
+}
