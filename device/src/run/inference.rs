@@ -98,10 +98,10 @@ impl Inference<'_> {
     }
 
     fn run_one(&mut self, input: &str, image: &RgbImage) -> Result<(), RunError> {
-        let kept = self.bundle.corrected(self.index, &self.sub_network);
         let (milliseconds, pooled, logits) = match &mut self.engine {
             Engine::F32(workspace) => {
                 let pixels = self.preprocessor.evaluation(image)?;
+                let kept = self.bundle.corrected(self.index, &self.sub_network);
                 let start = Instant::now();
                 let output = self.bundle.vit().embed(workspace, &pixels, 1, &kept)?;
                 (start.elapsed().as_secs_f64() * 1e3, output.pooled, output.logits)
