@@ -1,28 +1,23 @@
 //! The exponential and the nonlinearities.
 //!
-//! The coefficients are those of the f32 engine (minimax fits by Lawson's
-//! iteration). Without fused multiply-adds the errors are a little larger: the
-//! tests hold `exp` to 4 units in the last place of f32, activations to 2e-6
+//! Without fused multiply-adds the errors are a little larger than the f32
+//! engine's: the tests hold `exp` to 4 units in the last place of f32, activations to 2e-6
 //! absolute over -8 to 8.
 
 use headroom_shared::integer_model::ActivationKind;
 
 use super::kernel::Kernel;
 use super::lanes::clamp;
+use crate::coefficients::{ERF_DENOMINATOR, ERF_EDGE, ERF_NUMERATOR, EXP_TAIL, LN_2_HIGH, LN_2_LOW};
 
 /// `e^x`; `x` is clamped to -87 to 88, where the result is a normal f32. Exactly 1 for 0.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
-    /// `(e^r - 1 - r) / r^2` on `|r| <= ln(2) / 2`, relative error 3.1e-9.
-    const TAIL: [f32; 5] = [1.381_461_2e-3, 8.368_71e-3, 4.166_838_7e-2, 1.666_652_1e-1, 4.999_999_3e-1];
-    /// ln(2) in two parts: the first has few bits, so that its multiples are exact.
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
     let x = clamp(x, -87.0, 88.0);
     let power = super::lanes::round(x * core::f32::consts::LOG2_E);
     let n = power as f32;
     let r = (x - n * LN_2_HIGH) - n * LN_2_LOW;
-    let value = (r * r) * polynomial(&TAIL, r) + (r + 1.0);
+    let value = (r * r) * polynomial(&EXP_TAIL, r) + (r + 1.0);
     value * f32::from_bits((power.wrapping_add(127) << 23).cast_unsigned())
 }
 
@@ -56,14 +51,9 @@ pub(super) fn activate(activation: ActivationKind, x: f32) -> f32 {
 /// `erf(x / sqrt(2)) / 2`, the normal distribution function less one half.
 #[inline(always)]
 fn half_error_function(x: f32) -> f32 {
-    /// `x N(x^2) / D(x^2)` on `|x| <= 5.5`, error 8.3e-9; beyond, the function is 0.5 to 2e-8.
-    const EDGE: f32 = 5.5;
-    const N: [f32; 6] =
-        [2.285_051_7e-8, 6.327_418_8e-6, 1.666_483_2e-4, 4.664_066_5e-3, 3.364_960_5e-2, 3.989_422_6e-1];
-    const D: [f32; 6] = [1.198_610_1e-6, 7.289_572e-5, 1.872_249e-3, 2.852_765_3e-2, 2.510_132_2e-1, 1.0];
-    let x = clamp(x, -EDGE, EDGE);
+    let x = clamp(x, -ERF_EDGE, ERF_EDGE);
     let square = x * x;
-    (x * polynomial(&N, square)) / polynomial(&D, square)
+    (x * polynomial(&ERF_NUMERATOR, square)) / polynomial(&ERF_DENOMINATOR, square)
 }
 
 /// Coefficients of the highest power first.
