@@ -19,6 +19,7 @@ pub mod bundle;
 pub mod c_abi;
 #[cfg(feature = "std")]
 pub mod calibration;
+mod coefficients;
 pub mod corrected;
 #[cfg(feature = "std")]
 pub mod engine;

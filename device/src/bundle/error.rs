@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use headroom_shared::StructureMapError;
+use headroom_shared::{IntegerModelError, StructureMapError};
 
 use super::trust::TrustError;
 use crate::engine::EngineError;
@@ -67,6 +67,12 @@ pub enum BundleError {
     /// The corrections are not a valid file, or not of this ladder.
     #[error("`corrections.safetensors` cannot be read")]
     Corrections(#[from] CorrectionsError),
+    /// The integer model is refused.
+    #[error("`model.int8` is refused")]
+    IntegerModel(#[from] IntegerModelError),
+    /// The integer model was made from other weights, or has other sizes.
+    #[error("`model.int8` was not made from the weights of this bundle")]
+    OtherIntegerModel,
     /// The engine refuses the model.
     #[error("the model cannot be run")]
     Engine(#[from] EngineError),

@@ -27,6 +27,8 @@ pub const WEIGHTS_FILE: &str = "model.safetensors";
 pub const DESCRIPTION_FILE: &str = "model.json";
 /// What makes up for removed structures at some rungs ([`Corrections`](crate::model::Corrections)); not in every bundle.
 pub const CORRECTIONS_FILE: &str = "corrections.safetensors";
+/// The integer model, where the bundle has one ([`headroom_shared::integer_model`]).
+pub const INTEGER_MODEL_FILE: &str = "model.int8";
 /// The profile of the board that the ladder was predicted for.
 pub const BOARD_FILE: &str = "board.toml";
 /// The original checkpoint's config, so that other tools load the weights too.

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use headroom_shared::{StructureMap, SubNetwork};
+use headroom_shared::{IntegerModel, StructureMap, SubNetwork};
 use sha2::{Digest, Sha256};
 
 use super::error::BundleError;
 use super::manifest::{
-    BOARD_FILE, CORRECTIONS_FILE, DESCRIPTION_FILE, MANIFEST_FILE, MANIFEST_HASH_FILE, MANIFEST_VERSION, Manifest,
-    REQUIRED_PARTS, STRUCTURE_MAP_FILE, WEIGHTS_FILE, hash_file_content, hex, sha256_hex,
+    BOARD_FILE, CORRECTIONS_FILE, DESCRIPTION_FILE, INTEGER_MODEL_FILE, MANIFEST_FILE, MANIFEST_HASH_FILE,
+    MANIFEST_VERSION, Manifest, REQUIRED_PARTS, STRUCTURE_MAP_FILE, WEIGHTS_FILE, hash_file_content, hex, sha256_hex,
 };
 use super::read::read_at_most;
 use super::trust::{Statement, Trust};
@@ -32,6 +32,7 @@ pub struct Bundle {
     vit: ElasticVit,
     /// The correction of each rung.
     corrections: Vec<Option<usize>>,
+    integer_model: Option<Vec<u8>>,
 }
 
 /// Identity only: the weights are millions of numbers.
@@ -98,7 +99,22 @@ impl Bundle {
             }
             vit = vit.with_corrections(&found)?;
         }
-        Ok(Self { manifest, digest, hash, statement, structure_map, description, board, vit, corrections })
+        let integer_model = parts.remove(INTEGER_MODEL_FILE);
+        if let Some(file) = &integer_model {
+            check_integer_model(&IntegerModel::read(file)?, &StructureMap::read(&structure_map)?)?;
+        }
+        Ok(Self {
+            manifest,
+            digest,
+            hash,
+            statement,
+            structure_map,
+            description,
+            board,
+            vit,
+            corrections,
+            integer_model,
+        })
     }
 
     /// What the bundle lists.
@@ -151,6 +167,16 @@ impl Bundle {
     #[must_use]
     pub fn corrected<'a>(&self, rung: usize, sub_network: &'a SubNetwork) -> Corrected<'a, SubNetwork> {
         Corrected { kept: sub_network, correction: self.corrections.get(rung).copied().flatten() }
+    }
+
+    /// The integer model, where the bundle has one.
+    ///
+    /// # Panics
+    /// Never: [`Bundle::open`] read the same bytes.
+    #[must_use]
+    pub fn integer_model(&self) -> Option<IntegerModel<'_>> {
+        let read = |file| IntegerModel::read(file).expect("checked when the bundle was opened");
+        self.integer_model.as_deref().map(read)
     }
 
     /// The model, ready to run at any rung.
@@ -231,7 +257,8 @@ fn read_parts(folder: &Path, manifest: &Manifest) -> Result<BTreeMap<String, Vec
         part.check_size(found)?;
         let bytes = read(path, part.size)?;
         part.check_hash(&sha256_hex(&bytes))?;
-        if REQUIRED_PARTS.contains(&part.name.as_str()) || part.name == CORRECTIONS_FILE {
+        let name = part.name.as_str();
+        if REQUIRED_PARTS.contains(&name) || [CORRECTIONS_FILE, INTEGER_MODEL_FILE].contains(&name) {
             kept.insert(part.name.clone(), bytes);
         }
     }
@@ -251,6 +278,17 @@ fn check_weights_hash(map: &StructureMap<'_>, manifest: &Manifest) -> Result<(),
     let expected = hex(map.weights_sha256());
     let found = manifest.part(WEIGHTS_FILE).map(|part| part.sha256.clone()).unwrap_or_default();
     if expected == found { Ok(()) } else { Err(BundleError::OtherWeights { expected, found }) }
+}
+
+/// The integer model is of the same weights, and of the sizes that the ladder was made for.
+fn check_integer_model(model: &IntegerModel<'_>, map: &StructureMap<'_>) -> Result<(), BundleError> {
+    let (sizes, shape) = (model.sizes(), map.shape());
+    let same = model.weights_sha256() == map.weights_sha256()
+        && sizes.blocks == usize::from(shape.blocks)
+        && sizes.heads == usize::from(shape.heads)
+        && sizes.head_dim == usize::from(shape.head_dim)
+        && sizes.neurons == usize::from(shape.neurons);
+    if same { Ok(()) } else { Err(BundleError::OtherIntegerModel) }
 }
 
 fn check_agreement(map: &StructureMap<'_>, description: &Description) -> Result<(), BundleError> {

@@ -36,6 +36,9 @@ mod tokens_step;
 mod workspace;
 
 #[cfg(test)]
+#[path = "../../tests/random_model/mod.rs"]
+pub(crate) mod random_model;
+#[cfg(test)]
 pub(crate) mod reference;
 #[cfg(test)]
 mod tests;

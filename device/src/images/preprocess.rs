@@ -120,10 +120,19 @@ impl Preprocessor {
     /// # Panics
     /// If `pixels` has not [`Preprocessor::pixel_count`] values.
     pub fn evaluation_into(&mut self, image: &RgbImage, pixels: &mut [f32]) -> Result<(), PreprocessError> {
-        let window = self.window(image.height(), image.width());
-        self.resizer.resize_window(image, window, &mut self.resized)?;
+        self.evaluation_frame(image)?;
         self.normalization.apply(&self.resized, false, pixels);
         Ok(())
+    }
+
+    /// The frame that [`Preprocessor::evaluation`] normalises: what an integer model takes.
+    ///
+    /// # Errors
+    /// If the image has no pixels.
+    pub fn evaluation_frame(&mut self, image: &RgbImage) -> Result<&RgbImage, PreprocessError> {
+        let window = self.window(image.height(), image.width());
+        self.resizer.resize_window(image, window, &mut self.resized)?;
+        Ok(&self.resized)
     }
 
     /// The part of an image that the centre crop keeps.

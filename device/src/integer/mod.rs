@@ -6,11 +6,21 @@
 //!   of them, and a switch copies nothing.
 //! - All scratch memory is one `arena` of the caller, whose size is
 //!   [`arena_bytes`] of the shape.
-//! - A pass ([`forward`](self)) quantises each row of activations by itself
+//! - With feature `std`, `PackedIntegerVit` packs the weights once for
+//!   AVX-512 VNNI or AVX2 (`fast`), and `IntegerSource` makes the parts of an
+//!   integer model from one in f32 (`convert`).
+//! - A pass (`forward`) quantises each row of activations by itself
 //!   (`quantise`) for exact integer products (`product`, `attention`); norms,
 //!   softmax and activations (`norm`, `functions`) are f32 operations in one
 //!   fixed order (`lanes`). So an inference has the same bits on every
 //!   processor, with every instruction set.
+//!
+//! # Why these numbers
+//! Activations have a scale and a zero for each token, found as they are
+//! computed: no calibration, and no rung needs scales of its own. On 500 images
+//! of CIFAR-10, embeddings in int8 and f32 have a mean cosine of 0.99995, 0.99992,
+//! 0.99987 and 0.99981 at 100, 75, 50 and 30 % of the MACs of `vit_cifar10_xs`, and
+//! of 0.99997, 0.99995, 0.99994 and 0.99992 for `vit_cifar10_s`.
 
 mod arena;
 mod attention;

@@ -51,6 +51,10 @@ pub struct Arguments {
     #[arg(long)]
     pub embedding: bool,
 
+    /// Run in f32 (the default), or in the int8 of the bundle's `model.int8`, on one thread.
+    #[arg(long, value_name = "PRECISION", conflicts_with_all = ["report", "serve"])]
+    pub precision: Option<Precision>,
+
     /// Threads that share each inference; the results do not depend on it (the default is one for each available core).
     #[arg(long, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
@@ -104,6 +108,13 @@ impl Arguments {
         let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         self.threads.unwrap_or_else(available).get()
     }
+}
+
+/// The numbers that an inference computes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Precision {
+    F32,
+    Int8,
 }
 
 /// A time of 10 ms to ten minutes.

@@ -8,11 +8,12 @@ use headroom_shared::{Rung, StructureMap, SubNetwork};
 
 use super::image_files::for_each_image;
 use super::output::{DEFAULT_TOP_K, Line, OUTPUT_VERSION, top_classes, write_line};
-use super::{Arguments, RunError};
+use super::{Arguments, Precision, RunError};
 use crate::budget::Budget;
 use crate::bundle::Bundle;
-use crate::engine::Workspace;
+use crate::engine::{Corrected, Workspace};
 use crate::images::{Preprocessor, RgbImage};
+use crate::integer::{IntegerOutput, PackedIntegerVit};
 use crate::switch::RungTable;
 
 /// Runs what the command line asks for.
@@ -25,7 +26,7 @@ pub(super) fn run(bundle: &Bundle, arguments: &Arguments) -> Result<(), RunError
     let index = chosen_rung(&map, arguments)?;
     let mut inference = Inference {
         bundle,
-        workspace: bundle.vit().workspace_with_threads(1, arguments.threads()),
+        engine: Engine::new(bundle, arguments)?,
         index,
         rung: map.rungs()[index],
         sub_network: RungTable::new(&map).sub_networks()[index],
@@ -49,9 +50,29 @@ fn chosen_rung(map: &StructureMap<'_>, arguments: &Arguments) -> Result<usize, R
     Ok(Budget { macs: Some(budget.of(rungs[0].macs)), ..Budget::default() }.choose(rungs)?)
 }
 
+/// What runs, with its buffers.
+enum Engine<'a> {
+    F32(Box<Workspace>),
+    Int8 { vit: Box<PackedIntegerVit<'a>>, embedding: Vec<f32>, logits: Vec<f32> },
+}
+
+impl<'a> Engine<'a> {
+    fn new(bundle: &'a Bundle, arguments: &Arguments) -> Result<Self, RunError> {
+        if arguments.precision != Some(Precision::Int8) {
+            return Ok(Self::F32(Box::new(bundle.vit().workspace_with_threads(1, arguments.threads()))));
+        }
+        let model = bundle.integer_model().ok_or(RunError::NoIntegerModel)?;
+        Ok(Self::Int8 {
+            embedding: vec![0.0; model.sizes().embed_dim],
+            logits: vec![0.0; model.sizes().classes],
+            vit: Box::new(PackedIntegerVit::new(model)),
+        })
+    }
+}
+
 struct Inference<'a> {
     bundle: &'a Bundle,
-    workspace: Workspace,
+    engine: Engine<'a>,
     index: usize,
     rung: Rung<'a>,
     sub_network: SubNetwork,
@@ -77,11 +98,27 @@ impl Inference<'_> {
     }
 
     fn run_one(&mut self, input: &str, image: &RgbImage) -> Result<(), RunError> {
-        let pixels = self.preprocessor.evaluation(image)?;
-        let start = Instant::now();
-        let kept = self.bundle.corrected(self.index, &self.sub_network);
-        let output = self.bundle.vit().embed(&mut self.workspace, &pixels, 1, &kept)?;
-        let milliseconds = start.elapsed().as_secs_f64() * 1e3;
+        let (milliseconds, pooled, logits) = match &mut self.engine {
+            Engine::F32(workspace) => {
+                let pixels = self.preprocessor.evaluation(image)?;
+                let kept = self.bundle.corrected(self.index, &self.sub_network);
+                let start = Instant::now();
+                let output = self.bundle.vit().embed(workspace, &pixels, 1, &kept)?;
+                (start.elapsed().as_secs_f64() * 1e3, output.pooled, output.logits)
+            }
+            Engine::Int8 { vit, embedding, logits } => {
+                let frame = self.preprocessor.evaluation_frame(image)?;
+                let start = Instant::now();
+                // The integer model has its own list of the rungs that run with a correction.
+                let correction = vit.model().correction_of_rung(self.index);
+                let kept = Corrected { kept: &self.sub_network, correction };
+                let output =
+                    IntegerOutput { embedding: Some(&mut *embedding), logits: Some(&mut *logits), tokens: None };
+                vit.infer(frame.as_raw(), &kept, output)?;
+                let logits = (!logits.is_empty()).then_some(logits.as_slice());
+                (start.elapsed().as_secs_f64() * 1e3, embedding.as_slice(), logits)
+            }
+        };
         let labels = self.bundle.description().labels.as_deref();
         let line = Line {
             version: OUTPUT_VERSION,
@@ -91,8 +128,8 @@ impl Inference<'_> {
             fidelity: self.rung.fidelity,
             milliseconds,
             queued_milliseconds: None,
-            classes: self.top_k.and_then(|count| top_classes(output.logits, count, labels)),
-            embedding: self.top_k.is_none().then_some(output.pooled),
+            classes: self.top_k.and_then(|count| top_classes(logits, count, labels)),
+            embedding: self.top_k.is_none().then_some(pooled),
         };
         Ok(write_line(&line)?)
     }

@@ -12,7 +12,7 @@ pub(crate) mod trust;
 
 use std::path::{Path, PathBuf};
 
-pub use arguments::{Arguments, MacsBudget};
+pub use arguments::{Arguments, MacsBudget, Precision};
 pub use image_files::NoImages;
 
 use crate::budget::NothingFits;
@@ -20,6 +20,7 @@ use crate::bundle::trust::TrustError;
 use crate::bundle::{Bundle, BundleError};
 use crate::engine::EngineError;
 use crate::images::{PreprocessError, SearchError, SyntheticFrames};
+use crate::integer::IntegerEngineError;
 use crate::measured_profile::{Found, MeasuredProfileError, OtherLadder, default_path};
 use crate::model::Description;
 use crate::serve::{self, ServeError};
@@ -64,6 +65,12 @@ pub enum RunError {
     /// The engine refuses the input.
     #[error("inference failed")]
     Engine(#[from] EngineError),
+    /// The bundle has nothing to run in int8.
+    #[error("the bundle has no `model.int8`")]
+    NoIntegerModel,
+    /// The integer engine refuses the input or the rung.
+    #[error("inference in int8 failed")]
+    IntegerEngine(#[from] IntegerEngineError),
     /// Serving failed.
     #[error(transparent)]
     Serve(ServeError),
@@ -104,6 +111,7 @@ impl RunError {
                 Some("--profile FILE keeps the profile elsewhere".into())
             }
             Self::NotCalibrated { .. } => Some("run `device-run --calibrate` first".into()),
+            Self::NoIntegerModel => Some("make the bundle with `host-prune --precision int8`".into()),
             Self::NoClassifier => Some("leave --top-k away to get embeddings".into()),
             Self::NothingFits(_) => Some("`device-run --sweep` lists all rungs".into()),
             _ => None,

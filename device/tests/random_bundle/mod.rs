@@ -4,11 +4,14 @@
 use std::path::Path;
 
 use headroom_device::bundle::manifest::{
-    BOARD_FILE, DESCRIPTION_FILE, MANIFEST_FILE, MANIFEST_HASH_FILE, MANIFEST_VERSION, STRUCTURE_MAP_FILE,
-    WEIGHTS_FILE, hash_file_content, sha256_hex,
+    BOARD_FILE, DESCRIPTION_FILE, INTEGER_MODEL_FILE, MANIFEST_FILE, MANIFEST_HASH_FILE, MANIFEST_VERSION,
+    STRUCTURE_MAP_FILE, WEIGHTS_FILE, hash_file_content, sha256_hex,
 };
 use headroom_device::bundle::{Bundle, Manifest, Part};
+use headroom_device::integer::IntegerSource;
 use headroom_device::model::weights::Weights;
+use headroom_device::model::{Corrections, Description};
+use headroom_shared::integer_model::BlockCounts;
 use headroom_shared::structure_map::encoded_bound;
 use headroom_shared::{
     Energy, Ladder, MlpKind, ModelShape, Rung, Step, StepKind, StructureMap, SubNetwork, TimeSpan, cost,
@@ -24,15 +27,26 @@ pub fn tiny() -> Choices {
 
 /// Writes a bundle with `rungs` rungs (at least 2), whose predicted latencies are whole milliseconds and fall to 1 ms.
 pub fn write(folder: &Path, choices: &Choices, seed: u64, rungs: usize) {
-    let (description, weights) = build(choices, seed);
-    let weights = safetensors(&weights);
+    write_parts(folder, choices, seed, rungs, false);
+}
+
+/// The same with all of the model in int8 too.
+pub fn write_with_integer_model(folder: &Path, choices: &Choices, seed: u64, rungs: usize) {
+    write_parts(folder, choices, seed, rungs, true);
+}
+
+fn write_parts(folder: &Path, choices: &Choices, seed: u64, rungs: usize, int8: bool) {
+    let (description, f32_weights) = build(choices, seed);
+    let weights = safetensors(&f32_weights);
     let map = structure_map(choices, description.tokens(), &weights, rungs);
-    let parts = [
+    let integer_model = int8.then(|| integer_model(&description, &f32_weights, &weights));
+    let mut parts = vec![
         (BOARD_FILE, include_bytes!("../../../boards/jetson-orin-nano/board.toml").to_vec()),
         (DESCRIPTION_FILE, serde_json::to_vec(&description).unwrap()),
         (STRUCTURE_MAP_FILE, map),
         (WEIGHTS_FILE, weights),
     ];
+    parts.extend(integer_model.map(|file| (INTEGER_MODEL_FILE, file)));
     std::fs::create_dir_all(folder).unwrap();
     let part = |(name, bytes): &(&str, Vec<u8>)| {
         std::fs::write(folder.join(name), bytes).unwrap();
@@ -57,6 +71,29 @@ pub fn open(choices: &Choices, seed: u64, rungs: usize) -> Bundle {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), choices, seed, rungs);
     Bundle::open(folder.path()).unwrap()
+}
+
+fn integer_model(description: &Description, weights: &Weights, file: &[u8]) -> Vec<u8> {
+    let all = BlockCounts {
+        heads: description.heads,
+        query_dims: description.head_dim,
+        value_dims: description.head_dim,
+        neurons: description.neurons,
+    };
+    let source = IntegerSource {
+        description,
+        weights,
+        weights_sha256: sha256(file),
+        corrections: &Corrections::default(),
+        counts: &vec![all; description.blocks.len()],
+        original_ends: true,
+    };
+    source.convert().unwrap().write().unwrap()
+}
+
+fn sha256(file: &[u8]) -> [u8; 32] {
+    let hex = sha256_hex(file);
+    std::array::from_fn(|byte| u8::from_str_radix(&hex[2 * byte..2 * byte + 2], 16).unwrap())
 }
 
 fn safetensors(weights: &Weights) -> Vec<u8> {
@@ -109,11 +146,20 @@ fn structure_map(choices: &Choices, tokens: usize, weights: &[u8], rungs: usize)
             }
         })
         .collect();
-    let hex = sha256_hex(weights);
-    let sha256 = std::array::from_fn(|byte| u8::from_str_radix(&hex[2 * byte..2 * byte + 2], 16).unwrap());
-    let map = StructureMap::new(shape, sha256, &steps, Ladder::from_rungs(&rungs).unwrap()).unwrap();
+    let map = StructureMap::new(shape, sha256(weights), &steps, Ladder::from_rungs(&rungs).unwrap()).unwrap();
     let mut buffer = vec![0; encoded_bound(steps.len())];
     let length = map.write(&mut buffer).unwrap();
     buffer.truncate(length);
     buffer
+}
+
+/// Replaces a part, as someone who can write the manifest would.
+pub fn replace_part(folder: &Path, name: &str, bytes: &[u8]) {
+    let mut manifest: Manifest = serde_json::from_slice(&std::fs::read(folder.join(MANIFEST_FILE)).unwrap()).unwrap();
+    let part = manifest.parts.iter_mut().find(|part| part.name == name).unwrap();
+    (part.size, part.sha256) = (bytes.len() as u64, sha256_hex(bytes));
+    std::fs::write(folder.join(name), bytes).unwrap();
+    let manifest = serde_json::to_vec(&manifest).unwrap();
+    std::fs::write(folder.join(MANIFEST_HASH_FILE), hash_file_content(&manifest)).unwrap();
+    std::fs::write(folder.join(MANIFEST_FILE), manifest).unwrap();
 }

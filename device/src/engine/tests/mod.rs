@@ -8,10 +8,7 @@ use super::simd::InstructionSet;
 use super::{ElasticVit, Output};
 use crate::model::description::{Activation, PositionResampling};
 
-#[path = "../../../tests/random_model/mod.rs"]
-mod random_model;
-
-use random_model::{Choices, HeadChoice, Kept, PoolingChoice, PositionChoice, build, noise};
+use super::random_model::{Choices, HeadChoice, Kept, PoolingChoice, PositionChoice, build, noise};
 
 fn position() -> impl Strategy<Value = PositionChoice> {
     let resampling = prop_oneof![Just(PositionResampling::Bicubic), Just(PositionResampling::BicubicAntialias)];

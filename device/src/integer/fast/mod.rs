@@ -1,7 +1,10 @@
 //! The integer engine on processors with vector instructions: weights are packed for them once, at load.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
 mod packed;
 
 use std::fmt;
@@ -27,7 +30,23 @@ pub struct PackedIntegerVit<'a> {
 enum Instructions {
     #[cfg(target_arch = "x86_64")]
     Avx512(avx512::Avx512Vnni),
+    #[cfg(target_arch = "x86_64")]
+    Avx2(avx2::Avx2),
     Portable,
+}
+
+/// Packs a model for an instruction set, if this processor has it.
+type Detect = fn(&IntegerModel<'_>) -> Option<Instructions>;
+
+impl Instructions {
+    /// Best first.
+    const KINDS: [Detect; if cfg!(target_arch = "x86_64") { 3 } else { 1 }] = [
+        #[cfg(target_arch = "x86_64")]
+        |model| avx512::Avx512Vnni::detect(model).map(Self::Avx512),
+        #[cfg(target_arch = "x86_64")]
+        |model| avx2::Avx2::detect(model).map(Self::Avx2),
+        |_| Some(Self::Portable),
+    ];
 }
 
 impl fmt::Debug for PackedIntegerVit<'_> {
@@ -44,16 +63,15 @@ impl<'a> PackedIntegerVit<'a> {
     /// Packs the weights of `model` for the best instructions of this processor.
     #[must_use]
     pub fn new(model: IntegerModel<'a>) -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(avx512) = avx512::Avx512Vnni::detect(&model) {
-            return Self::with_instructions(model, Instructions::Avx512(avx512));
-        }
-        Self::portable(model)
+        let best = Instructions::KINDS.into_iter().find_map(|detect| detect(&model));
+        Self::with_instructions(model, best.unwrap_or(Instructions::Portable))
     }
 
-    /// As [`new`](Self::new), without vector instructions.
-    pub(super) fn portable(model: IntegerModel<'a>) -> Self {
-        Self::with_instructions(model, Instructions::Portable)
+    /// One for each instruction set that this processor has, best first.
+    #[cfg(test)]
+    pub(super) fn available(model: IntegerModel<'a>) -> impl Iterator<Item = Self> {
+        let all = Instructions::KINDS.into_iter().filter_map(move |detect| detect(&model));
+        all.map(move |instructions| Self::with_instructions(model, instructions))
     }
 
     fn with_instructions(model: IntegerModel<'a>, instructions: Instructions) -> Self {
@@ -75,6 +93,8 @@ impl<'a> PackedIntegerVit<'a> {
         match self.instructions {
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512(_) => "AVX-512 VNNI",
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2(_) => "AVX2",
             Instructions::Portable => "portable",
         }
     }
@@ -95,6 +115,8 @@ impl<'a> PackedIntegerVit<'a> {
         match &self.instructions {
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512(avx512) => forward::run(avx512, model, buffers, together, frame, kept, output),
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx2(avx2) => forward::run(avx2, model, buffers, together, frame, kept, output),
             Instructions::Portable => forward::run(&InPlace, model, buffers, together, frame, kept, output),
         }
         Ok(())

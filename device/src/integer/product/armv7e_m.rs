@@ -38,14 +38,16 @@ fn all_rows<const ADD: bool>(product: Product<'_>) {
         scales: layer.scales().part(first, count).bytes(),
         biases: layer.biases().part(first, count).bytes(),
     };
+    let mut sums = [[0; 4]; PAIRS];
     for row in (0..rows.steps.len()).step_by(2) {
         let activations = widen(&rows, row, columns, widened);
         let (out, rest) = out[row * stride..].split_at_mut(count);
         if let Some(second) = rows.steps.get(row + 1) {
             let rest = &mut rest[stride - count..][..count];
-            outputs.two_rows::<ADD>(activations, [rows.steps[row].scale, second.scale], [out, rest]);
+            let scales = [rows.steps[row].scale, second.scale];
+            outputs.two_rows::<ADD>(activations, scales, [out, rest], &mut sums);
         } else {
-            outputs.two_rows::<ADD>(activations, [rows.steps[row].scale, 0.0], [out, &mut []]);
+            outputs.two_rows::<ADD>(activations, [rows.steps[row].scale, 0.0], [out, &mut []], &mut sums);
         }
     }
 }
@@ -66,13 +68,18 @@ const PAIRS: usize = 16;
 
 impl Outputs<'_> {
     /// The outputs of two rows of activations, the second of which has no room where there is none.
-    fn two_rows<const ADD: bool>(&self, activations: &[Activations], scales: [f32; 2], out: [&mut [f32]; 2]) {
+    fn two_rows<const ADD: bool>(
+        &self,
+        activations: &[Activations],
+        scales: [f32; 2],
+        out: [&mut [f32]; 2],
+        sums: &mut [[i32; 4]; PAIRS],
+    ) {
         let [first, second] = out;
         let count = first.len();
         for start in (0..count).step_by(2 * PAIRS) {
             let outputs = start..(start + 2 * PAIRS).min(count);
             let weights = &self.weights[outputs.start * self.row_bytes..outputs.end * self.row_bytes];
-            let mut sums = [[0; 4]; PAIRS];
             let pairs = outputs.len() / 2;
             tiles(activations, weights, self.row_bytes, self.columns, &mut sums[..pairs]);
             if !outputs.len().is_multiple_of(2) {
@@ -81,9 +88,9 @@ impl Outputs<'_> {
                 tiles(activations, last, 0, self.columns, &mut sums[pairs..=pairs]);
             }
             let (of, biases) = (&self.scales[outputs.clone()], &self.biases[outputs.clone()]);
-            finish_row::<ADD, 0>(&sums, scales[0], of, biases, &mut first[outputs.clone()]);
+            finish_row::<ADD, 0>(sums, scales[0], of, biases, &mut first[outputs.clone()]);
             if !second.is_empty() {
-                finish_row::<ADD, 1>(&sums, scales[1], of, biases, &mut second[outputs]);
+                finish_row::<ADD, 1>(sums, scales[1], of, biases, &mut second[outputs]);
             }
         }
     }
@@ -115,22 +122,25 @@ fn finish_row<const ADD: bool, const ROW: usize>(
 
 /// Two rows less their zeros, the second of zeros where there is none.
 fn widen<'w>(rows: &QuantisedRows<'_>, row: usize, columns: usize, widened: &'w mut [i16]) -> &'w [Activations] {
-    let widened = &mut widened[..2 * columns];
+    let groups: &mut [Activations] = bytemuck::cast_slice_mut(&mut widened[..2 * columns]);
     for place in 0..2 {
-        let groups = widened.as_chunks_mut::<8>().0.iter_mut().map(|group| &mut group[4 * place..4 * place + 4]);
-        if let Some(step) = rows.steps.get(row + place) {
-            let values = rows.values[(row + place) * rows.stride..][..columns].as_chunks::<4>().0;
-            let zero = step.zero as i16;
-            for (group, values) in groups.zip(values) {
-                for (halfword, column) in group.iter_mut().zip([0, 2, 1, 3]) {
-                    *halfword = i16::from(values[column]) - zero;
-                }
-            }
-        } else {
-            groups.for_each(|group| group.fill(0));
+        let (even, odd) = (2 * place, 2 * place + 1);
+        let Some(step) = rows.steps.get(row + place) else {
+            groups.iter_mut().for_each(|group| [group[even], group[odd]] = [0; 2]);
+            continue;
+        };
+        let values = rows.values[(row + place) * rows.stride..][..columns].as_chunks::<4>().0;
+        let zeros = step.zero.cast_unsigned() * 0x0001_0001;
+        // Both halfwords are bytes, and so is what is subtracted: with the highest bits set, neither borrows from the
+        // other.
+        let less_zeros = |bytes: u32| ((bytes & 0x00ff_00ff | 0x8000_8000).wrapping_sub(zeros)) ^ 0x8000_8000;
+        for (group, values) in groups.iter_mut().zip(values) {
+            let word = u32::from_le_bytes(*values);
+            group[even] = less_zeros(word);
+            group[odd] = less_zeros(word >> 8);
         }
     }
-    bytemuck::cast_slice(widened)
+    groups
 }
 
 /// What the assembler of [`tiles`] reads and changes, at the offsets that it names.
