@@ -5,8 +5,8 @@
 //! structure map that is shipped, the profile of a board and the units of
 //! measured quantities. No heap, no input or output, no `std`.
 //!
-//! Feature `std` adds the reader of `board.toml` files and the writer of
-//! integer models.
+//! Feature `std` adds the reader of `board.toml` files and the writers
+//! of integer models and flash images.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,7 @@ pub mod board;
 pub mod board_file;
 pub mod cost;
 pub mod fixed_capacity;
+pub mod flash_image;
 pub mod integer_model;
 pub mod ladder;
 pub mod origin;
@@ -32,6 +33,7 @@ mod fixtures;
 
 pub use board::BoardProfile;
 pub use fixed_capacity::{List, Text};
+pub use flash_image::{FlashImage, FlashImageError};
 pub use integer_model::{IntegerModel, IntegerModelError};
 pub use ladder::{Ladder, LadderError, MAX_RUNGS};
 pub use origin::{Origin, Sourced};

@@ -12,6 +12,8 @@ use crate::boards::UnknownBoard;
 pub enum FlashError {
     #[error("there is no such board")]
     Board(#[from] UnknownBoard),
+    #[error("`{target}` has no operating system to reach by SSH")]
+    NoSsh { target: String },
     #[error("the release cannot be put together")]
     Release(#[from] ReleaseError),
     #[error("`{option}` is needed to {purpose}")]
@@ -61,6 +63,9 @@ impl FlashError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::NoSsh { target } => Some(format!(
+                "`host-flash image --target {target} --bundle DIR --out FILE` makes the image for its flash; boards/{target} says how it gets there"
+            )),
             Self::Check(error) => error.hint(),
             Self::Transport(error) => error.hint().map(str::to_owned),
             Self::Locked { .. } => Some("wait for it; a lock whose owner is gone is taken over without asking".into()),

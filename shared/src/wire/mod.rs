@@ -59,6 +59,8 @@
 //! 00                          no logits
 //! ```
 //!
+//! Firmware speaks the same messages over a serial line, in frames of their own kind ([`serial`]).
+//!
 //! # Compatibility
 //! Any change to a message is a new version, and new variants are only appended.
 
@@ -66,11 +68,13 @@ mod error;
 mod framing;
 mod request;
 mod response;
+pub mod serial;
 
 pub use error::WireError;
 pub use framing::{LENGTH_BYTES, decode, encode, encoded_length, payload_length};
 pub use request::{HELLO_MAGIC, Outputs, Request, WhenFull};
 pub use response::{ErrorKind, RefusalReason, Response, ServedModel, Values};
+pub use serial::SerialRequest;
 
 /// The version that this crate speaks.
 pub const VERSION: u32 = 1;

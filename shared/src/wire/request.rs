@@ -90,20 +90,24 @@ impl<'a> Request<'a> {
     /// # Errors
     /// If it is none, or an image has not the bytes of its size.
     pub fn read(payload: &'a [u8]) -> Result<Self, WireError> {
-        let request = decode(payload)?;
-        match request {
+        decode::<Self>(payload)?.check()
+    }
+
+    /// Checks what a message says beyond its form.
+    pub(super) fn check(self) -> Result<Self, WireError> {
+        match self {
             Self::Hello { .. } => Err(WireError::SecondHello),
             Self::Infer { width, height, rgb, .. } => {
                 // At most 3 * 2^64 bytes, which u64 does not hold and no message has.
                 let expected = (u64::from(width) * u64::from(height)).saturating_mul(3);
                 let found = rgb.len() as u64;
                 if expected == found && found > 0 {
-                    Ok(request)
+                    Ok(self)
                 } else {
                     Err(WireError::Pixels { width, height, expected, found })
                 }
             }
-            Self::Status { .. } | Self::Reload { .. } | Self::DumpFlightRecord { .. } => Ok(request),
+            Self::Status { .. } | Self::Reload { .. } | Self::DumpFlightRecord { .. } => Ok(self),
         }
     }
 }

@@ -1,0 +1,256 @@
+//! Answers each message; the loop.
+
+use core::fmt::Write;
+
+use headroom_shared::wire::serial::{self, SerialRequest};
+use headroom_shared::wire::{ErrorKind, RefusalReason, Request, Response, VERSION, Values};
+use headroom_shared::{Temperature, TimeSpan};
+
+use crate::board::Board;
+use crate::receiver::{Received, Receiver};
+use crate::serving::{Refusal, Sentence, Serving};
+
+/// Between two passes over the sensors.
+const SENSING_PERIOD: TimeSpan = TimeSpan::from_milliseconds(1_000);
+
+/// What the application works in. Nothing else is reserved but the stack.
+pub struct Memory<'a> {
+    /// The flash that holds the image.
+    pub region: &'a [u8],
+    /// The engine's scratch memory.
+    pub arena: &'a mut [u8],
+    /// The longest message that can be received.
+    pub received: &'a mut [u8],
+    /// The longest message that can be sent.
+    pub sent: &'a mut [u8],
+    /// Embedding and logits of an inference.
+    pub outputs: &'a mut [f32],
+}
+
+/// Serves for ever.
+pub fn run<B: Board>(mut board: B, memory: Memory<'_>) -> ! {
+    let mut receiver = Receiver::new(memory.received);
+    let most = receiver.capacity();
+    let serving = Serving::open::<B>(memory.region, memory.arena, most);
+    let mut application = Application { serving, sent: memory.sent, outputs: memory.outputs, next_start: ZERO };
+    application.greet(&mut board);
+    let mut next_pass = board.now();
+    loop {
+        board.feed_watchdog();
+        let now = board.now();
+        if now >= next_pass {
+            next_pass = later(now, SENSING_PERIOD);
+            application.sense(&mut board);
+            application.tell_status(&mut board, 0);
+        }
+        let Some(byte) = board.read() else { continue };
+        match receiver.push(byte) {
+            Some(Received::Message(stuffed)) => application.answer(&mut board, stuffed),
+            Some(Received::TooLong { bytes }) => {
+                let mut text = Sentence::new();
+                let _ = write!(text, "a message of {bytes} bytes, at most {most} are taken");
+                let response = Response::Error { kind: ErrorKind::Malformed, text: &text };
+                send(&mut board, application.sent, &response);
+            }
+            None => {}
+        }
+    }
+}
+
+const ZERO: TimeSpan = TimeSpan::from_nanoseconds(0);
+
+fn later(time: TimeSpan, by: TimeSpan) -> TimeSpan {
+    TimeSpan::from_nanoseconds(time.as_nanoseconds().saturating_add(by.as_nanoseconds()))
+}
+
+struct Application<'a> {
+    serving: Result<Serving<'a>, Refusal>,
+    sent: &'a mut [u8],
+    outputs: &'a mut [f32],
+    /// The earliest moment at which the next inference may start.
+    next_start: TimeSpan,
+}
+
+impl Application<'_> {
+    fn greet<B: Board>(&mut self, board: &mut B) {
+        let refusal;
+        let response = match &self.serving {
+            Ok(serving) => Response::Hello { version: VERSION, model: serving.model() },
+            Err(error) => {
+                refusal = error.sentence();
+                Response::Failed { id: 0, text: &refusal }
+            }
+        };
+        send(board, self.sent, &response);
+    }
+
+    fn sense<B: Board>(&mut self, board: &mut B) {
+        let temperature = board.temperature();
+        if let Ok(serving) = &mut self.serving {
+            serving.sense(temperature, board.now());
+        }
+    }
+
+    fn tell_status<B: Board>(&mut self, board: &mut B, id: u64) {
+        let serving = match &self.serving {
+            Ok(serving) => serving,
+            Err(refusal) => {
+                return send(board, self.sent, &Response::Failed { id, text: &refusal.sentence() });
+            }
+        };
+        let decision = &serving.decision;
+        let response = Response::Status {
+            id,
+            model: serving.model(),
+            rung: serving.rung(),
+            binding: decision.binding.name(),
+            mode: decision.mode.name(),
+            slowdown: serving.slowdown(),
+            pace: serving.pace(),
+            temperature: serving.temperature.value(),
+            power: None,
+            waiting: 0,
+        };
+        send(board, self.sent, &response);
+    }
+
+    fn answer<B: Board>(&mut self, board: &mut B, stuffed: &mut [u8]) {
+        let request = match SerialRequest::read(stuffed) {
+            Ok(request) => request,
+            Err(error) => {
+                let mut text = Sentence::new();
+                let _ = write!(text, "{error}");
+                return send(board, self.sent, &Response::Error { kind: ErrorKind::Malformed, text: &text });
+            }
+        };
+        match request {
+            SerialRequest::Wire(Request::Infer { id, width, height, outputs, rgb }) => {
+                self.infer(board, id, (width, height), outputs, rgb);
+            }
+            SerialRequest::Wire(Request::Status { id }) => self.tell_status(board, id),
+            SerialRequest::Hold { id, rung } => {
+                self.change(board, id, |serving| serving.hold(rung).ok_or("the rung is not stored"));
+            }
+            SerialRequest::Limits { id, deadline, power, minimum_fidelity } => {
+                // There is no meter, and a cap that nothing watches is no promise.
+                let change = |serving: &mut Serving<'_>| {
+                    if power.is_some() {
+                        return Err("this board cannot measure power");
+                    }
+                    serving.limit(deadline, None, minimum_fidelity).map_err(|_| "the limits make no sense together")
+                };
+                self.change(board, id, change);
+            }
+            SerialRequest::Temperature { id, temperature } => self.take_temperature(board, id, temperature),
+            _ => {
+                let response = Response::Error { kind: ErrorKind::Malformed, text: "no request for firmware" };
+                send(board, self.sent, &response);
+            }
+        }
+    }
+
+    /// Changes what is served and tells whether it was done.
+    fn change<B: Board>(
+        &mut self,
+        board: &mut B,
+        id: u64,
+        change: impl FnOnce(&mut Serving<'_>) -> Result<(), &'static str>,
+    ) {
+        let refusal;
+        let response = match &mut self.serving {
+            Ok(serving) => match change(serving) {
+                Ok(()) => Response::Done { id, text: "" },
+                Err(text) => Response::Failed { id, text },
+            },
+            Err(error) => {
+                refusal = error.sentence();
+                Response::Failed { id, text: &refusal }
+            }
+        };
+        send(board, self.sent, &response);
+    }
+
+    /// The governor decides at once, so that a script need not wait for the next pass.
+    fn take_temperature<B: Board>(&mut self, board: &mut B, id: u64, temperature: Temperature) {
+        if !board.set_temperature(temperature) {
+            let text = "this board has a thermometer of its own";
+            return send(board, self.sent, &Response::Failed { id, text });
+        }
+        self.sense(board);
+        self.tell_status(board, id);
+    }
+
+    fn infer<B: Board>(
+        &mut self,
+        board: &mut B,
+        id: u64,
+        (width, height): (u32, u32),
+        wanted: headroom_shared::wire::Outputs,
+        rgb: &[u8],
+    ) {
+        let serving = match &mut self.serving {
+            Ok(serving) => serving,
+            Err(refusal) => {
+                return send(board, self.sent, &Response::Failed { id, text: &refusal.sentence() });
+            }
+        };
+        let model = serving.model();
+        let (embedding, logits) = serving.outputs();
+        if (width, height) != (model.width, model.height) {
+            return send(board, self.sent, &Response::Refused { id, reason: RefusalReason::Image });
+        }
+        let Some(outputs) = self.outputs.get_mut(..embedding + logits) else {
+            return send(board, self.sent, &Response::Refused { id, reason: RefusalReason::Failed });
+        };
+        let (embedding, logits) = outputs.split_at_mut(embedding);
+        let arrival = board.now();
+        // The pause in which the board cools down.
+        while board.now() < self.next_start {
+            board.feed_watchdog();
+        }
+        let start = board.now();
+        let inference = serving.infer(board, rgb, wanted, embedding, logits);
+        self.next_start = later(start, serving.pace());
+        let Ok(inference) = inference else {
+            return send(board, self.sent, &Response::Refused { id, reason: RefusalReason::Failed });
+        };
+        let bytes = |values: &'_ [f32], is_wanted: bool| if is_wanted { values.len() } else { 0 };
+        let (embedding, logits) = (
+            &embedding[..bytes(embedding, wanted != headroom_shared::wire::Outputs::Logits)],
+            &logits[..bytes(logits, wanted != headroom_shared::wire::Outputs::Embedding)],
+        );
+        let response = Response::Result {
+            id,
+            bundle: model.bundle,
+            rung: inference.rung,
+            fidelity: inference.fidelity,
+            macs: inference.macs,
+            latency: inference.latency,
+            queued: TimeSpan::from_nanoseconds(start.as_nanoseconds() - arrival.as_nanoseconds()),
+            embedding: values(embedding),
+            logits: values(logits),
+        };
+        send(board, self.sent, &response);
+    }
+}
+
+/// The bytes of f32 values as they travel: little-endian, as all our targets are.
+fn values(values: &[f32]) -> Values<'_> {
+    const { assert!(cfg!(target_endian = "little"), "values travel as they lie in memory") };
+    // Whole values have whole bytes.
+    Values::from_bytes(bytemuck::cast_slice(values)).unwrap_or_default()
+}
+
+/// Sends a response; one that is too long for the buffer becomes an error that says so.
+fn send<B: Board>(board: &mut B, buffer: &mut [u8], response: &Response<'_>) {
+    let too_long = Response::Error { kind: ErrorKind::Malformed, text: "the response is too long for this firmware" };
+    if serial::stuff(response, buffer).is_err() {
+        return match serial::stuff(&too_long, buffer) {
+            Ok(bytes) => board.write(bytes),
+            Err(_) => {}
+        };
+    }
+    if let Ok(bytes) = serial::stuff(response, buffer) {
+        board.write(bytes);
+    }
+}

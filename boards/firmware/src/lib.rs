@@ -1,0 +1,36 @@
+//! What firmware of every board without an operating system does: it reads the
+//! [flash image](headroom_shared::flash_image) in place, runs the governor and
+//! the integer engine on the frames that come over a serial line, and tells
+//! what it does.
+//!
+//! | file | job |
+//! |---|---|
+//! | `board` | what the application needs of a board: a serial line, a clock, a thermometer, a watchdog |
+//! | `receiver` | messages out of the bytes of the line |
+//! | `serving` | model, governor and the rung that runs |
+//! | `application` | answers each message; the loop |
+//!
+//! Messages are those of [`headroom_shared::wire::serial`]. The first one after
+//! a reset comes unasked, with id 0: [`Response::Hello`], or
+//! [`Response::Failed`] where the image is refused. Such firmware is in its
+//! *safe state*: it infers nothing and answers every request with that error.
+//! Once a second the firmware reads its thermometer, lets the governor decide
+//! and sends a [`Response::Status`] with id 0.
+//!
+//! There is no heap, no interrupt is used, and one loop does one thing after the
+//! other: a frame that arrives while another one is inferred waits in the
+//! serial line.
+//!
+//! [`Response::Hello`]: headroom_shared::wire::Response::Hello
+//! [`Response::Failed`]: headroom_shared::wire::Response::Failed
+//! [`Response::Status`]: headroom_shared::wire::Response::Status
+#![no_std]
+#![forbid(unsafe_code)]
+
+mod application;
+mod board;
+mod receiver;
+mod serving;
+
+pub use application::{Memory, run};
+pub use board::Board;
