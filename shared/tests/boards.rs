@@ -179,19 +179,36 @@ fn a_microcontroller_has_a_memory_map_and_nothing_of_linux() {
     let map = nucleo.microcontroller.expect("a memory map");
     assert_eq!(map.bundle_flash.value, MemoryRegion { address: 0x0802_0000, bytes: 0x001E_0000 });
     for (from, to, expected) in [
-        ("bytes = 0x0002_0000 }, origin = \"vendor\", source = \"ST RM0433, embedded", "bytes = 0x0002_0001 }, origin = \"vendor\", source = \"ST RM0433, embedded", "`microcontroller.bundle_flash` and `microcontroller.firmware_flash` overlap"),
+        (
+            "bytes = 0x0002_0000 }, origin = \"vendor\", source = \"ST RM0433, embedded",
+            "bytes = 0x0002_0001 }, origin = \"vendor\", source = \"ST RM0433, embedded",
+            "`microcontroller.bundle_flash` and `microcontroller.firmware_flash` overlap",
+        ),
         ("bytes = 0x001E_0000", "bytes = 0", "`microcontroller.bundle_flash` is 0"),
-        ("address = 0x2400_0000", "address = 0xFFFF_0000", "`microcontroller.scratch_ram` is 524288, expected 1 or more bytes that end"),
-        ("stack_bytes = { value = 32_768", "stack_bytes = { value = 131_072", "`microcontroller.stack_bytes` is 131072, expected less"),
+        (
+            "address = 0x2400_0000",
+            "address = 0xFFFF_0000",
+            "`microcontroller.scratch_ram` is 524288, expected 1 or more bytes that end",
+        ),
+        (
+            "stack_bytes = { value = 32_768",
+            "stack_bytes = { value = 131_072",
+            "`microcontroller.stack_bytes` is 131072, expected less",
+        ),
         ("chip = ", "root = \"/opt\"\nchip = ", "folders are no keys of method \"probe-rs\""),
-        ("soc = ", "total_power = \"input\"\nsoc = ", "`total_power` is not for boards with deployment method \"probe-rs\""),
+        (
+            "soc = ",
+            "total_power = \"input\"\nsoc = ",
+            "`total_power` is not for boards with deployment method \"probe-rs\"",
+        ),
         ("\"probe-rs\"", "\"ssh\"", "`chip` is no key of method \"ssh\""),
         ("capability = \"temperature\"", "capability = \"power\"", "\"temperature\"`: none found"),
     ] {
         let message = refusal_of("nucleo-h743zi", from, to);
         assert!(message.contains(expected), "{from} -> {to}: {message}");
     }
-    let without = board_text("rp2350").replace("method = \"probe-rs\"", "method = \"ssh\"").replace("chip = \"RP235x\"", "");
+    let without =
+        board_text("rp2350").replace("method = \"probe-rs\"", "method = \"ssh\"").replace("chip = \"RP235x\"", "");
     let error = board_file::parse(&without).expect_err("refused").to_string();
     assert!(error.contains("missing field `root`"), "{error}");
 }

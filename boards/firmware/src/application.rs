@@ -11,7 +11,7 @@ use crate::receiver::{Received, Receiver};
 use crate::serving::{Refusal, Sentence, Serving};
 
 /// Between two passes over the sensors.
-const SENSING_PERIOD: TimeSpan = TimeSpan::from_milliseconds(1_000);
+const SENSING_PERIOD: TimeSpan = TimeSpan::from_nanoseconds(1_000_000_000);
 
 /// What the application works in. Nothing else is reserved but the stack.
 pub struct Memory<'a> {

@@ -122,8 +122,8 @@ impl<'a> Serving<'a> {
         let sizes = self.engine.model().sizes();
         ServedModel {
             bundle: *self.map.weights_sha256(),
-            width: sizes.width as u32,
-            height: sizes.height as u32,
+            width: sizes.image_width as u32,
+            height: sizes.image_height as u32,
             embed_dim: sizes.embed_dim as u32,
             classes: sizes.classes as u32,
             rungs: self.map.rungs().len() as u8,

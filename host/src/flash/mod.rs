@@ -83,8 +83,14 @@ pub fn setup_script(options: &Options) -> Result<String, FlashError> {
     let limits_file = options.limits_file.as_deref().map_or(Ok(String::new()), read)?;
     let folders = folders(&board)?;
     let root = root(options, folders);
-    let setup =
-        Setup { folders,  board: &board.profile, root, unit: &options.unit, unit_file: &unit_file, limits_file: &limits_file };
+    let setup = Setup {
+        folders,
+        board: &board.profile,
+        root,
+        unit: &options.unit,
+        unit_file: &unit_file,
+        limits_file: &limits_file,
+    };
     let unquotable = |error| FlashError::Read { path: unit_path.to_owned(), source: std::io::Error::other(error) };
     setup.text().map_err(unquotable)
 }

@@ -206,11 +206,8 @@ impl BoardProfile {
 }
 
 fn remote_paths_are_absolute(ssh: &Ssh) -> Result<(), BoardError> {
-    let paths = [
-        ("deployment.root", &ssh.root),
-        ("deployment.programs", &ssh.programs),
-        ("deployment.bundles", &ssh.bundles),
-    ];
+    let paths =
+        [("deployment.root", &ssh.root), ("deployment.programs", &ssh.programs), ("deployment.bundles", &ssh.bundles)];
     match paths.iter().find(|(_, path)| !path.starts_with('/')) {
         Some((key, _)) => Err(BoardError::Text { key, expected: "an absolute path" }),
         None => Ok(()),

@@ -1,6 +1,8 @@
 //! Making an image.
 
-use super::{CHECKED_FROM, FORMAT_VERSION, FlashImage, FlashImageError, HEADER_BYTES, Layout, MAGIC, Settings, checksum};
+use super::{
+    CHECKED_FROM, FORMAT_VERSION, FlashImage, FlashImageError, HEADER_BYTES, Layout, MAGIC, Settings, checksum,
+};
 
 impl FlashImage<'_> {
     /// The image of these settings with the bytes of a structure map and of an integer model.

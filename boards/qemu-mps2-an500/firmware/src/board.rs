@@ -1,0 +1,115 @@
+//! Serial line, clock and watchdog of the board: CMSDK peripherals (Arm DDI 0479), where QEMU 7.2, hw/arm/mps2.c, has
+//! them.
+#![expect(unsafe_code, reason = "peripherals and flash are at fixed addresses")]
+
+use headroom_device::reading::Measurement;
+use headroom_firmware::Board;
+use headroom_shared::{Temperature, TimeSpan};
+
+use crate::register::Register;
+
+/// `clock_hertz` of the profile.
+const CLOCK_HERTZ: u32 = 25_000_000;
+const NANOSECONDS_PER_TICK: u64 = 1_000_000_000 / CLOCK_HERTZ as u64;
+
+/// Longer than an inference of the largest model that fits, in ticks of the clock.
+const WATCHDOG_TICKS: u32 = 60 * CLOCK_HERTZ;
+/// What opens the watchdog's registers (Arm DDI 0479, WDOGLOCK).
+const WATCHDOG_KEY: u32 = 0x1ACC_E551;
+
+/// As warm as a room, until somebody says otherwise.
+const ROOM: Temperature = Temperature::from_millidegrees(25_000);
+
+/// The image: `bundle_flash` of the profile.
+pub fn bundle_flash() -> &'static [u8] {
+    const ADDRESS: usize = 0x0002_0000;
+    const BYTES: usize = 0x003E_0000;
+    // SAFETY: the profile's memory map and `memory.x` leave this memory to the image alone, the emulated board has it
+    // (4 MiB at 0), and nothing writes to it while the firmware runs.
+    unsafe { core::slice::from_raw_parts(core::ptr::without_provenance(ADDRESS), BYTES) }
+}
+
+/// The board.
+pub struct An500 {
+    data: Register,
+    line_state: Register,
+    timer_value: Register,
+    watchdog_clear: Register,
+    /// The timer counts down; its last value and the ticks until then.
+    last: u32,
+    ticks: u64,
+    temperature: Temperature,
+}
+
+impl An500 {
+    /// Starts the peripherals. To be called once.
+    pub fn start() -> Self {
+        // SAFETY: UART 0, timer 0 and the watchdog are at these addresses, and only this function names them.
+        let at = |address| unsafe { Register::at(address) };
+        let uart = |offset: usize| at(0x4000_4000 + offset);
+        // The least divisor that QEMU takes: an emulated line has no speed of its own.
+        uart(0x10).write(16);
+        // Sending and receiving on, interrupts off.
+        uart(0x08).write(0b11);
+
+        let timer = |offset: usize| at(0x4000_0000 + offset);
+        timer(0x08).write(u32::MAX);
+        timer(0x04).write(u32::MAX);
+        timer(0x00).write(1);
+
+        let watchdog = |offset: usize| at(0x4000_8000 + offset);
+        watchdog(0xC00).write(WATCHDOG_KEY);
+        watchdog(0x00).write(WATCHDOG_TICKS);
+        // The first time that it runs out it only remembers, the second time it resets.
+        watchdog(0x08).write(0b11);
+
+        let timer_value = timer(0x04);
+        Self {
+            data: uart(0x00),
+            line_state: uart(0x04),
+            timer_value,
+            watchdog_clear: watchdog(0x0C),
+            last: timer_value.read(),
+            ticks: 0,
+            temperature: ROOM,
+        }
+    }
+}
+
+impl Board for An500 {
+    const NAME: &'static str = "qemu-mps2-an500";
+
+    /// The timer runs out after 171 seconds, which is longer than an inference.
+    fn now(&mut self) -> TimeSpan {
+        let value = self.timer_value.read();
+        self.ticks += u64::from(self.last.wrapping_sub(value));
+        self.last = value;
+        TimeSpan::from_nanoseconds(self.ticks * NANOSECONDS_PER_TICK)
+    }
+
+    fn read(&mut self) -> Option<u8> {
+        const RECEIVED: u32 = 1 << 1;
+        (self.line_state.read() & RECEIVED != 0).then(|| self.data.read() as u8)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        const FULL: u32 = 1 << 0;
+        for &byte in bytes {
+            while self.line_state.read() & FULL != 0 {}
+            self.data.write(byte.into());
+        }
+    }
+
+    fn temperature(&mut self) -> Measurement<Temperature> {
+        Measurement::Measured(self.temperature)
+    }
+
+    fn set_temperature(&mut self, temperature: Temperature) -> bool {
+        self.temperature = temperature;
+        true
+    }
+
+    fn feed_watchdog(&mut self) {
+        self.watchdog_clear.write(1);
+    }
+}

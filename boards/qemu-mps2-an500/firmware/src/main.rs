@@ -1,0 +1,48 @@
+//! Firmware for the Arm MPS2 board with the Cortex-M7 image AN500, as QEMU
+//! emulates it: what every board does, without hardware.
+//!
+//! The serial line is UART 0. The board has no thermometer: whoever talks to it
+//! says how warm it is. No interrupt is used.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+mod board;
+mod register;
+
+use core::panic::PanicInfo;
+
+use cortex_m_rt::entry;
+use headroom_firmware::{Memory, run};
+use static_cell::ConstStaticCell;
+
+use board::An500;
+
+/// The engine's scratch memory; `scratch_ram` of the profile.
+static ARENA: ConstStaticCell<[u8; 512 * 1024]> = ConstStaticCell::new([0; 512 * 1024]);
+static RECEIVED: ConstStaticCell<[u8; 32 * 1024]> = ConstStaticCell::new([0; 32 * 1024]);
+static SENT: ConstStaticCell<[u8; 16 * 1024]> = ConstStaticCell::new([0; 16 * 1024]);
+static OUTPUTS: ConstStaticCell<[f32; 3 * 1024]> = ConstStaticCell::new([0.0; 3 * 1024]);
+
+#[entry]
+fn main() -> ! {
+    let board = An500::start();
+    run(
+        board,
+        Memory {
+            region: board::bundle_flash(),
+            arena: ARENA.take(),
+            received: RECEIVED.take(),
+            sent: SENT.take(),
+            outputs: OUTPUTS.take(),
+        },
+    )
+}
+
+/// The watchdog is not fed any more, so that the board begins anew.
+#[panic_handler]
+fn panic(_: &PanicInfo<'_>) -> ! {
+    loop {
+        core::hint::spin_loop();
+    }
+}
