@@ -68,6 +68,7 @@ mod tests {
         let unit_file = "[Service]\nExecStart='it''s $HOME' \\\n  \"$(touch pwned)\"\nEND_0\n";
         let setup = Setup {
             board: &board.profile,
+            folders: board.profile.deployment.ssh().unwrap(),
             root: "/opt/headroom",
             unit: "headroom.service",
             unit_file,
