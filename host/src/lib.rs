@@ -43,6 +43,7 @@ pub mod embedder;
 pub mod eval;
 pub mod executor;
 pub mod flash;
+pub mod flash_image;
 pub mod head_basis;
 pub mod importance;
 pub mod interrupt;

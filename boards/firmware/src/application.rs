@@ -34,6 +34,7 @@ pub fn run<B: Board>(mut board: B, memory: Memory<'_>) -> ! {
     let serving = Serving::open::<B>(memory.region, memory.arena, most);
     let mut application = Application { serving, sent: memory.sent, outputs: memory.outputs, next_start: ZERO };
     application.greet(&mut board);
+    application.tell_first_decision(&mut board);
     let mut next_pass = board.now();
     loop {
         board.feed_watchdog();
@@ -82,6 +83,15 @@ impl Application<'_> {
             }
         };
         send(board, self.sent, &response);
+    }
+
+    /// How long after the start of the clock the first decision was there.
+    fn tell_first_decision<B: Board>(&mut self, board: &mut B) {
+        if self.serving.is_ok() {
+            let mut text = Sentence::new();
+            let _ = write!(text, "first decision after {:.3}", board.now());
+            send(board, self.sent, &Response::Done { id: 0, text: &text });
+        }
     }
 
     fn sense<B: Board>(&mut self, board: &mut B) {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use headroom_shared::{IntegerModel, StructureMap, SubNetwork};
+use headroom_shared::flash_image::Settings;
+use headroom_shared::{BoardProfile, FlashImage, FlashImageError, IntegerModel, StructureMap, SubNetwork};
 use sha2::{Digest, Sha256};
 
 use super::error::BundleError;
@@ -177,6 +178,16 @@ impl Bundle {
     pub fn integer_model(&self) -> Option<IntegerModel<'_>> {
         let read = |file| IntegerModel::read(file).expect("checked when the bundle was opened");
         self.integer_model.as_deref().map(read)
+    }
+
+    /// The [flash image](headroom_shared::flash_image) for firmware of `board`; `None` where the bundle has no integer
+    /// model.
+    ///
+    /// # Errors
+    /// If it is too large for the format.
+    pub fn flash_image(&self, board: &BoardProfile) -> Result<Option<Vec<u8>>, FlashImageError> {
+        let write = |model: &Vec<u8>| FlashImage::write(&Settings::of(board), &self.structure_map, model);
+        self.integer_model.as_ref().map(write).transpose()
     }
 
     /// The model, ready to run at any rung.

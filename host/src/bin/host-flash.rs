@@ -7,14 +7,24 @@ use std::sync::atomic::Ordering;
 use clap::{Args, FromArgMatches, Subcommand};
 use headroom_device::program::{self, EXIT_INTERRUPTED};
 use headroom_host::flash::{self, Options};
+use headroom_host::flash_image::{self, ImageArguments};
 use headroom_host::interrupt::{self, INTERRUPTED};
 use headroom_host::progress::{Drawn, Progress, Silent};
 use headroom_host::signing;
 
+/// What needs no device.
+#[derive(Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Signing(signing::Command),
+    /// Makes the image for the flash of a board without an operating system, and tells where it goes.
+    Image(ImageArguments),
+}
+
 /// Installing takes options alone; what needs no device is a subcommand, which takes none of them.
 fn command() -> clap::Command {
     // The options last: what they say about the program stands.
-    Options::augment_args(signing::Command::augment_subcommands(clap::Command::new("host-flash")))
+    Options::augment_args(Command::augment_subcommands(clap::Command::new("host-flash")))
         .args_conflicts_with_subcommands(true)
         .subcommand_negates_reqs(true)
 }
@@ -22,7 +32,13 @@ fn command() -> clap::Command {
 fn main() -> ExitCode {
     let matches = command().get_matches();
     if matches.subcommand().is_some() {
-        return signing::main(&signing::Command::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()));
+        return match Command::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()) {
+            Command::Signing(command) => signing::main(&command),
+            Command::Image(arguments) => match flash_image::write(&arguments) {
+                Ok(report) => program::printed(program::print(arguments.json, &report, || report.text())),
+                Err(error) => program::report(&error, error.hint().as_deref()),
+            },
+        };
     }
     flash_devices(&Options::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
 }
