@@ -14,6 +14,7 @@
 //! | [`ladder`], [`embedder`] | which sub-networks become rungs, and how faithful they are |
 //! | [`bundle`] | writes what a device needs, all of it or nothing |
 //! | [`compensation`] | matrices that make up for what the rungs remove |
+//! | [`quantisation`] | embeddings in eight-bit integers, with the engine that the device runs |
 //! | [`prune`] | the job of `host-prune`: these stages in order |
 //! | [`eval`] | the job of `host-eval`: how good rungs are at classifying |
 //! | [`flash`] | the job of `host-flash`: from a bundle to a device that serves it |
@@ -50,6 +51,7 @@ pub mod interrupt;
 pub mod ladder;
 pub mod progress;
 pub mod prune;
+pub mod quantisation;
 pub mod ranking;
 pub mod scores;
 pub mod search;

@@ -4,9 +4,10 @@ use std::io;
 use std::path::PathBuf;
 
 use headroom_device::engine::EngineError;
+use headroom_device::integer::{ConvertError, IntegerEngineError};
 use headroom_device::model::corrections::CorrectionsError;
 use headroom_shared::sub_network::CountsError;
-use headroom_shared::{ReplayError, StructureMapError};
+use headroom_shared::{IntegerModelError, ReplayError, StructureMapError};
 
 use crate::boards::UnknownBoard;
 use crate::bundle::BundleWriteError;
@@ -62,6 +63,12 @@ pub enum PruneError {
     Corrections(#[from] CorrectionsError),
     #[error("the model cannot be run")]
     Engine(#[from] EngineError),
+    #[error("the model cannot be run in int8")]
+    Convert(#[from] ConvertError),
+    #[error("the integer model cannot be written")]
+    IntegerModel(#[from] IntegerModelError),
+    #[error("the integer model cannot be run")]
+    IntegerEngine(#[from] IntegerEngineError),
     #[error("the ranking does not fit the model")]
     Replay(#[from] ReplayError),
     #[error("the smallest sub-network does not fit the model")]
@@ -116,6 +123,7 @@ impl PruneError {
             Self::Scores(ScoresError::OtherModel { .. }) => {
                 Some("take the scores of this very model, or leave --scores away to compute them".into())
             }
+            Self::Convert(ConvertError::Part { .. }) => Some("leave --precision int8 away for this model".into()),
             Self::Unfinished { .. } => Some("go on with --resume, or start anew with --force".into()),
             Self::NothingToResume { .. } => Some("start the job without --resume".into()),
             Self::Search(FitError::Checkpoint(_)) => {

@@ -18,6 +18,9 @@ pub struct Measured {
     pub uncorrected: f32,
     /// With the correction, where one was measured.
     pub corrected: Option<f32>,
+    /// In f32, and of the integer engine to that: where the rung was measured in integers, which is then its fidelity.
+    pub f32_fidelity: Option<f32>,
+    pub fidelity_to_f32: Option<f32>,
 }
 
 impl Measured {
@@ -25,6 +28,13 @@ impl Measured {
     pub fn correct(&mut self, fidelity: f32) {
         self.corrected = Some(fidelity);
         self.rung.fidelity = self.rung.fidelity.max(fidelity);
+    }
+
+    /// Takes note of the fidelity in integers, to the dense model and to the same rung, both in f32.
+    pub fn in_integers(&mut self, fidelity: f32, to_f32: f32) {
+        self.f32_fidelity = Some(self.rung.fidelity);
+        self.fidelity_to_f32 = Some(to_f32);
+        self.rung.fidelity = fidelity;
     }
 
     /// Whether the rung is to run with its correction.
@@ -56,7 +66,7 @@ pub fn rung(
         measured_energy: None,
         token_schedule: &NO_TOKEN_MERGING[..usize::from(shape.blocks)],
     };
-    Measured { rung, uncorrected, corrected: None }
+    Measured { rung, uncorrected, corrected: None, f32_fidelity: None, fidelity_to_f32: None }
 }
 
 /// The rungs for the report.
@@ -79,6 +89,8 @@ pub fn report(sub_networks: &[SubNetwork], measured: &[Measured]) -> Vec<RungRep
             fidelity: rung.fidelity,
             uncorrected_fidelity: measured.uncorrected,
             corrected: measured.is_corrected(),
+            f32_fidelity: measured.f32_fidelity,
+            fidelity_to_f32: measured.fidelity_to_f32,
             predicted_ms: rung.predicted_latency.as_seconds() * 1e3,
             predicted_mj: rung.predicted_energy.as_joules() * 1e3,
         }

@@ -16,6 +16,7 @@ mod job;
 mod measure;
 mod method;
 mod options;
+mod precision;
 mod report;
 
 pub use describe::{DESCRIBE_VERSION, DescribeReport, describe};
@@ -23,5 +24,6 @@ pub use error::PruneError;
 pub use job::{Ending, run};
 pub use method::{AttentionUnits, Method};
 pub use options::Options;
+pub use precision::Precision;
 pub(crate) use report::with_prefix;
 pub use report::{PruneReport, REPORT_VERSION, RungReport, StageReport};

@@ -6,7 +6,7 @@ use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
-use super::Options;
+use super::{Options, Precision};
 use crate::ranking::Sparsity;
 use crate::scores::{KeepCounts, SnapvitScores};
 
@@ -35,6 +35,8 @@ pub struct PruneReport {
     pub search: SearchReport,
     /// What makes up for removed structures.
     pub compensation: CompensationReport,
+    /// In what the device computes.
+    pub precision: Precision,
     /// The rungs, from dense to smallest.
     pub ladder: Vec<RungReport>,
     /// The bundle's folder.
@@ -178,12 +180,16 @@ pub struct RungReport {
     pub value_dims: usize,
     /// Neurons kept in all blocks.
     pub neurons: usize,
-    /// Mean cosine similarity to the dense embedding.
+    /// Mean cosine similarity to the dense embedding in f32, in the precision of the job.
     pub fidelity: f32,
-    /// The same with the original weights.
+    /// The same with the original weights, in f32.
     pub uncorrected_fidelity: f32,
     /// Whether the rung runs with corrected matrices.
     pub corrected: bool,
+    /// With int8: the fidelity of this rung in f32.
+    pub f32_fidelity: Option<f32>,
+    /// With int8: mean cosine similarity to this very rung in f32.
+    pub fidelity_to_f32: Option<f32>,
     /// Estimated from the board's roofline, milliseconds.
     pub predicted_ms: f64,
     /// Estimated from the board's roofline, millijoules.
@@ -200,11 +206,11 @@ impl PruneReport {
     fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(UTF8_BORDERS_ONLY);
-        table.set_header([
-            "rung", "MACs", "share", "weights", "heads", "queries", "values", "neurons", "fidelity", "ms *", "mJ *",
-        ]);
+        let integers = self.precision == Precision::Int8;
+        let first = ["rung", "MACs", "share", "weights", "heads", "queries", "values", "neurons", "fidelity"];
+        table.set_header(first.into_iter().chain(integers.then_some("to f32")).chain(["ms *", "mJ *"]));
         for rung in &self.ladder {
-            table.add_row([
+            let mut cells = vec![
                 rung.rung.to_string(),
                 with_prefix(rung.macs as f64, ""),
                 format!("{:.0} %", rung.macs_share * 100.0),
@@ -214,16 +220,18 @@ impl PruneReport {
                 rung.value_dims.to_string(),
                 rung.neurons.to_string(),
                 format!("{:.4}{}", rung.fidelity, if rung.corrected { " +" } else { "  " }),
-                significant(rung.predicted_ms),
-                significant(rung.predicted_mj),
-            ]);
+            ];
+            cells.extend(rung.fidelity_to_f32.map(|fidelity| format!("{fidelity:.4}")));
+            cells.extend([significant(rung.predicted_ms), significant(rung.predicted_mj)]);
+            table.add_row(cells);
         }
         for column in table.column_iter_mut() {
             column.set_cell_alignment(CellAlignment::Right);
         }
         let corrected = self.ladder.iter().any(|rung| rung.corrected);
         let plus = if corrected { "+ with corrected matrices\n" } else { "" };
-        format!("{table}\n{plus}* estimated from the roofline of {}, one image at a time", self.target)
+        let integers = if integers { "to f32: int8 to the same rung in f32\n" } else { "" };
+        format!("{table}\n{plus}{integers}* estimated from the roofline of {}, one image at a time", self.target)
     }
 
     fn work(&self) -> String {

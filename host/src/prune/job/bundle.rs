@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use headroom_device::bundle::Manifest;
 use headroom_device::bundle::manifest::{
-    BOARD_FILE, CHART_FILE, CONFIG_FILE, CORRECTIONS_FILE, DESCRIPTION_FILE, MANIFEST_FILE, STRUCTURE_MAP_FILE,
-    WEIGHTS_FILE, hex, sha256_hex,
+    BOARD_FILE, CHART_FILE, CONFIG_FILE, CORRECTIONS_FILE, DESCRIPTION_FILE, INTEGER_MODEL_FILE, MANIFEST_FILE,
+    STRUCTURE_MAP_FILE, WEIGHTS_FILE, hex, sha256_hex,
 };
 use headroom_device::model::corrections::CorrectionsError;
+use headroom_shared::integer_model::IntegerModelParts;
 use headroom_shared::structure_map::encoded_bound;
 use headroom_shared::{Ladder, ModelShape, Rung, StructureMap};
 
@@ -25,12 +26,14 @@ use crate::chart::{self, Point, Series};
 use crate::search::Fitted;
 
 impl Job<'_> {
+    #[expect(clippy::too_many_arguments, reason = "everything the job has made is written here")]
     pub(super) fn write(
         &mut self,
         mut bundle: BundleWriter,
         ranked: &Ranked,
         measured: &[Measured],
         compensation: &Compensation,
+        integer_model: Option<IntegerModelParts>,
         fitted: &Fitted,
         images: &JobImages,
     ) -> Result<PruneReport, PruneError> {
@@ -45,6 +48,10 @@ impl Job<'_> {
 
         let map = structure_map(shape, weights_sha256, &ranking.steps, &rungs)?;
         bundle.add(STRUCTURE_MAP_FILE, &map)?;
+        if let Some(mut parts) = integer_model {
+            parts.weights_sha256 = weights_sha256;
+            bundle.add(INTEGER_MODEL_FILE, &parts.write()?)?;
+        }
         let compensation = self.write_corrections(&mut bundle, compensation)?;
         let description = serde_json::to_vec_pretty(&self.checkpoint.description).map_err(PruneError::Description)?;
         bundle.add(DESCRIPTION_FILE, &description)?;
@@ -136,6 +143,7 @@ impl Job<'_> {
                 best_fitness: fitted.fitness,
             },
             compensation,
+            precision: self.precision(),
             ladder,
             bundle_sha256: sha256_hex(&written),
             bundle,

@@ -16,9 +16,9 @@ const FAITHFUL: f32 = 0.999;
 
 /// The measured rungs, and what measures them.
 pub(super) struct MeasuredLadder {
-    vit: ElasticVit,
+    pub vit: ElasticVit,
     /// What the original model makes of the images.
-    dense: Vec<f32>,
+    pub dense: Vec<f32>,
     pub measured: Vec<Measured>,
 }
 
@@ -69,11 +69,11 @@ impl Job<'_> {
         compensation: &mut Compensation,
         ranked: &Ranked,
         images: &JobImages,
-    ) -> Result<Vec<Measured>, PruneError> {
+    ) -> Result<MeasuredLadder, PruneError> {
         let MeasuredLadder { vit, dense, mut measured } = ladder;
         let corrected: Vec<usize> = compensation.corrections.places().map(|(rung, ..)| rung).collect();
         if corrected.is_empty() {
-            return Ok(measured);
+            return Ok(MeasuredLadder { vit, dense, measured });
         }
         let passes = (corrected.len() * images.fidelity_count()) as u64;
         let vit = vit.with_corrections(&compensation.corrections)?;
@@ -96,7 +96,7 @@ impl Job<'_> {
             measured[rung].correct(fidelity);
         }
         compensation.corrections.retain(|rung| measured[rung].is_corrected());
-        Ok(measured)
+        Ok(MeasuredLadder { vit, dense, measured })
     }
 
     /// What the original model makes of the images. Where its weights are only permuted, that is what they still make.
@@ -114,7 +114,7 @@ impl Job<'_> {
         Ok(self.embedder(&original, images).embed(&dense)?)
     }
 
-    fn embedder<'a>(&self, vit: &'a ElasticVit, images: &'a JobImages) -> CpuEmbedder<'a> {
+    pub(super) fn embedder<'a>(&self, vit: &'a ElasticVit, images: &'a JobImages) -> CpuEmbedder<'a> {
         CpuEmbedder::new(vit, images.fidelity(), images.pixels_per_image(), self.checkpoint.description.embed_dim)
     }
 }

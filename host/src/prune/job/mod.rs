@@ -4,6 +4,7 @@ mod bundle;
 mod compensation;
 mod head_basis;
 mod importance;
+mod integer;
 mod ladder;
 mod search;
 mod state;
@@ -12,12 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use headroom_device::model::Weights;
+use headroom_device::model::{Corrections, Weights};
 use headroom_shared::{MAX_RUNGS, ModelShape, SubNetwork};
 
 use super::images::JobImages;
 use super::report::{PruneReport, StageReport};
-use super::{AttentionUnits, Method, Options, PruneError};
+use super::{AttentionUnits, Method, Options, Precision, PruneError};
 use crate::boards::{self, Board};
 use crate::bundle::BundleWriter;
 use crate::checkpoint::{BlockOrder, Checkpoint, OpenOptions, Permutation};
@@ -127,11 +128,20 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn run(mut self, bundle: BundleWriter) -> Result<Ending, PruneError> {
-        let shape = shape_with_floors(&self.checkpoint, self.options)?;
+        let mut shape = shape_with_floors(&self.checkpoint, self.options)?;
+        let integers = self.precision() == Precision::Int8;
+        if integers {
+            shape.outside_weight_bytes /= u64::from(shape.bytes_per_weight);
+            shape.bytes_per_weight = 1;
+        }
         if let Some(scores) = &self.scores {
             scores.for_model(&self.checkpoint.description)?;
         }
         let mut weights = self.checkpoint.weights()?;
+        if integers {
+            // What the integer engine cannot run is refused before the long work.
+            self.integer_parts(&weights, &Corrections::default())?;
+        }
         let images = self.images()?;
         let mut basis = self.head_basis(&weights, &images)?;
         if let Some(basis) = &basis {
@@ -164,11 +174,18 @@ impl Job<'_> {
         let ranked = Ranked { shape, ranking, permutation, changed, rungs, sub_networks };
         let ladder = self.ladder(&permuted, &ranked, &images)?;
         let mut compensation = self.compensation(&permuted, &ranked, &ladder, &images)?;
+        let ladder = self.corrected_ladder(ladder, &mut compensation, &ranked, &images)?;
+        let corrections = &compensation.corrections;
+        let (measured, integer_model) = if integers {
+            let parts = self.integer_parts(&permuted, corrections)?;
+            (self.integer_ladder(ladder, &parts, corrections, &ranked, &images)?, Some(parts))
+        } else {
+            (ladder.measured, None)
+        };
         drop(permuted);
-        let measured = self.corrected_ladder(ladder, &mut compensation, &ranked, &images)?;
 
         let interrupted = fitted.stop == StopReason::Interrupted || compensation.interrupted;
-        let report = self.write(bundle, &ranked, &measured, &compensation, &fitted, &images)?;
+        let report = self.write(bundle, &ranked, &measured, &compensation, integer_model, &fitted, &images)?;
         if !interrupted {
             self.kept_state.remove();
         }

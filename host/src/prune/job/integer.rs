@@ -1,0 +1,81 @@
+//! The model in eight-bit integers, and the rungs measured with it.
+
+use headroom_device::engine::Corrected;
+use headroom_device::integer::IntegerSource;
+use headroom_device::model::{Corrections, Weights};
+use headroom_shared::IntegerModel;
+use headroom_shared::integer_model::{BlockCounts, IntegerModelParts};
+
+use super::super::images::JobImages;
+use super::super::measure::Measured;
+use super::super::{Precision, PruneError};
+use super::ladder::MeasuredLadder;
+use super::{Job, Passes, Ranked};
+use crate::embedder::mean_cosine;
+use crate::quantisation::{IntegerEmbedder, frames};
+
+impl Job<'_> {
+    /// In what the device is to compute.
+    pub(super) fn precision(&self) -> Precision {
+        self.options.precision.unwrap_or(Precision::F32)
+    }
+
+    /// The whole model in integers. Its name for the weights' file is not known yet.
+    pub(super) fn integer_parts(
+        &self,
+        weights: &Weights,
+        corrections: &Corrections,
+    ) -> Result<IntegerModelParts, PruneError> {
+        let description = &self.checkpoint.description;
+        let whole = BlockCounts {
+            heads: description.heads,
+            query_dims: description.head_dim,
+            value_dims: description.head_dim,
+            neurons: description.neurons,
+        };
+        let counts = vec![whole; description.blocks.len()];
+        let (weights_sha256, original_ends) = ([0; 32], true);
+        let source =
+            IntegerSource { description, weights, weights_sha256, corrections, counts: &counts, original_ends };
+        Ok(source.convert()?)
+    }
+
+    /// Measures every rung in integers: against the dense model in f32, which becomes its fidelity, and against the
+    /// same rung in f32.
+    pub(super) fn integer_ladder(
+        &mut self,
+        ladder: MeasuredLadder,
+        parts: &IntegerModelParts,
+        corrections: &Corrections,
+        ranked: &Ranked,
+        images: &JobImages,
+    ) -> Result<Vec<Measured>, PruneError> {
+        let MeasuredLadder { vit, dense, mut measured } = ladder;
+        let vit = vit.with_corrections(corrections)?;
+        let rungs = measured.len();
+        // Each rung in f32 too.
+        let passes = (2 * rungs * images.fidelity_count()) as u64;
+        self.stage(
+            "integer ladder",
+            |_| Passes::forward(passes),
+            |job| {
+                let file = parts.write()?;
+                let model = IntegerModel::read(&file)?;
+                let frames = frames(images.fidelity(), &job.checkpoint.description.image);
+                let (in_integers, in_f32) = (IntegerEmbedder::new(model, &frames), job.embedder(&vit, images));
+                let width = in_f32.embed_dim();
+                job.progress.begin("integer ladder", rungs as u64, "rungs");
+                for (rung, (measured, kept)) in measured.iter_mut().zip(&ranked.sub_networks).enumerate() {
+                    let kept = Corrected { kept, correction: model.correction_of_rung(rung) };
+                    let (found, same) = (in_integers.embed(&kept)?, in_f32.embed(&kept)?);
+                    let fidelity = |other: &[f32]| mean_cosine(&found, other, width).clamp(-1.0, 1.0) as f32;
+                    measured.in_integers(fidelity(&dense), fidelity(&same));
+                    job.progress.done(rung as u64 + 1);
+                }
+                job.progress.end(&format!("{rungs} rungs measured with the integer engine"));
+                Ok(())
+            },
+        )?;
+        Ok(measured)
+    }
+}
