@@ -6,9 +6,12 @@ use headroom_shared::board_file;
 
 /// Name and `board.toml` of each board, sorted by name. A test compares the
 /// list with the folder.
-const BOARDS: [(&str, &str); 2] = [
+const BOARDS: [(&str, &str); 5] = [
     ("jetson-orin", include_str!("../../boards/jetson-orin/board.toml")),
     ("jetson-orin-nano", include_str!("../../boards/jetson-orin-nano/board.toml")),
+    ("nucleo-h743zi", include_str!("../../boards/nucleo-h743zi/board.toml")),
+    ("qemu-mps2-an500", include_str!("../../boards/qemu-mps2-an500/board.toml")),
+    ("rp2350", include_str!("../../boards/rp2350/board.toml")),
 ];
 
 /// A board of the list.

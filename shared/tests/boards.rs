@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use headroom_shared::board::{DeploymentMethod, MemoryRegion, ProbeRs};
 use headroom_shared::board_file::{self, BoardFileError};
 use headroom_shared::cost;
 use headroom_shared::{MlpKind, ModelShape, Origin, Roofline, SubNetwork, Work};
@@ -14,9 +15,9 @@ fn board_files() -> Vec<(PathBuf, String)> {
     let mut files: Vec<_> = fs::read_dir(&boards)
         .expect("the repository has boards/")
         .map(|entry| entry.expect("boards/ can be listed").path())
-        .filter(|path| path.is_dir())
+        .filter(|path| path.join("board.toml").is_file())
         .map(|folder| {
-            let text = fs::read_to_string(folder.join("board.toml")).expect("every folder has a board.toml");
+            let text = fs::read_to_string(folder.join("board.toml")).expect("it was there a moment ago");
             (folder, text)
         })
         .collect();
@@ -24,9 +25,13 @@ fn board_files() -> Vec<(PathBuf, String)> {
     files
 }
 
+fn board_text(name: &str) -> String {
+    let found = board_files().into_iter().find(|(folder, _)| folder.ends_with(name));
+    found.unwrap_or_else(|| panic!("boards/{name}")).1
+}
+
 fn orin_nano() -> String {
-    let found = board_files().into_iter().find(|(folder, _)| folder.ends_with("jetson-orin-nano"));
-    found.expect("boards/jetson-orin-nano").1
+    board_text("jetson-orin-nano")
 }
 
 #[test]
@@ -93,7 +98,11 @@ fn overwhelming_work_saturates() {
 
 /// Replaces the one occurrence of `from` and returns the message of the refusal.
 fn refusal(from: &str, to: &str) -> String {
-    let text = orin_nano();
+    refusal_of("jetson-orin-nano", from, to)
+}
+
+fn refusal_of(board: &str, from: &str, to: &str) -> String {
+    let text = board_text(board);
     assert_eq!(text.matches(from).count(), 1, "`{from}` is there once");
     board_file::parse(&text.replacen(from, to, 1)).expect_err("refused").to_string()
 }
@@ -161,4 +170,45 @@ fn content_errors_name_key_expected_and_found() {
     let no_zones = orin_nano().replace("capability = \"temperature\"", "capability = \"throttling\"");
     let error = board_file::parse(&no_zones).expect_err("refused");
     assert!(matches!(error, BoardFileError::Content(_)) && error.to_string().contains("temperature"), "{error}");
+}
+
+#[test]
+fn a_microcontroller_has_a_memory_map_and_nothing_of_linux() {
+    let nucleo = board_file::parse(&board_text("nucleo-h743zi")).expect("valid");
+    assert_eq!(nucleo.deployment.method, DeploymentMethod::ProbeRs(ProbeRs { chip: "STM32H743ZITx".try_into().ok() }));
+    let map = nucleo.microcontroller.expect("a memory map");
+    assert_eq!(map.bundle_flash.value, MemoryRegion { address: 0x0802_0000, bytes: 0x001E_0000 });
+    for (from, to, expected) in [
+        (
+            "bytes = 0x0002_0000 }, origin = \"vendor\", source = \"ST RM0433, embedded",
+            "bytes = 0x0002_0001 }, origin = \"vendor\", source = \"ST RM0433, embedded",
+            "`microcontroller.bundle_flash` and `microcontroller.firmware_flash` overlap",
+        ),
+        ("bytes = 0x001E_0000", "bytes = 0", "`microcontroller.bundle_flash` is 0"),
+        (
+            "address = 0x2400_0000",
+            "address = 0xFFFF_0000",
+            "`microcontroller.scratch_ram` is 524288, expected 1 or more bytes that end",
+        ),
+        (
+            "stack_bytes = { value = 32_768",
+            "stack_bytes = { value = 131_072",
+            "`microcontroller.stack_bytes` is 131072, expected less",
+        ),
+        ("chip = \"STM", "root = \"/opt\"\nchip = \"STM", "folders are no keys of method \"probe-rs\""),
+        (
+            "soc = ",
+            "total_power = \"input\"\nsoc = ",
+            "`total_power` is not for boards with deployment method \"probe-rs\"",
+        ),
+        ("\"probe-rs\"", "\"ssh\"", "`chip` is no key of method \"ssh\""),
+        ("capability = \"temperature\"", "capability = \"power\"", "\"temperature\"`: none found"),
+    ] {
+        let message = refusal_of("nucleo-h743zi", from, to);
+        assert!(message.contains(expected), "{from} -> {to}: {message}");
+    }
+    let without =
+        board_text("rp2350").replace("method = \"probe-rs\"", "method = \"ssh\"").replace("chip = \"RP235x\"", "");
+    let error = board_file::parse(&without).expect_err("refused").to_string();
+    assert!(error.contains("missing field `root`"), "{error}");
 }

@@ -87,11 +87,9 @@ fn the_command_line_and_its_paths_are_those_of_the_program_and_of_every_board() 
         }
         let board = board_file::parse(&fs::read_to_string(&path).unwrap()).unwrap();
         // Boards without an operating system have no service either.
-        if !board.deployment.target_triple.contains("linux") {
-            continue;
-        }
-        assert_eq!(Path::new(words[0]).parent(), Some(Path::new(board.deployment.programs.as_str())), "{path:?}");
-        assert!(argument("--bundle").starts_with(board.deployment.bundles.as_str()), "{path:?}");
+        let Some(folders) = board.deployment.ssh() else { continue };
+        assert_eq!(Path::new(words[0]).parent(), Some(Path::new(folders.programs.as_str())), "{path:?}");
+        assert!(argument("--bundle").starts_with(folders.bundles.as_str()), "{path:?}");
         boards += 1;
     }
     assert!(boards >= 2, "only {boards} boards were compared");

@@ -14,6 +14,8 @@ pub enum FlashError {
     Board(#[from] UnknownBoard),
     #[error("the release cannot be put together")]
     Release(#[from] ReleaseError),
+    #[error("`{board}` runs no Linux that SSH could reach")]
+    NoLinux { board: &'static str },
     #[error("`{option}` is needed to {purpose}")]
     MissingOption { option: &'static str, purpose: &'static str },
     #[error("cannot read `{}`", path.display())]

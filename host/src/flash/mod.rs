@@ -56,7 +56,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
-use headroom_shared::board::DeploymentMethod;
+use headroom_shared::board::Ssh as SshFolders;
 
 use crate::boards::{self, Board};
 use crate::progress::Progress;
@@ -81,9 +81,14 @@ pub fn setup_script(options: &Options) -> Result<String, FlashError> {
     let unit_path = options.unit_file.as_deref().ok_or(missing)?;
     let unit_file = read(unit_path)?;
     let limits_file = options.limits_file.as_deref().map_or(Ok(String::new()), read)?;
-    let root = root(options, &board);
-    let setup =
-        Setup { board: &board.profile, root, unit: &options.unit, unit_file: &unit_file, limits_file: &limits_file };
+    let setup = Setup {
+        board: &board.profile,
+        folders: folders(&board)?,
+        root: root(options, &board)?,
+        unit: &options.unit,
+        unit_file: &unit_file,
+        limits_file: &limits_file,
+    };
     let unquotable = |error| FlashError::Read { path: unit_path.to_owned(), source: std::io::Error::other(error) };
     setup.text().map_err(unquotable)
 }
@@ -104,7 +109,7 @@ pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -
     let job = Job {
         wish: Wish {
             board: &board.profile,
-            root: root(options, &board),
+            root: root(options, &board)?,
             unit: &options.unit,
             allow_board_mismatch: options.allow_board_mismatch,
             now,
@@ -121,17 +126,15 @@ pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -
         interrupt,
     };
     let release = if options.task.installs() { Some(release(options, &job.wish)?) } else { None };
-    let hosts = match board.profile.deployment.method {
-        DeploymentMethod::Ssh => several::run(&options.to, progress, |destination, progress, warnings| {
-            let ssh = Ssh::connect(destination, options.ssh_config.clone())?;
-            let device = Device::new(&ssh, job.wish.root);
-            match &release {
-                Some(release) => job.install(&device, release, options.task.dry_run, progress, warnings),
-                None if options.task.rollback => job.roll_back(&device, progress),
-                None => device.status(&options.unit).map(Outcome::Status),
-            }
-        }),
-    };
+    let hosts = several::run(&options.to, progress, |destination, progress, warnings| {
+        let ssh = Ssh::connect(destination, options.ssh_config.clone())?;
+        let device = Device::new(&ssh, job.wish.root);
+        match &release {
+            Some(release) => job.install(&device, release, options.task.dry_run, progress, warnings),
+            None if options.task.rollback => job.roll_back(&device, progress),
+            None => device.status(&options.unit).map(Outcome::Status),
+        }
+    });
     Ok(FlashReport { version: FLASH_VERSION, target: options.target.clone(), hosts })
 }
 
@@ -151,8 +154,13 @@ fn release(options: &Options, wish: &Wish<'_>) -> Result<Release, FlashError> {
     Ok(release)
 }
 
-fn root<'a>(options: &'a Options, board: &'a Board) -> &'a str {
-    options.root.as_deref().unwrap_or(&board.profile.deployment.root)
+fn folders(board: &Board) -> Result<&SshFolders, FlashError> {
+    board.profile.deployment.ssh().ok_or(FlashError::NoLinux { board: board.name })
+}
+
+fn root<'a>(options: &'a Options, board: &'a Board) -> Result<&'a str, FlashError> {
+    let folders = folders(board)?;
+    Ok(options.root.as_deref().unwrap_or(&folders.root))
 }
 
 /// Who takes the lock, in characters that mean nothing to a shell.

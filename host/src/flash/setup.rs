@@ -1,10 +1,13 @@
 //! The script that prepares a device once: the only step that needs root.
 
 use headroom_shared::BoardProfile;
+use headroom_shared::board::Ssh;
 
 /// What the script writes.
 pub struct Setup<'a> {
     pub board: &'a BoardProfile,
+    /// Of the board's deployment.
+    pub folders: &'a Ssh,
     pub root: &'a str,
     pub unit: &'a str,
     /// The text of the unit's file.
@@ -20,7 +23,6 @@ impl Setup<'_> {
     /// If a value holds a zero byte, which no shell can hold.
     pub fn text(&self) -> Result<String, shlex::QuoteError> {
         let quote = shlex::try_quote;
-        let deployment = &self.board.deployment;
         Ok(format!(
             "#!/bin/sh\n\
              # Prepares a {} for host-flash, once. Read it, copy it to the device and run it there:\n\
@@ -36,8 +38,8 @@ impl Setup<'_> {
              unit={}\n\n{}{}{}",
             self.board.name,
             quote(self.root)?,
-            quote(&deployment.programs)?,
-            quote(&deployment.bundles)?,
+            quote(&self.folders.programs)?,
+            quote(&self.folders.bundles)?,
             quote(self.unit)?,
             printer("unit_file", self.unit_file),
             printer("limits_file", self.limits_file),
@@ -67,6 +69,7 @@ mod tests {
         let unit_file = "[Service]\nExecStart='it''s $HOME' \\\n  \"$(touch pwned)\"\nEND_0\n";
         let setup = Setup {
             board: &board.profile,
+            folders: board.profile.deployment.ssh().unwrap(),
             root: "/opt/headroom",
             unit: "headroom.service",
             unit_file,

@@ -4,9 +4,17 @@
 //! `boards/README.md` describes the file that this is read from. Sensors are
 //! named by what they can do and found by what the kernel calls them, never by
 //! an index, because indices differ between releases of the same board.
+//!
+//! A board that runs Linux has power modes, rails and folders; a
+//! microcontroller has none of them and a memory map instead. Which of the two
+//! a board is follows from how it is [deployed](DeploymentMethod).
 
+mod deployment;
+mod microcontroller;
 mod validation;
 
+pub use deployment::{Deployment, DeploymentMethod, ProbeRs, Ssh};
+pub use microcontroller::{MemoryRegion, Microcontroller};
 pub use validation::BoardError;
 
 use serde::Deserialize;
@@ -35,19 +43,22 @@ pub struct BoardProfile {
     pub memory: Memory,
     pub compute: Compute,
     pub power: PowerFigures,
-    /// The power modes that the board ships with.
-    #[serde(rename = "power_mode")]
+    /// The power modes that the board ships with; none on a microcontroller.
+    #[serde(rename = "power_mode", default)]
     pub power_modes: List<PowerMode, 8>,
-    /// The name of the power mode that the board boots into.
-    pub default_power_mode: Name,
+    /// The name of the power mode that the board boots into, where it has any.
+    pub default_power_mode: Option<Name>,
     pub thermal: ThermalLimits,
     /// What can be measured, in order of preference where a capability is there twice.
     #[serde(rename = "sensor")]
     pub sensors: List<Sensor, 16>,
-    /// The power rails that the power sensor reports.
-    #[serde(rename = "rail")]
+    /// The power rails that the power sensor reports; none on a microcontroller.
+    #[serde(rename = "rail", default)]
     pub rails: List<Rail, 8>,
-    pub total_power: TotalPower,
+    /// What the rails add up to, where there are any.
+    pub total_power: Option<TotalPower>,
+    /// The memory map of a board without an operating system.
+    pub microcontroller: Option<Microcontroller>,
     pub deployment: Deployment,
 }
 
@@ -56,11 +67,13 @@ pub struct BoardProfile {
 #[serde(deny_unknown_fields)]
 pub struct Identity {
     /// Part numbers of the modules that this profile is for, as they stand in
-    /// the `compatible` names of the device tree.
+    /// the `compatible` names of the device tree; of a microcontroller, what is
+    /// printed on the chip.
     pub modules: Sourced<List<Name, 8>>,
 }
 
-/// Main memory, shared by all processors of the board.
+/// The memory that weights are read from: main memory, shared by all processors
+/// of the board, or the flash of a microcontroller.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Memory {
@@ -135,10 +148,10 @@ pub struct ThermalLimits {
     /// Where the governor holds the board.
     #[serde(rename = "target_millidegrees")]
     pub target: Sourced<Temperature>,
-    /// Where the kernel starts to cut clocks.
+    /// Where the kernel starts to cut clocks; of a microcontroller, above which it should not stay.
     #[serde(rename = "passive_millidegrees")]
     pub passive: Sourced<Temperature>,
-    /// Where the kernel shuts down.
+    /// Where the kernel shuts down; of a microcontroller, which the vendor allows at most.
     #[serde(rename = "critical_millidegrees")]
     pub critical: Sourced<Temperature>,
 }
@@ -165,7 +178,7 @@ pub enum Capability {
     Throttling,
 }
 
-/// Where sysfs has a sensor.
+/// Where a sensor is: in sysfs, or in the chip.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum SensorLocation {
@@ -177,6 +190,8 @@ pub enum SensorLocation {
     Devfreq(Name),
     /// A cooling device whose `type` ends in this.
     CoolingDevice(Name),
+    /// A sensor that the firmware of a microcontroller reads itself, by the name it has in the reference manual.
+    OnChip(Name),
 }
 
 /// A power rail.
@@ -201,27 +216,4 @@ pub enum TotalPower {
     Input,
     /// Less than a meter at the plug reads: some consumers have no rail.
     LowerBound,
-}
-
-/// Where things go on the board, and how.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Deployment {
-    pub method: DeploymentMethod,
-    /// Rust's name of the target.
-    pub target_triple: Name,
-    /// Folder that holds the releases and the link to the active one.
-    pub root: Line,
-    /// Folder of the programs; leads into the active release.
-    pub programs: Line,
-    /// Folder that holds one folder per bundle; `current` in it leads into the active release.
-    pub bundles: Line,
-}
-
-/// How releases reach the board.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DeploymentMethod {
-    /// Over SSH, to a Linux system with systemd.
-    Ssh,
 }

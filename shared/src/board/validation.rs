@@ -1,6 +1,6 @@
 //! Checks of a board profile beyond its form: each is small and has a name.
 
-use super::{BoardProfile, Capability, TotalPower};
+use super::{BoardProfile, Capability, DeploymentMethod, MemoryRegion, Microcontroller, Ssh, TotalPower};
 
 /// Why a profile cannot be right. `key` is the one in the file.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
@@ -18,6 +18,10 @@ pub enum BoardError {
     Repeated { key: &'static str, index: usize },
     #[error("`{key}` names no `{of}` of this file")]
     Unknown { key: &'static str, of: &'static str },
+    #[error("`{key}` is not for boards with deployment method \"{method}\"")]
+    OtherMethod { key: &'static str, method: &'static str },
+    #[error("`{key}` and `{other}` overlap")]
+    Overlap { key: &'static str, other: &'static str },
 }
 
 impl BoardProfile {
@@ -32,12 +36,40 @@ impl BoardProfile {
         self.fractions_are_fractions()?;
         self.energies_are_finite()?;
         self.limits_are_in_order()?;
+        self.temperature_can_be_measured()?;
+        match &self.deployment.method {
+            DeploymentMethod::Ssh(ssh) => self.is_linux_board(ssh),
+            DeploymentMethod::ProbeRs(_) => self.is_microcontroller(),
+        }
+    }
+
+    fn is_linux_board(&self, ssh: &Ssh) -> Result<(), BoardError> {
+        if self.microcontroller.is_some() {
+            return Err(BoardError::OtherMethod { key: "microcontroller", method: "ssh" });
+        }
         self.power_modes_are_distinct()?;
         self.default_power_mode_exists()?;
-        self.temperature_and_power_can_be_measured()?;
+        self.power_can_be_measured()?;
         self.rails_are_distinct()?;
         self.total_power_has_rails()?;
-        self.remote_paths_are_absolute()
+        remote_paths_are_absolute(ssh)
+    }
+
+    fn is_microcontroller(&self) -> Result<(), BoardError> {
+        let method = "probe-rs";
+        for (key, is_there) in [
+            ("power_mode", !self.power_modes.is_empty()),
+            ("default_power_mode", self.default_power_mode.is_some()),
+            ("rail", !self.rails.is_empty()),
+            ("total_power", self.total_power.is_some()),
+        ] {
+            if is_there {
+                return Err(BoardError::OtherMethod { key, method });
+            }
+        }
+        let memory_map = self.microcontroller.as_ref().ok_or(BoardError::None { key: "microcontroller" })?;
+        memory_regions_are_apart(memory_map)?;
+        stack_fits(memory_map)
     }
 
     fn name_is_a_folder_name(&self) -> Result<(), BoardError> {
@@ -125,21 +157,26 @@ impl BoardProfile {
     }
 
     fn default_power_mode_exists(&self) -> Result<(), BoardError> {
-        if self.power_modes.iter().any(|mode| mode.name == self.default_power_mode) {
+        let key = "default_power_mode";
+        let default = self.default_power_mode.as_ref().ok_or(BoardError::None { key })?;
+        if self.power_modes.iter().any(|mode| mode.name == *default) {
             return Ok(());
         }
-        Err(BoardError::Unknown { key: "default_power_mode", of: "power_mode" })
+        Err(BoardError::Unknown { key, of: "power_mode" })
     }
 
-    fn temperature_and_power_can_be_measured(&self) -> Result<(), BoardError> {
-        let measures = |capability| self.sensors.iter().any(|sensor| sensor.capability == capability);
-        if !measures(Capability::Temperature) {
-            return Err(BoardError::None { key: "sensor with capability = \"temperature\"" });
-        }
-        if !measures(Capability::Power) {
-            return Err(BoardError::None { key: "sensor with capability = \"power\"" });
-        }
-        Ok(())
+    fn measures(&self, capability: Capability) -> bool {
+        self.sensors.iter().any(|sensor| sensor.capability == capability)
+    }
+
+    fn temperature_can_be_measured(&self) -> Result<(), BoardError> {
+        let key = "sensor with capability = \"temperature\"";
+        if self.measures(Capability::Temperature) { Ok(()) } else { Err(BoardError::None { key }) }
+    }
+
+    fn power_can_be_measured(&self) -> Result<(), BoardError> {
+        let key = "sensor with capability = \"power\"";
+        if self.measures(Capability::Power) { Ok(()) } else { Err(BoardError::None { key }) }
     }
 
     fn rails_are_distinct(&self) -> Result<(), BoardError> {
@@ -157,7 +194,7 @@ impl BoardProfile {
     fn total_power_has_rails(&self) -> Result<(), BoardError> {
         let key = "rail with in_total = true";
         let rails = self.rails.iter().filter(|rail| rail.in_total).count();
-        match self.total_power {
+        match self.total_power.ok_or(BoardError::None { key: "total_power" })? {
             _ if rails == 0 => Err(BoardError::None { key }),
             TotalPower::Input if rails > 1 => {
                 let expected = "1, because total_power = \"input\"";
@@ -166,16 +203,43 @@ impl BoardProfile {
             TotalPower::Input | TotalPower::LowerBound => Ok(()),
         }
     }
+}
 
-    fn remote_paths_are_absolute(&self) -> Result<(), BoardError> {
-        let paths = [
-            ("deployment.root", &self.deployment.root),
-            ("deployment.programs", &self.deployment.programs),
-            ("deployment.bundles", &self.deployment.bundles),
-        ];
-        match paths.iter().find(|(_, path)| !path.starts_with('/')) {
-            Some((key, _)) => Err(BoardError::Text { key, expected: "an absolute path" }),
-            None => Ok(()),
+fn remote_paths_are_absolute(ssh: &Ssh) -> Result<(), BoardError> {
+    let paths =
+        [("deployment.root", &ssh.root), ("deployment.programs", &ssh.programs), ("deployment.bundles", &ssh.bundles)];
+    match paths.iter().find(|(_, path)| !path.starts_with('/')) {
+        Some((key, _)) => Err(BoardError::Text { key, expected: "an absolute path" }),
+        None => Ok(()),
+    }
+}
+
+/// Each has bytes, lies in 32 bits, and shares none with another.
+fn memory_regions_are_apart(memory_map: &Microcontroller) -> Result<(), BoardError> {
+    const LIMIT: u64 = 1 << 32;
+    let regions: [(&'static str, MemoryRegion); 4] = [
+        ("microcontroller.firmware_flash", memory_map.firmware_flash.value),
+        ("microcontroller.bundle_flash", memory_map.bundle_flash.value),
+        ("microcontroller.main_ram", memory_map.main_ram.value),
+        ("microcontroller.scratch_ram", memory_map.scratch_ram.value),
+    ];
+    for (index, (key, region)) in regions.iter().enumerate() {
+        if region.bytes == 0 || region.end() > LIMIT {
+            let expected = "1 or more bytes that end within 32-bit addresses";
+            return Err(BoardError::Number { key, expected, found: f64::from(region.bytes) });
+        }
+        if let Some((other, _)) = regions[..index].iter().find(|(_, other)| other.overlaps(region)) {
+            return Err(BoardError::Overlap { key, other });
         }
     }
+    Ok(())
+}
+
+fn stack_fits(memory_map: &Microcontroller) -> Result<(), BoardError> {
+    let (stack, ram) = (memory_map.stack_bytes.value, memory_map.main_ram.value.bytes);
+    if stack == 0 || stack >= ram {
+        let (lower, upper) = ("microcontroller.stack_bytes", "microcontroller.main_ram");
+        return Err(BoardError::Order { lower, lower_found: f64::from(stack), upper, upper_found: f64::from(ram) });
+    }
+    Ok(())
 }
