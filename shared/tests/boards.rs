@@ -195,7 +195,7 @@ fn a_microcontroller_has_a_memory_map_and_nothing_of_linux() {
             "stack_bytes = { value = 131_072",
             "`microcontroller.stack_bytes` is 131072, expected less",
         ),
-        ("chip = ", "root = \"/opt\"\nchip = ", "folders are no keys of method \"probe-rs\""),
+        ("chip = \"STM", "root = \"/opt\"\nchip = \"STM", "folders are no keys of method \"probe-rs\""),
         (
             "soc = ",
             "total_power = \"input\"\nsoc = ",

@@ -12,10 +12,10 @@ use crate::boards::UnknownBoard;
 pub enum FlashError {
     #[error("there is no such board")]
     Board(#[from] UnknownBoard),
-    #[error("`{target}` has no operating system to reach by SSH")]
-    NoSsh { target: String },
     #[error("the release cannot be put together")]
     Release(#[from] ReleaseError),
+    #[error("`{board}` runs no Linux that SSH could reach")]
+    NoLinux { board: &'static str },
     #[error("`{option}` is needed to {purpose}")]
     MissingOption { option: &'static str, purpose: &'static str },
     #[error("cannot read `{}`", path.display())]
@@ -63,8 +63,8 @@ impl FlashError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NoSsh { target } => Some(format!(
-                "`host-flash image --target {target} --bundle DIR --out FILE` makes the image for its flash; boards/{target} says how it gets there"
+            Self::NoLinux { board } => Some(format!(
+                "`host-flash image --target {board} --bundle DIR --out FILE` makes the image for its flash; boards/{board} says how it gets there"
             )),
             Self::Check(error) => error.hint(),
             Self::Transport(error) => error.hint().map(str::to_owned),

@@ -81,12 +81,10 @@ pub fn setup_script(options: &Options) -> Result<String, FlashError> {
     let unit_path = options.unit_file.as_deref().ok_or(missing)?;
     let unit_file = read(unit_path)?;
     let limits_file = options.limits_file.as_deref().map_or(Ok(String::new()), read)?;
-    let folders = folders(&board)?;
-    let root = root(options, folders);
     let setup = Setup {
-        folders,
         board: &board.profile,
-        root,
+        folders: folders(&board)?,
+        root: root(options, &board)?,
         unit: &options.unit,
         unit_file: &unit_file,
         limits_file: &limits_file,
@@ -108,11 +106,10 @@ pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -
     let board = boards::find(&options.target)?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64);
     let owner = owner(now);
-    let root = root(options, folders(&board)?);
     let job = Job {
         wish: Wish {
             board: &board.profile,
-            root,
+            root: root(options, &board)?,
             unit: &options.unit,
             allow_board_mismatch: options.allow_board_mismatch,
             now,
@@ -157,13 +154,13 @@ fn release(options: &Options, wish: &Wish<'_>) -> Result<Release, FlashError> {
     Ok(release)
 }
 
-/// Where things go on a board that SSH leads to.
 fn folders(board: &Board) -> Result<&SshFolders, FlashError> {
-    board.profile.deployment.ssh().ok_or_else(|| FlashError::NoSsh { target: board.name.to_owned() })
+    board.profile.deployment.ssh().ok_or(FlashError::NoLinux { board: board.name })
 }
 
-fn root<'a>(options: &'a Options, folders: &'a SshFolders) -> &'a str {
-    options.root.as_deref().unwrap_or(&folders.root)
+fn root<'a>(options: &'a Options, board: &'a Board) -> Result<&'a str, FlashError> {
+    let folders = folders(board)?;
+    Ok(options.root.as_deref().unwrap_or(&folders.root))
 }
 
 /// Who takes the lock, in characters that mean nothing to a shell.

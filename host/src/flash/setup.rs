@@ -6,6 +6,7 @@ use headroom_shared::board::Ssh;
 /// What the script writes.
 pub struct Setup<'a> {
     pub board: &'a BoardProfile,
+    /// Of the board's deployment.
     pub folders: &'a Ssh,
     pub root: &'a str,
     pub unit: &'a str,

@@ -14,6 +14,7 @@ pub struct Deployment {
 }
 
 /// How releases reach the board.
+#[expect(clippy::large_enum_variant, reason = "there is no heap to box in, and one of these in a program")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeploymentMethod {
     /// Over SSH, to a Linux system with systemd.
