@@ -35,7 +35,7 @@ pub struct Emulator {
 pub enum Answer {
     Hello { rungs: usize },
     Result(Inference),
-    Status { rung: usize, mode: String },
+    Status { rung: usize, mode: String, binding: String },
     Done,
     Failed(String),
     Error(String),
@@ -135,8 +135,8 @@ impl Emulator {
                 (Some(id), Answer::Result(inference))
             }
             Response::Refused { id, .. } => (Some(id), Answer::Refused),
-            Response::Status { id, rung, mode, .. } => {
-                (Some(id), Answer::Status { rung: rung.into(), mode: mode.to_owned() })
+            Response::Status { id, rung, mode, binding, .. } => {
+                (Some(id), Answer::Status { rung: rung.into(), mode: mode.to_owned(), binding: binding.to_owned() })
             }
             Response::Done { id, text } => {
                 if id == 0 {
