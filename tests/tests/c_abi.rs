@@ -183,3 +183,48 @@ fn the_example_says_why_a_bundle_is_refused() {
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("manifest.json"), "{}", refused.stderr);
 }
+
+/// The interface has no argument for the policy: the device's own counts. The program sees one in an `/etc` of its own.
+#[test]
+fn the_policy_of_the_device_holds_for_c_too() {
+    let test = "the_policy_of_the_device_holds_for_c_too";
+    let own_etc = |script: &str| {
+        let mut command = Command::new("unshare");
+        let mount = "mount -t tmpfs tmpfs /etc && mkdir /etc/headroom";
+        command.args(["--map-root-user", "--mount", "sh", "-c", &format!("{mount} && {script}"), "sh"]);
+        command
+    };
+    if !own_etc("true").output().is_ok_and(|output| output.status.success()) {
+        say_skipped(&format!("{test}: `unshare` cannot give a program an /etc of its own"));
+        return;
+    }
+    let home = tempdir().unwrap();
+    let Some(classify) = compiled(test, "device/examples/c/classify.c", false, Linked::Static, home.path()) else {
+        return;
+    };
+    let frame = home.path().join("frame.rgb");
+    let (width, height) = raw_frames(&frame, 1);
+    let signed = home.path().join("signed");
+    let _ = succeeds(&mut small_job(&signed));
+    let key = home.path().join("key");
+    let _ = succeeds(program("host-flash").args(["keygen", "--out"]).arg(&key));
+    let mut sign = program("host-flash");
+    let _ = succeeds(sign.args(["sign", "--release", "1", "--key"]).arg(&key).arg("--bundle").arg(&signed));
+
+    let public = fs::read_to_string(home.path().join("key.pub")).unwrap();
+    let policy = home.path().join("trust.toml");
+    let state = home.path().join("minimum-release.toml");
+    let head = format!("version = 1\nboard = \"jetson-orin\"\nminimum_release_file = {state:?}\n");
+    fs::write(&policy, format!("{head}[[key]]\nname = \"ours\"\npublic_key = \"\"\"\n{public}\"\"\"\n")).unwrap();
+
+    let classified = |bundle: &Path| {
+        let mut command = own_etc(r#"install -m 644 "$1" /etc/headroom/trust.toml && shift && exec "$@""#);
+        command.arg(&policy).arg(&classify).arg(bundle).arg("50").arg(&frame);
+        ended(command.args([width.to_string(), height.to_string()]))
+    };
+    let accepted = classified(&signed);
+    assert_eq!(accepted.code, Some(0), "{}", accepted.stderr);
+    let refused = classified(bundle());
+    assert_eq!(refused.code, Some(1), "{}", refused.stdout);
+    assert!(refused.stderr.contains("not signed"), "{}", refused.stderr);
+}

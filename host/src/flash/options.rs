@@ -56,7 +56,7 @@ pub struct Options {
     pub keep: u32,
 
     /// Shell command on the device that judges the release in the folder `$RELEASE`: healthy if it ends with 0.
-    #[arg(long, value_name = "COMMAND", default_value = FIRST_INFERENCE)]
+    #[arg(long, value_name = "COMMAND", default_value = HEALTH_COMMAND)]
     pub health_command: String,
 
     /// Seconds that the start of the unit and the health command may each take.
@@ -113,8 +113,12 @@ pub struct Task {
     pub print_setup: bool,
 }
 
-/// One synthetic frame through the engine that was just installed.
-const FIRST_INFERENCE: &str = r#""$RELEASE/bin/device-run" --bundle "$RELEASE/bundle" --synthetic 1"#;
+/// One synthetic frame through the engine that was just installed, and a pass over the sensors. What is not found is
+/// no failure, as boards differ; a probe that crashes or hangs is.
+const HEALTH_COMMAND: &str = concat!(
+    r#""$RELEASE/bin/device-run" --bundle "$RELEASE/bundle" --synthetic 1"#,
+    r#" && "$RELEASE/bin/device-run" --probe --bundle "$RELEASE/bundle""#,
+);
 
 fn absolute(text: &str) -> Result<String, String> {
     if text.starts_with('/') && text != "/" { Ok(text.to_owned()) } else { Err("expected an absolute path".to_owned()) }

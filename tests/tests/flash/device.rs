@@ -153,9 +153,11 @@ pub struct Behaviour {
     pub serve: &'static str,
     /// The first inference.
     pub infer: &'static str,
+    /// The pass over the sensors.
+    pub probe: &'static str,
 }
 
-pub const GOOD: Behaviour = Behaviour { version: "exit 0", serve: "exit 0", infer: "exit 0" };
+pub const GOOD: Behaviour = Behaviour { version: "exit 0", serve: "exit 0", infer: "exit 0", probe: "exit 0" };
 
 pub fn write_program(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
@@ -181,9 +183,9 @@ impl Source {
         let provenance =
             Provenance { target: "jetson-orin".into(), model: format!("model {name}"), seed: 1, search: "none".into() };
         writer.finish(&provenance).unwrap();
-        let Behaviour { version, serve, infer } = behaviour;
+        let Behaviour { version, serve, infer, probe } = behaviour;
         let text = format!(
-            "#!/bin/sh\n# {name}\ncase $1 in\n--version) {version} ;;\n--serve) {serve} ;;\n--bundle) {infer} ;;\nesac\n"
+            "#!/bin/sh\n# {name}\ncase $1 in\n--version) {version} ;;\n--serve) {serve} ;;\n--bundle) {infer} ;;\n--probe) {probe} ;;\nesac\n"
         );
         write_program(&source.runtime(), &text);
         source

@@ -41,6 +41,17 @@ fn json(command: &mut Command) -> Value {
 }
 
 #[test]
+fn the_sensors_are_probed_before_a_release_counts_as_healthy() {
+    let device = FakeDevice::new();
+    let test = "the_sensors_are_probed_before_a_release_counts_as_healthy";
+    let Some(server) = Server::start(test, &device) else { return };
+    let (old, new) = (Source::new("old", GOOD), Source::new("new", Behaviour { probe: "exit 3", ..GOOD }));
+    let _ = succeeds(&mut installing(&server, &device, &old));
+    is_refused(&mut installing(&server, &device, &new), &["the health check failed with code 3"]);
+    assert_eq!(device.active(), old.release().hash, "the release before is active again");
+}
+
+#[test]
 fn the_program_installs_tells_and_rolls_back() {
     let device = FakeDevice::new();
     let Some(server) = Server::start("the_program_installs_tells_and_rolls_back", &device) else { return };
