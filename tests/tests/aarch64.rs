@@ -15,8 +15,7 @@ const STD_SOURCE: &str = "lib/rustlib/src/rust/library/std";
 
 /// Why nothing can be built or run here.
 fn missing() -> Option<String> {
-    let absent = |tool: &&str| Command::new(tool).arg("--version").output().is_err();
-    if let Some(tool) = TOOLS.iter().find(absent) {
+    if let Some(tool) = TOOLS.iter().find(|tool| Command::new(tool).arg("--version").output().is_err()) {
         return Some(format!("no {tool}"));
     }
     let sysroot = succeeds(Command::new("/usr/bin/rustc").args(["--print", "sysroot"]));
