@@ -21,7 +21,7 @@ mod report;
 pub use describe::{DESCRIBE_VERSION, DescribeReport, describe};
 pub use error::PruneError;
 pub use job::{Ending, run};
-pub use method::{AttentionUnits, Method};
+pub use method::{AttentionUnits, Method, TokenMerging};
 pub use options::Options;
 pub(crate) use report::with_prefix;
 pub use report::{PruneReport, REPORT_VERSION, RungReport, StageReport};

@@ -178,6 +178,8 @@ pub struct RungReport {
     pub value_dims: usize,
     /// Neurons kept in all blocks.
     pub neurons: usize,
+    /// Tokens that each block merges.
+    pub token_schedule: Vec<u8>,
     /// Mean cosine similarity to the dense embedding.
     pub fidelity: f32,
     /// The same with the original weights.
@@ -203,6 +205,7 @@ impl PruneReport {
         table.set_header([
             "rung", "MACs", "share", "weights", "heads", "queries", "values", "neurons", "fidelity", "ms *", "mJ *",
         ]);
+        let merges = |rung: &RungReport| rung.token_schedule.iter().any(|&merged| merged > 0);
         for rung in &self.ladder {
             table.add_row([
                 rung.rung.to_string(),
@@ -222,8 +225,13 @@ impl PruneReport {
             column.set_cell_alignment(CellAlignment::Right);
         }
         let corrected = self.ladder.iter().any(|rung| rung.corrected);
+        let schedule = |rung: &RungReport| {
+            let merged: Vec<String> = rung.token_schedule.iter().map(u8::to_string).collect();
+            format!("tokens merged at rung {}, by block: {}\n", rung.rung, merged.join(" "))
+        };
+        let merging: String = self.ladder.iter().filter(|rung| merges(rung)).map(schedule).collect();
         let plus = if corrected { "+ with corrected matrices\n" } else { "" };
-        format!("{table}\n{plus}* estimated from the roofline of {}, one image at a time", self.target)
+        format!("{table}\n{merging}{plus}* estimated from the roofline of {}, one image at a time", self.target)
     }
 
     fn work(&self) -> String {
