@@ -31,6 +31,10 @@ impl<K: KeptStructures> KeptStructures for Corrected<'_, K> {
         self.kept.query_dims(block)
     }
 
+    fn merged_tokens(&self, block: usize) -> usize {
+        self.kept.merged_tokens(block)
+    }
+
     fn correction(&self) -> Option<usize> {
         self.correction
     }

@@ -27,7 +27,10 @@ impl RungTable {
     pub fn new(map: &StructureMap<'_>) -> Self {
         let mut sub_networks = [SubNetwork::dense(map.shape()); MAX_RUNGS];
         for (sub_network, rung) in sub_networks.iter_mut().zip(map.rungs()) {
-            *sub_network = map.sub_network_after(rung.steps as usize);
+            *sub_network = map
+                .sub_network_after(rung.steps as usize)
+                .with_token_schedule(map.shape(), rung.token_schedule)
+                .expect("schedules were checked when the map was made");
         }
         Self { sub_networks, rungs: map.rungs().len() as u8 }
     }

@@ -113,6 +113,7 @@ fn forward_passes_and_switches_allocate_nothing() {
             neurons: vec![17, 0],
             value_dims: vec![5, 12],
             query_dims: vec![12, 7],
+            merged_tokens: vec![3, 2],
         };
         for threads in [1, 3] {
             let mut workspace = vit.workspace_with_threads(4, threads);

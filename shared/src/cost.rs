@@ -1,7 +1,7 @@
 //! What a sub-network costs: multiply-accumulates and bytes. The one place
 //! where costs are computed; host, ladder, map reader and device all call it.
 //!
-//! With `T` tokens, width `E`, and `h` heads, `q` query and key and `v` value
+//! With `T` tokens that reach a block and `U` left after its merging, width `E`, and `h` heads, `q` query and key and `v` value
 //! dimensions of each, and `n` neurons kept in a block, where an MLP has `m`
 //! input matrices (1 plain, 2 gated):
 //!
@@ -11,9 +11,11 @@
 //! | value | `T * E h v` | `E h v` + bias `h v` |
 //! | scores, weighted sum | `T^2 h (q + v)` | |
 //! | projection | `T h v E` | `h v E` + bias `E` |
-//! | MLP in | `T m E n` | `m E n` + bias `m n` |
-//! | MLP out | `T n E` | `n E` + bias `E` |
+//! | MLP in | `U m E n` | `m E n` + bias `m n` |
+//! | MLP out | `U n E` | `n E` + bias `E` |
 //! | two norms | | `4 E` |
+//!
+//! The merging itself is left out: its matching is `T^2 q / 4`, of one head.
 //!
 //! Outside the blocks the shape's own totals are added. Additions, softmax,
 //! activations and norms are not multiply-accumulates and are left out, as is
@@ -29,9 +31,12 @@ use crate::sub_network::SubNetwork;
 /// Multiply-accumulates of one image.
 #[must_use]
 pub fn macs(shape: &ModelShape, sub_network: &SubNetwork) -> u64 {
-    let tokens = u64::from(shape.tokens);
     let blocks: u64 = BlockSizes::all(shape, sub_network)
-        .map(|block| tokens * block.matrices() + tokens * tokens * (block.query_width + block.value_width))
+        .map(|block| {
+            block.tokens * block.attention_matrices()
+                + block.tokens * block.tokens * (block.query_width + block.value_width)
+                + block.tokens_left * block.mlp_matrices()
+        })
         .sum();
     blocks + shape.outside_macs
 }
@@ -51,14 +56,18 @@ pub fn weight_bytes(shape: &ModelShape, sub_network: &SubNetwork) -> u64 {
 pub fn activation_bytes(shape: &ModelShape, sub_network: &SubNetwork) -> u64 {
     let values: u64 = BlockSizes::all(shape, sub_network)
         .map(|block| {
-            2 * (block.query_width + block.value_width) + block.mlp_inputs * block.neurons + 2 * block.embed_dim
+            block.tokens * (2 * (block.query_width + block.value_width) + block.embed_dim)
+                + block.tokens_left * (block.mlp_inputs * block.neurons + block.embed_dim)
         })
         .sum();
-    2 * values * u64::from(shape.tokens) * u64::from(shape.bytes_per_weight)
+    2 * values * u64::from(shape.bytes_per_weight)
 }
 
 /// The sizes of one block of a sub-network.
 struct BlockSizes {
+    /// Of the attention, and of the MLP.
+    tokens: u64,
+    tokens_left: u64,
     embed_dim: u64,
     /// Of queries, and of keys.
     query_width: u64,
@@ -69,12 +78,19 @@ struct BlockSizes {
 
 impl BlockSizes {
     fn all(shape: &ModelShape, sub_network: &SubNetwork) -> impl Iterator<Item = Self> {
-        (0..sub_network.blocks()).map(|block| Self::new(shape, sub_network, block))
+        let mut left = u64::from(shape.tokens);
+        (0..sub_network.blocks()).map(move |block| {
+            let tokens = left;
+            left = left.saturating_sub(sub_network.merged_tokens(block) as u64);
+            Self::new(shape, sub_network, block, tokens, left)
+        })
     }
 
-    fn new(shape: &ModelShape, sub_network: &SubNetwork, block: usize) -> Self {
+    fn new(shape: &ModelShape, sub_network: &SubNetwork, block: usize, tokens: u64, tokens_left: u64) -> Self {
         let heads = sub_network.heads(block) as u64;
         Self {
+            tokens,
+            tokens_left,
             embed_dim: u64::from(shape.embed_dim),
             query_width: heads * sub_network.query_dims(block) as u64,
             value_width: heads * sub_network.value_dims(block) as u64,
@@ -88,7 +104,15 @@ impl BlockSizes {
 
     /// Entries of all matrices.
     fn matrices(&self) -> u64 {
-        self.embed_dim * (2 * (self.query_width + self.value_width) + (self.mlp_inputs + 1) * self.neurons)
+        self.attention_matrices() + self.mlp_matrices()
+    }
+
+    fn attention_matrices(&self) -> u64 {
+        self.embed_dim * 2 * (self.query_width + self.value_width)
+    }
+
+    fn mlp_matrices(&self) -> u64 {
+        self.embed_dim * (self.mlp_inputs + 1) * self.neurons
     }
 
     fn biases(&self) -> u64 {
@@ -136,6 +160,18 @@ mod tests {
         other.remove(&shape, Step::new(0, StepKind::QueryDims).expect("block 0")).expect("64 dimensions");
         assert_eq!(macs(&shape, &other), macs(&shape, &fewer));
         assert_eq!(weight_bytes(&shape, &fewer) - weight_bytes(&shape, &other), removed * 2);
+    }
+
+    #[test]
+    fn merged_tokens_spare_the_mlp_of_their_block_and_all_of_the_next() {
+        let shape = ModelShape { blocks: 2, ..vit_b16() };
+        let dense = SubNetwork::dense(&shape);
+        let merging = dense.with_token_schedule(&shape, &[16, 0]).expect("fewer than half");
+        let (attention, mlp) = (4 * 768 * 768, 2 * 768 * 3072);
+        let scores = 2 * 768 * (197 * 197 - 181 * 181);
+        assert_eq!(macs(&shape, &dense) - macs(&shape, &merging), 16 * (attention + 2 * mlp) + scores);
+        assert_eq!(weight_bytes(&shape, &dense), weight_bytes(&shape, &merging));
+        assert!(activation_bytes(&shape, &merging) < activation_bytes(&shape, &dense));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::fixed_capacity::List;
 use crate::rung::Rung;
 use crate::shape::ModelShape;
 use crate::step::Step;
-use crate::sub_network::SubNetwork;
+use crate::sub_network::{SubNetwork, TokenScheduleError};
 
 /// Rungs of a ladder at most. A choice, not a law: more rungs than this are
 /// closer together than latency measurements repeat.
@@ -31,8 +31,8 @@ pub enum LadderError {
     Empty,
     #[error("rung 0 has {found} steps, expected the dense model (0 steps)")]
     FirstNotDense { found: u32 },
-    #[error("rung {rung}: {found} steps, expected more than the {previous} of the rung before")]
-    StepsNotRising { rung: u8, previous: u32, found: u32 },
+    #[error("rung {rung}: {found} steps, expected no fewer than the {previous} of the rung before")]
+    StepsFalling { rung: u8, previous: u32, found: u32 },
     #[error("rung {rung}: {found} steps, but the ranking has {ranking}")]
     StepsBeyondRanking { rung: u8, ranking: u32, found: u32 },
     #[error("rung {rung}: {found} MACs, expected fewer than the {previous} of the rung before")]
@@ -45,8 +45,10 @@ pub enum LadderError {
     Fidelity { rung: u8, found: f32 },
     #[error("rung {rung}: token schedule of {found} bytes, expected one for each of {expected} blocks")]
     TokenScheduleLength { rung: u8, expected: u8, found: u32 },
-    #[error("rung {rung}: merges tokens in block {block}, which this version cannot")]
-    TokenMerging { rung: u8, block: u8 },
+    #[error("rung {rung}: {reason}")]
+    TokenSchedule { rung: u8, reason: TokenScheduleError },
+    #[error("rung 0 merges tokens in block {block}, expected the dense model")]
+    FirstMerges { block: u8 },
 }
 
 impl<'a> Ladder<'a> {
@@ -83,8 +85,8 @@ impl<'a> Ladder<'a> {
     }
 
     /// Whether these rungs are the ladder of `shape` under the ranking `steps`,
-    /// which must be replayable: the first is dense, steps rise and MACs fall
-    /// strictly, costs are those of the sub-networks, every fidelity is a cosine.
+    /// which must be replayable: the first is dense, steps never fall and MACs fall
+    /// strictly (rungs may differ in their tokens alone), costs are those of the sub-networks, every fidelity is a cosine.
     ///
     /// # Errors
     /// The first thing that is not so.
@@ -108,8 +110,7 @@ impl<'a> Ladder<'a> {
                 let removed = sub_network.remove(shape, Step::from_byte(byte));
                 debug_assert_eq!(removed, Ok(()), "the ranking is replayable");
             }
-            check_costs(index, rung, shape, &sub_network)?;
-            check_token_schedule(index, rung, shape)?;
+            check_costs(index, rung, shape, &with_schedule(index, rung, shape, sub_network)?)?;
             previous = Some(rung);
         }
         Ok(())
@@ -124,8 +125,8 @@ fn check_order(rung: u8, previous: Option<&Rung<'_>>, found: &Rung<'_>) -> Resul
     let Some(previous) = previous else {
         return Ok(());
     };
-    if found.steps <= previous.steps {
-        return Err(LadderError::StepsNotRising { rung, previous: previous.steps, found: found.steps });
+    if found.steps < previous.steps {
+        return Err(LadderError::StepsFalling { rung, previous: previous.steps, found: found.steps });
     }
     if found.macs >= previous.macs {
         return Err(LadderError::MacsNotFalling { rung, previous: previous.macs, found: found.macs });
@@ -145,14 +146,20 @@ fn check_costs(rung: u8, found: &Rung<'_>, shape: &ModelShape, sub_network: &Sub
     Ok(())
 }
 
-fn check_token_schedule(rung: u8, found: &Rung<'_>, shape: &ModelShape) -> Result<(), LadderError> {
+/// The sub-network with the rung's tokens.
+fn with_schedule(
+    rung: u8,
+    found: &Rung<'_>,
+    shape: &ModelShape,
+    sub_network: SubNetwork,
+) -> Result<SubNetwork, LadderError> {
     let schedule = found.token_schedule;
-    if schedule.len() != usize::from(shape.blocks) {
-        let length = u32::try_from(schedule.len()).unwrap_or(u32::MAX);
-        return Err(LadderError::TokenScheduleLength { rung, expected: shape.blocks, found: length });
-    }
+    let merging = sub_network.with_token_schedule(shape, schedule).map_err(|reason| match reason {
+        TokenScheduleError::Blocks { expected, found } => LadderError::TokenScheduleLength { rung, expected, found },
+        reason @ TokenScheduleError::TooMany { .. } => LadderError::TokenSchedule { rung, reason },
+    })?;
     match schedule.iter().position(|&merged| merged != 0) {
-        Some(block) => Err(LadderError::TokenMerging { rung, block: block as u8 }),
-        None => Ok(()),
+        Some(block) if rung == 0 => Err(LadderError::FirstMerges { block: block as u8 }),
+        _ => Ok(merging),
     }
 }

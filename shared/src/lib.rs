@@ -42,5 +42,5 @@ pub use rung::Rung;
 pub use shape::{MAX_BLOCKS, MlpKind, ModelShape, NEURON_QUANTUM, ShapeError};
 pub use step::{Step, StepKind};
 pub use structure_map::{StructureMap, StructureMapError};
-pub use sub_network::{CountsError, KeptStructures, ReplayError, StepError, SubNetwork};
+pub use sub_network::{CountsError, KeptStructures, ReplayError, StepError, SubNetwork, TokenScheduleError};
 pub use units::{Energy, Frequency, Power, Temperature, TimeSpan};

@@ -26,8 +26,7 @@ pub struct Rung<'a> {
     pub measured_latency: Option<TimeSpan>,
     /// On the board, where it was measured.
     pub measured_energy: Option<Energy>,
-    /// How many tokens each block merges: one byte per block, all 0 until
-    /// token merging exists.
+    /// How many tokens each block merges: one byte per block.
     pub token_schedule: &'a [u8],
 }
 

@@ -34,6 +34,13 @@ pub trait KeptStructures {
         None
     }
 
+    /// The number of tokens that `block` merges into others between its
+    /// attention and its MLP (ToMe, arXiv 2210.09461).
+    fn merged_tokens(&self, block: usize) -> usize {
+        let _ = block;
+        0
+    }
+
     /// Which of the model's corrections make up for what is not kept; `None`
     /// runs the original weights.
     fn correction(&self) -> Option<usize> {
@@ -78,7 +85,18 @@ pub enum CountsError {
     Neurons { block: usize, fewest: usize, most: usize, found: usize },
 }
 
-/// Heads, neurons and dimensions of heads kept in each block; all are prefixes of the permuted weights.
+/// A token schedule that a shape does not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenScheduleError {
+    #[error("a token schedule of {found} blocks, expected {expected}")]
+    Blocks { expected: u8, found: u32 },
+    #[error("block {block} merges {found} of its {tokens} tokens, at most half can be")]
+    TooMany { block: u8, tokens: u16, found: u8 },
+}
+
+/// Heads, neurons and dimensions of heads kept in each block, all prefixes of the permuted weights, and the tokens that
+/// each block merges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubNetwork {
     blocks: u8,
@@ -86,6 +104,7 @@ pub struct SubNetwork {
     neurons: [u16; MAX_BLOCKS],
     value_dims: [u16; MAX_BLOCKS],
     query_dims: [u16; MAX_BLOCKS],
+    merged_tokens: [u8; MAX_BLOCKS],
 }
 
 impl SubNetwork {
@@ -99,6 +118,7 @@ impl SubNetwork {
             neurons: [shape.neurons; MAX_BLOCKS],
             value_dims: [shape.head_dim; MAX_BLOCKS],
             query_dims: [shape.head_dim; MAX_BLOCKS],
+            merged_tokens: [0; MAX_BLOCKS],
         }
     }
 
@@ -141,6 +161,29 @@ impl SubNetwork {
             sub_network.neurons[block] = neurons as u16;
         }
         Ok(sub_network)
+    }
+
+    /// The same structures, where each block merges as many tokens as `schedule`
+    /// says. Prefix tokens, which a shape does not know, are never merged: an
+    /// engine may allow less than this does.
+    ///
+    /// # Errors
+    /// If there is not one number for each block, or a block would merge more
+    /// than half of the tokens that reach it.
+    pub fn with_token_schedule(mut self, shape: &ModelShape, schedule: &[u8]) -> Result<Self, TokenScheduleError> {
+        if schedule.len() != self.blocks() {
+            let found = u32::try_from(schedule.len()).unwrap_or(u32::MAX);
+            return Err(TokenScheduleError::Blocks { expected: self.blocks, found });
+        }
+        let mut tokens = shape.tokens;
+        for (block, &merged) in schedule.iter().enumerate() {
+            if u16::from(merged) > tokens / 2 {
+                return Err(TokenScheduleError::TooMany { block: block as u8, tokens, found: merged });
+            }
+            tokens -= u16::from(merged);
+            self.merged_tokens[block] = merged;
+        }
+        Ok(self)
     }
 
     /// Removes one more quantum.
@@ -209,6 +252,18 @@ impl SubNetwork {
         usize::from(self.value_dims[block])
     }
 
+    /// Tokens that `block` merges into others.
+    #[must_use]
+    pub fn merged_tokens(&self, block: usize) -> usize {
+        usize::from(self.merged_tokens[block])
+    }
+
+    /// How many tokens each block merges.
+    #[must_use]
+    pub fn token_schedule(&self) -> &[u8] {
+        &self.merged_tokens[..self.blocks()]
+    }
+
     /// Query and key dimensions kept in each head of `block`.
     #[must_use]
     pub fn query_dims(&self, block: usize) -> usize {
@@ -222,13 +277,16 @@ fn fewer_dims(dims: u16) -> Option<u16> {
     (after > 0).then_some(after)
 }
 
-/// `12x64/64+3072 11x48/56+3064 ...`: heads x query/value dimensions + neurons of each block.
+/// `12x64/64+3072 11x48/56+3064-8 ...`: heads x query/value dimensions + neurons of each block - tokens merged.
 impl fmt::Display for SubNetwork {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (block, (heads, neurons)) in self.counts().enumerate() {
             let separator = if block == 0 { "" } else { " " };
             let (queries, values) = (self.query_dims(block), self.value_dims(block));
             write!(formatter, "{separator}{heads}x{queries}/{values}+{neurons}")?;
+            if self.merged_tokens[block] > 0 {
+                write!(formatter, "-{}", self.merged_tokens[block])?;
+            }
         }
         Ok(())
     }
@@ -253,6 +311,10 @@ impl KeptStructures for SubNetwork {
 
     fn query_dims(&self, block: usize) -> Option<usize> {
         Some(SubNetwork::query_dims(self, block))
+    }
+
+    fn merged_tokens(&self, block: usize) -> usize {
+        SubNetwork::merged_tokens(self, block)
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) struct HeadAttention<'a> {
     pub value_dims: usize,
     /// Multiplies the scores.
     pub scale: f32,
+    /// Added to the scaled scores of each key: logarithms of how many patches a token stands for, in panels of one row.
+    pub log_sizes: Option<&'a [PanelRow]>,
     /// Room for a tile of scores, `[MAX_TILE_ROWS, tokens]`.
     pub scores: &'a mut [PanelRow],
     /// The head's panels of the result from panel `first_panel`, `out_rows` rows each; row `first_out` is the first
@@ -54,7 +56,11 @@ impl Kernel for HeadAttention<'_> {
             }
             let scores = &mut self.scores[..key_panels * rows];
             for (row, inverse_sum) in inverse_sums[..rows].iter_mut().enumerate() {
-                *inverse_sum = exponentials(simd, &mut scores[row..], rows, self.tokens, self.scale);
+                let scores = &mut scores[row..];
+                if let Some(log_sizes) = self.log_sizes {
+                    weigh(simd, scores, rows, log_sizes, self.scale.recip());
+                }
+                *inverse_sum = exponentials(simd, scores, rows, self.tokens, self.scale);
             }
             let weights = Operand { data: scores, rows };
             let value_panels = panels(self.value_dims);
@@ -83,6 +89,15 @@ fn copy_panels<S: Simd>(simd: S, tile: &Tile, rows: usize, count: usize, out: &m
         for (out, sums) in out[side * rows..][..rows].iter_mut().zip(&tile.rows) {
             simd.store(simd.load(&sums[side].0), &mut out.0);
         }
+    }
+}
+
+/// Adds `factor log_size` to a row of scores (every `stride`-th panel row).
+#[inline(always)]
+fn weigh<S: Simd>(simd: S, scores: &mut [PanelRow], stride: usize, log_sizes: &[PanelRow], factor: f32) {
+    let factor = simd.splat(factor);
+    for (row, log_size) in scores.iter_mut().step_by(stride).zip(log_sizes) {
+        simd.store(simd.mul_add(simd.load(&log_size.0), factor, simd.load(&row.0)), &mut row.0);
     }
 }
 

@@ -10,6 +10,7 @@ use super::embedding::{EmbeddingStep, PackedEmbedding};
 use super::error::EngineError;
 use super::head::PackedHead;
 use super::heads_step::{HeadsStep, Order, Progress};
+use super::merge_step::MergeStep;
 use super::norm::PackedNorm;
 use super::pack::Tensors;
 use super::panel::PanelRow;
@@ -20,7 +21,7 @@ use super::shared::Shared;
 use super::simd::InstructionSet;
 use super::sizes::Sizes;
 use super::team::Tasks;
-use super::tokens_step::{Chunks, NextNorm, NormOutput, TokensStep};
+use super::tokens_step::{Branches, Chunks, NextNorm, NormOutput, TokensStep};
 use super::workspace::Workspace;
 use crate::model::{Corrections, Description, Weights};
 
@@ -43,7 +44,8 @@ pub struct ElasticVit {
 /// What a forward pass computed, in the workspace.
 #[derive(Clone, Copy, Debug)]
 pub struct Output<'a> {
-    /// The tokens after the final norm, `[batch, tokens, embed_dim]`; after the last block where
+    /// The tokens after the final norm, `[batch, tokens, embed_dim]`, a merged token in the place of each of its
+    /// sources; after the last block where
     /// the model has no final norm of all tokens; empty after [`ElasticVit::embed`].
     pub tokens: &'a [f32],
     /// The image embeddings, `[batch, embed_dim]`.
@@ -147,7 +149,8 @@ impl ElasticVit {
     }
 
     /// [`forward`](Self::forward), showing the hidden states `[batch, tokens, embed_dim]` to
-    /// `observer`: 0 is the input of block 0, `n` the output of block `n - 1`.
+    /// `observer`: 0 is the input of block 0, `n` the output of block `n - 1`. Once blocks have
+    /// merged tokens, only those that are left are shown, in their order.
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
@@ -193,14 +196,19 @@ impl ElasticVit {
         self.check(workspace, pixels, batch)?;
         workspace.selection.read(kept, self.corrections.as_ref().map_or(0, PackedCorrections::count))?;
         self.start(workspace, pixels, batch);
-        let values = batch * self.sizes.image_values();
-        observer(0, &workspace.stream[..values]);
-        for index in 0..self.blocks.len() {
-            let wanted = if index + 1 == self.blocks.len() { last } else { self.sizes.tokens };
-            self.run_block(workspace, batch, index, wanted);
-            observer(index + 1, &workspace.stream[..values]);
+        let values = |tokens: usize| batch * tokens * self.sizes.embed_dim;
+        let mut tokens = self.sizes.tokens;
+        if workspace.selection.merges() {
+            workspace.groups.start(&self.sizes, batch);
         }
-        Ok(self.finish(workspace, batch))
+        observer(0, &workspace.stream[..values(tokens)]);
+        for index in 0..self.blocks.len() {
+            let ends_early = index + 1 == self.blocks.len() && last < self.sizes.tokens;
+            let wanted = if ends_early { last } else { tokens };
+            tokens = self.run_block(workspace, batch, index, tokens, wanted);
+            observer(index + 1, &workspace.stream[..values(tokens)]);
+        }
+        Ok(self.finish(workspace, batch, tokens))
     }
 
     /// Fills the stream, and the normalised tokens for block 0.
@@ -234,9 +242,11 @@ impl ElasticVit {
         Some(NextNorm { norm, output: NormOutput::Rows(Shared::new(tokens)) })
     }
 
-    /// Runs a block for the first `wanted` tokens of each image.
-    fn run_block(&self, workspace: &mut Workspace, batch: usize, index: usize, wanted: usize) {
-        let Workspace { selection, stream, tokens: last_tokens, scratch, locals, team, .. } = workspace;
+    /// Runs a block for the first `wanted` of each image's `tokens`; returns how many it leaves.
+    fn run_block(&self, workspace: &mut Workspace, batch: usize, index: usize, tokens: usize, wanted: usize) -> usize {
+        let Workspace { selection, stream, tokens: other, groups, scratch, locals, team, .. } = workspace;
+        // Where only the first tokens are wanted, they are prefix tokens, which are never merged.
+        let merged = if wanted < tokens { 0 } else { selection.merged_tokens(index) };
         let (sizes, block) = (&self.sizes, &self.blocks[index]);
         let (heads, dims) = (selection.heads(index), selection.dims(index));
         let order = Order::new(team.threads(), heads.len(), batch, sizes.tokens);
@@ -249,6 +259,9 @@ impl ElasticVit {
             heads,
             dims,
             batch,
+            tokens,
+            log_sizes: (tokens < sizes.tokens).then_some(groups.log_sizes.as_slice()),
+            keys: (merged > 0).then(|| Shared::new(&mut scratch.keys)),
             wanted,
             normed: &scratch.normed,
             attended: Shared::new(&mut scratch.attended),
@@ -260,32 +273,73 @@ impl ElasticVit {
         team.run(locals, |member, local| step.run(&member, local));
 
         head_segments(heads, sizes.head_dim, dims.value, &mut scratch.segments);
-        let chunks = Chunks::new(batch, sizes.tokens, wanted, team.threads());
-        let step = TokensStep {
-            set: self.instructions,
-            width: sizes.embed_dim,
-            block,
-            ends: match (&self.corrections, selection.correction()) {
-                (Some(corrections), Some(correction)) => corrections.block(correction, index),
-                _ => block.ends(),
-            },
-            attended: &scratch.attended,
-            segments: &scratch.segments,
-            neurons: selection.neurons(index),
-            tokens: batch * sizes.tokens,
-            stream: Shared::new(stream),
-            next: self.norm_before(index + 1, &mut scratch.normed, last_tokens),
-            chunks,
-            tasks: Tasks::new(chunks.count()),
+        let ends = match (&self.corrections, selection.correction()) {
+            (Some(corrections), Some(correction)) => corrections.block(correction, index),
+            _ => block.ends(),
         };
-        team.run(locals, |_, local| step.run(local));
+        let (attended, segments, neurons) = (&scratch.attended, &scratch.segments, selection.neurons(index));
+        let set = self.instructions;
+        let step = |branches, tokens, wanted, threads| {
+            let chunks = Chunks::new(batch, tokens, wanted, threads);
+            TokensStep {
+                branches,
+                set,
+                width: sizes.embed_dim,
+                block,
+                ends,
+                attended,
+                segments,
+                neurons,
+                tokens: batch * tokens,
+                chunks,
+                tasks: Tasks::new(chunks.count()),
+            }
+        };
+        if merged == 0 {
+            let next = self.norm_before(index + 1, &mut scratch.normed, other);
+            let step = step(Branches::Both, tokens, wanted, team.threads());
+            let stream = Shared::new(stream);
+            team.run(locals, |_, local| step.run(stream, next, local));
+            return tokens;
+        }
+        let attention = step(Branches::Attention, tokens, wanted, team.threads());
+        let attended_stream = Shared::new(stream);
+        team.run(locals, |_, local| attention.run(attended_stream, None, local));
+        let merge = MergeStep {
+            set,
+            sizes,
+            batch,
+            tokens,
+            merged,
+            heads: heads.len(),
+            query_dims: dims.query,
+            keys: &scratch.keys,
+            stream,
+            out: Shared::new(other),
+            groups: groups.share(),
+            tasks: Tasks::new(batch),
+        };
+        team.run(locals, |_, local| merge.run(&mut local.merge));
+        std::mem::swap(stream, other);
+        let left = tokens - merged;
+        let next = self.norm_before(index + 1, &mut scratch.normed, other);
+        let mlp = step(Branches::Mlp, left, left, team.threads());
+        let stream = Shared::new(stream);
+        team.run(locals, |_, local| mlp.run(stream, next, local));
+        left
     }
 
-    /// Pooling and head.
-    fn finish<'a>(&self, workspace: &'a mut Workspace, batch: usize) -> Output<'a> {
-        let Workspace { sizes, stream, tokens, pooled, logits, scratch, locals, .. } = workspace;
-        let values = batch * sizes.image_values();
-        let tokens = if self.final_norm.is_some() { &tokens[..values] } else { &stream[..values] };
+    /// Pooling and head, of images with so many `tokens` left.
+    fn finish<'a>(&self, workspace: &'a mut Workspace, batch: usize, tokens: usize) -> Output<'a> {
+        let Workspace { sizes, stream, tokens: normed, groups, pooled, logits, scratch, locals, .. } = workspace;
+        let (left, free) = if self.final_norm.is_some() { (normed, stream) } else { (stream, normed) };
+        let tokens = if tokens < sizes.tokens {
+            groups.copy_back(sizes, batch, tokens, left, free);
+            free
+        } else {
+            left
+        };
+        let tokens = &tokens[..batch * sizes.image_values()];
         let pooled = &mut pooled[..batch * sizes.embed_dim];
         self.pooling.pool(self.instructions, sizes, tokens, pooled, scratch, &mut locals[0]);
         let Some(head) = &self.head else {

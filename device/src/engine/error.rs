@@ -35,6 +35,12 @@ pub enum EngineError {
     /// A selection keeps more heads or neurons than a block has.
     #[error("block {block}: {found} {structure} were selected, it has {most}")]
     TooMany { block: usize, structure: &'static str, most: usize, found: usize },
+    /// A block would merge more than half of the patch tokens that reach it; prefix tokens are never merged.
+    #[error("block {block}: {found} tokens were to be merged, at most {most} of its patch tokens can be")]
+    MergedTokens { block: usize, most: usize, found: usize },
+    /// Rotary positions turn a key by the place of its patch, and a merged token has no such place.
+    #[error("block {block} was to merge tokens, which models with rotary positions cannot")]
+    MergingWithRotary { block: usize },
     /// A selection names a correction that the model does not have.
     #[error("correction {found} was selected, the model has {count}")]
     Correction { count: usize, found: usize },

@@ -39,6 +39,12 @@ pub(super) struct HeadsStep<'a> {
     pub heads: &'a [usize],
     pub dims: HeadDims,
     pub batch: usize,
+    /// Tokens of an image that are left at this block.
+    pub tokens: usize,
+    /// The logarithms of their sizes, `panels(sizes.tokens)` for each image, once tokens were merged.
+    pub log_sizes: Option<&'a [PanelRow]>,
+    /// Where the keys of all heads are kept for the merging of tokens, as `attended`.
+    pub keys: Option<Shared<'a, PanelRow>>,
     /// The first tokens of each image, as many, whose result is wanted; all tokens are attended to.
     pub wanted: usize,
     /// The normalised tokens, `[batch * tokens, embed_dim]`.
@@ -156,14 +162,14 @@ impl HeadsStep<'_> {
         let together = images_together(self.sizes.tokens);
         let first_image = unit / self.heads.len() * together;
         let images = (self.batch - first_image).min(together);
-        let rows = images * self.sizes.tokens;
+        let rows = images * self.tokens;
         let size = slot_size(self.sizes, together.min(self.batch));
         let query = unit % self.progress.len() * size;
         let key = query + panels(self.dims.query) * rows;
-        let key_size = self.dims.query * panels(self.sizes.tokens);
+        let key_size = self.dims.query * panels(self.tokens);
         Slot {
             images,
-            first_row: first_image * self.sizes.tokens,
+            first_row: first_image * self.tokens,
             rows,
             starts: [query, key, key + images * key_size],
             key_size,
@@ -175,7 +181,8 @@ impl HeadsStep<'_> {
         const QUERY: usize = 0;
         const KEY: usize = 1;
         const VALUE: usize = 2;
-        let Sizes { tokens, head_dim, embed_dim, .. } = *self.sizes;
+        let Sizes { head_dim, embed_dim, .. } = *self.sizes;
+        let tokens = self.tokens;
         let slot = self.slot(unit);
         let is_value = projection == VALUE;
         let dims = if is_value { self.dims.value } else { self.dims.query };
@@ -211,6 +218,7 @@ impl HeadsStep<'_> {
             }
         }
         if projection == KEY {
+            self.keep_keys(unit % self.heads.len(), slot.first_row, slot.rows, out);
             let keys = Operand { data: out, rows: slot.rows };
             let transposed = in_slot(slot.images * slot.key_size);
             for (image, transposed) in transposed.chunks_exact_mut(slot.key_size).enumerate() {
@@ -219,9 +227,22 @@ impl HeadsStep<'_> {
         }
     }
 
+    /// Copies the keys of a head to where the merging of tokens finds them, if it does.
+    fn keep_keys(&self, place: usize, first_row: usize, rows: usize, keys: &[PanelRow]) {
+        let Some(kept) = self.keys else { return };
+        for (panel, keys) in keys.chunks_exact(rows).enumerate() {
+            let start = (place * panels(self.dims.query) + panel) * self.batch * self.tokens + first_row;
+            // SAFETY: the keys of a head and of some images are one task.
+            #[expect(unsafe_code, reason = "heads of several threads go to one buffer")]
+            let out = unsafe { kept.part(start..start + rows) };
+            out.copy_from_slice(keys);
+        }
+    }
+
     /// Some queries of a head, in each image of its slot.
     fn attend(&self, unit: usize, part: usize, local: &mut Local) {
-        let Sizes { tokens, head_dim, .. } = *self.sizes;
+        let head_dim = self.sizes.head_dim;
+        let tokens = self.tokens;
         let slot = self.slot(unit);
         let [query, key, value] = slot.starts;
         let end = value + panels(self.dims.value) * slot.rows;
@@ -233,6 +254,8 @@ impl HeadsStep<'_> {
         let (first_query, query_count) = even_part(self.wanted, self.order.parts, part);
         for image in 0..slot.images {
             let first = image * tokens;
+            let sizes_of_image = panels(self.sizes.tokens);
+            let image_of_batch = slot.first_row / tokens + image;
             self.set.run(HeadAttention {
                 queries: Operand { data: queries, rows: slot.rows },
                 first_query: first + first_query,
@@ -244,6 +267,7 @@ impl HeadsStep<'_> {
                 query_dims: self.dims.query,
                 value_dims: self.dims.value,
                 scale: (head_dim as f32).sqrt().recip(),
+                log_sizes: self.log_sizes.map(|sizes| &sizes[image_of_batch * sizes_of_image..][..panels(tokens)]),
                 scores: &mut local.scores,
                 out: self.attended,
                 first_panel: unit % self.heads.len() * panels(self.dims.value),

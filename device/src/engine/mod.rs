@@ -4,7 +4,8 @@
 //!   a block are a prefix of the storage, and any set of heads is a list of places in it.
 //! - [`Workspace`] holds what a forward pass writes. Nothing is allocated after it was made.
 //! - A pass goes through `embedding`, each `block` (`heads_step` with `attention`, `tokens_step`),
-//!   `pooling` and `head`. Nothing but the attention looks at how many tokens an image has.
+//!   `pooling` and `head`. Blocks may merge tokens between attention and MLP (`merge_step`).
+//!   Nothing but the attention and the merging looks at how many tokens an image has.
 //! - The kernels (`matmul`, `attention`, `norm`, `activation`) are written once, over the sixteen
 //!   lanes of `simd`, and compiled for each instruction set; the best one is chosen at run time.
 //!
@@ -22,6 +23,7 @@ mod error;
 mod head;
 mod heads_step;
 mod matmul;
+mod merge_step;
 mod norm;
 mod pack;
 mod panel;

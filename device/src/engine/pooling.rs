@@ -1,4 +1,7 @@
 //! From the tokens after the last block to the image embedding.
+//!
+//! Merged tokens are copied back to their sources before: means and attention over the copies weigh
+//! a token by its size.
 
 use super::attention::{HeadAttention, transpose};
 use super::error::EngineError;
@@ -238,6 +241,7 @@ impl AttentionPooling {
                 query_dims: head_dim,
                 value_dims: head_dim,
                 scale: (head_dim as f32).sqrt().recip(),
+                log_sizes: None,
                 scores: &mut local.scores,
                 out: Shared::new(&mut scratch.attended),
                 first_panel: head * head_panels,

@@ -79,17 +79,24 @@ impl Reference<'_> {
     pub(crate) fn forward(&self, pixels: &[f32], kept: &impl KeptStructures) -> ReferenceOutput {
         let mut tokens = self.embed(pixels);
         let mut hidden_states = vec![tokens.clone()];
+        let mut groups: Vec<Vec<usize>> = (0..tokens.len()).map(|token| vec![token]).collect();
         for (index, block) in self.description.blocks.iter().enumerate() {
             let heads: Vec<usize> = (0..kept.heads(index)).map(|place| kept.head(index, place)).collect();
             let value_dims = kept.value_dims(index).unwrap_or(self.description.head_dim);
             let query_dims = kept.query_dims(index).unwrap_or(self.description.head_dim);
             let dims = HeadDims { query: query_dims, value: value_dims };
-            self.block(block, &heads, dims, kept.neurons(index), &mut tokens);
+            let merged = kept.merged_tokens(index);
+            self.block(block, &heads, dims, kept.neurons(index), merged, &mut tokens, &mut groups);
             hidden_states.push(tokens.clone());
         }
         if let Some(norm) = &self.description.final_norm {
             tokens = tokens.iter().map(|row| self.norm(norm, row)).collect();
         }
+        let mut grid = vec![Vec::new(); self.description.tokens()];
+        for (group, row) in groups.iter().zip(&tokens) {
+            group.iter().for_each(|&token| grid[token] = row.clone());
+        }
+        let tokens = grid;
         let pooled = self.pool(&tokens);
         let patches = &tokens[self.description.prefix_tokens()..];
         let logits = self.description.head.as_ref().map(|head| match head {
@@ -137,7 +144,17 @@ impl Reference<'_> {
         tokens
     }
 
-    fn block(&self, block: &Block, heads: &[usize], dims: HeadDims, neurons: usize, tokens: &mut Rows) {
+    #[expect(clippy::too_many_arguments, reason = "all that a block depends on")]
+    fn block(
+        &self,
+        block: &Block,
+        heads: &[usize],
+        dims: HeadDims,
+        neurons: usize,
+        merged: usize,
+        tokens: &mut Rows,
+        groups: &mut Vec<Vec<usize>>,
+    ) {
         let head_dim = self.description.head_dim;
         let normed: Rows = tokens.iter().map(|row| self.norm(&block.norm1, row)).collect();
         let project = |linear: &Linear| -> Rows { normed.iter().map(|row| self.linear(linear, row)).collect() };
@@ -152,7 +169,9 @@ impl Reference<'_> {
                 let compared = columns.start..columns.start + dims.query;
                 let score =
                     |key: &Vec<f64>| dot(&query[compared.clone()], &key[compared.clone()]) / (head_dim as f64).sqrt();
-                let weights = softmax(&keys.iter().map(score).collect::<Vec<_>>());
+                let sizes = groups.iter().map(|group| (group.len() as f64).ln());
+                let scores = keys.iter().map(score).zip(sizes).map(|(score, size)| score + size);
+                let weights = softmax(&scores.collect::<Vec<_>>());
                 for (weight, value) in weights.iter().zip(&values) {
                     columns.clone().take(dims.value).for_each(|column| attended[column] += weight * value[column]);
                 }
@@ -163,6 +182,7 @@ impl Reference<'_> {
             }
             add(&mut tokens[token], &branch);
         }
+        self.merge(&keys, heads, dims.query, merged, tokens, groups);
         let scale2 = block.layer_scale2.as_ref().map(|scale| self.values(scale));
         for token in tokens {
             let normed = self.norm(&block.norm2, token);
@@ -181,6 +201,54 @@ impl Reference<'_> {
             }
             add(token, &branch);
         }
+    }
+
+    fn merge(
+        &self,
+        keys: &Rows,
+        heads: &[usize],
+        query_dims: usize,
+        merged: usize,
+        tokens: &mut Rows,
+        groups: &mut Vec<Vec<usize>>,
+    ) {
+        let (prefix, head_dim) = (self.description.prefix_tokens(), self.description.head_dim);
+        let mean_key = |key: &Vec<f64>| -> Vec<f64> {
+            (0..query_dims).map(|column| heads.iter().map(|head| key[head * head_dim + column]).sum()).collect()
+        };
+        let keys: Rows = keys.iter().map(mean_key).collect();
+        let cosine = |a: usize, b: usize| {
+            let lengths = (dot(&keys[a], &keys[a]) * dot(&keys[b], &keys[b])).sqrt();
+            if lengths > 0.0 { dot(&keys[a], &keys[b]) / lengths } else { 0.0 }
+        };
+        let mut edges = Vec::new();
+        for even in (prefix..tokens.len()).step_by(2) {
+            let mut best: Option<(f64, usize)> = None;
+            for odd in (prefix + 1..tokens.len()).step_by(2) {
+                if best.is_none_or(|(likeness, _)| cosine(even, odd) > likeness) {
+                    best = Some((cosine(even, odd), odd));
+                }
+            }
+            edges.extend(best.map(|(likeness, odd)| (likeness, even, odd)));
+        }
+        // Stable: the first of equals stays first.
+        edges.sort_by(|a, b| b.0.total_cmp(&a.0));
+        edges.truncate(merged);
+        let (before, sizes) = (tokens.clone(), groups.clone());
+        for odd in (prefix + 1..before.len()).step_by(2) {
+            let sources: Vec<usize> =
+                edges.iter().filter(|edge| edge.2 == odd).map(|edge| edge.1).chain([odd]).collect();
+            let total: usize = sources.iter().map(|&source| sizes[source].len()).sum();
+            for column in 0..before[odd].len() {
+                let sum = |&source: &usize| before[source][column] * sizes[source].len() as f64;
+                tokens[odd][column] = sources.iter().map(sum).sum::<f64>() / total as f64;
+            }
+            groups[odd] = sources.iter().flat_map(|&source| sizes[source].clone()).collect();
+        }
+        let is_gone = |token: usize| edges.iter().any(|edge| edge.1 == token);
+        let left: Vec<usize> = (0..before.len()).filter(|&token| !is_gone(token)).collect();
+        *tokens = left.iter().map(|&token| tokens[token].clone()).collect();
+        *groups = left.iter().map(|&token| groups[token].clone()).collect();
     }
 
     fn rotate(&self, rows: &mut Rows) {

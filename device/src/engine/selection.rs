@@ -16,10 +16,12 @@ pub(super) struct Selection {
     neurons: Vec<usize>,
     value_dims: Vec<usize>,
     query_dims: Vec<usize>,
+    merged_tokens: Vec<usize>,
     correction: Option<usize>,
     most_heads: usize,
     most_neurons: usize,
     head_dim: usize,
+    patches: usize,
     /// Whether queries and keys are turned by positions, which needs all their dimensions.
     rotary: bool,
 }
@@ -32,10 +34,12 @@ impl Selection {
             neurons: vec![0; sizes.depth],
             value_dims: vec![0; sizes.depth],
             query_dims: vec![0; sizes.depth],
+            merged_tokens: vec![0; sizes.depth],
             correction: None,
             most_heads: sizes.heads,
             most_neurons: sizes.neurons,
             head_dim: sizes.head_dim,
+            patches: sizes.patches(),
             rotary: sizes.rotary,
         }
     }
@@ -46,6 +50,7 @@ impl Selection {
         if let Some(found) = self.correction.filter(|found| *found >= corrections) {
             return Err(EngineError::Correction { count: corrections, found });
         }
+        let mut patches = self.patches;
         for block in 0..self.neurons.len() {
             let (heads, neurons) = (kept.heads(block), kept.neurons(block));
             let too_many = |structure, most, found| EngineError::TooMany { block, structure, most, found };
@@ -76,6 +81,15 @@ impl Selection {
                 self.heads[block * self.most_heads + place] = head;
                 smallest = head + 1;
             }
+            let merged = kept.merged_tokens(block);
+            if merged > patches / 2 {
+                return Err(EngineError::MergedTokens { block, most: patches / 2, found: merged });
+            }
+            if merged > 0 && self.rotary {
+                return Err(EngineError::MergingWithRotary { block });
+            }
+            patches -= merged;
+            self.merged_tokens[block] = merged;
             self.head_counts[block] = heads;
             self.neurons[block] = neurons;
             self.value_dims[block] = value_dims;
@@ -87,6 +101,16 @@ impl Selection {
     /// The correction to run with.
     pub(super) fn correction(&self) -> Option<usize> {
         self.correction
+    }
+
+    /// Tokens that `block` merges into others.
+    pub(super) fn merged_tokens(&self, block: usize) -> usize {
+        self.merged_tokens[block]
+    }
+
+    /// Whether any block merges tokens.
+    pub(super) fn merges(&self) -> bool {
+        self.merged_tokens.iter().any(|&merged| merged > 0)
     }
 
     /// The kept heads of `block`, ascending.

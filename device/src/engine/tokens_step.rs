@@ -1,7 +1,8 @@
 //! The second step of a block: what looks at each token alone, shared by the threads of a team.
 //!
 //! A task is a chunk of tokens that goes through the end of the attention branch, the MLP and the
-//! norm that the next step begins with, in buffers of its thread. Chunks are independent.
+//! norm that the next step begins with, in buffers of its thread. Chunks are independent. Where a block merges tokens
+//! between the two branches, they are steps of their own.
 
 use super::block::PackedBlock;
 use super::correction::CorrectedBlock;
@@ -105,7 +106,16 @@ impl NextNorm<'_> {
     }
 }
 
+/// What of the step is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Branches {
+    Both,
+    Attention,
+    Mlp,
+}
+
 pub(super) struct TokensStep<'a> {
+    pub branches: Branches,
     pub set: InstructionSet,
     pub width: usize,
     pub block: &'a PackedBlock,
@@ -116,24 +126,26 @@ pub(super) struct TokensStep<'a> {
     pub neurons: usize,
     /// Tokens of the batch.
     pub tokens: usize,
-    /// The residual stream, `[tokens, width]`.
-    pub stream: Shared<'a, f32>,
-    pub next: Option<NextNorm<'a>>,
     pub chunks: Chunks,
     pub tasks: Tasks,
 }
 
 impl TokensStep<'_> {
-    /// What each thread does.
-    pub(super) fn run(&self, local: &mut Local) {
+    /// What each thread does to the residual stream, `[tokens, width]`.
+    pub(super) fn run(&self, stream: Shared<'_, f32>, next: Option<NextNorm>, local: &mut Local) {
         for chunk in self.tasks.claim() {
             let (first, rows) = self.chunks.chunk(chunk);
             // SAFETY: each chunk goes to one thread.
             #[expect(unsafe_code, reason = "chunks of several threads are in one buffer")]
-            let stream = unsafe { self.stream.part(first * self.width..(first + rows) * self.width) };
-            self.end_attention(first, rows, stream);
+            let stream = unsafe { stream.part(first * self.width..(first + rows) * self.width) };
+            if self.branches != Branches::Mlp {
+                self.end_attention(first, rows, stream);
+            }
+            if self.branches == Branches::Attention {
+                continue;
+            }
             self.transform(rows, stream, local);
-            if let Some(next) = self.next {
+            if let Some(next) = next {
                 next.run(self.set, self.width, stream, first, self.tokens, local);
             }
         }

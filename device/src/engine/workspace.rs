@@ -2,6 +2,7 @@
 
 use super::heads_step::{Progress, slot_size, slots};
 use super::matmul::Segment;
+use super::merge_step::{MergeLocal, TokenGroups};
 use super::panel::{PanelRow, panels, storage};
 use super::selection::Selection;
 use super::simd::MAX_TILE_ROWS;
@@ -26,6 +27,8 @@ pub struct Workspace {
     pub(super) stream: Vec<f32>,
     /// The tokens after the final norm, `[batch, tokens, embed_dim]`.
     pub(super) tokens: Vec<f32>,
+    /// Which patches each token stands for, once tokens were merged.
+    pub(super) groups: TokenGroups,
     pub(super) pooled: Vec<f32>,
     /// `[batch, classes]` each; the second and third only for a head of two classifiers.
     pub(super) logits: [Vec<f32>; 3],
@@ -45,6 +48,8 @@ pub(super) struct Scratch {
     pub progress: Vec<Progress>,
     /// What the heads found, before the projection, `[batch * tokens, heads * head_dim]`.
     pub attended: Vec<PanelRow>,
+    /// The keys of all heads, as `attended`, where tokens are merged.
+    pub keys: Vec<PanelRow>,
     pub segments: Vec<Segment>,
     /// Class token and mean patch of each image, for a head that reads both.
     pub joined: Vec<f32>,
@@ -64,6 +69,7 @@ pub(super) struct Local {
     /// Keys of one head.
     pub keys: Vec<PanelRow>,
     pub scores: Vec<PanelRow>,
+    pub merge: MergeLocal,
 }
 
 impl Workspace {
@@ -78,6 +84,7 @@ impl Workspace {
             selection: Selection::new(&sizes),
             stream: vec![0.0; values],
             tokens: vec![0.0; values],
+            groups: TokenGroups::new(&sizes, max_batch),
             pooled: vec![0.0; max_batch * sizes.embed_dim],
             logits: [classes, second, second].map(|length| vec![0.0; length]),
             scratch: Scratch::new(&sizes, max_batch, team.threads()),
@@ -113,6 +120,7 @@ impl Scratch {
             slots: vec![PanelRow::ZERO; (slots(threads) * slot).max(2 * tokens * panels(pooling_head_dim))],
             progress: (0..slots(threads)).map(|_| Progress::default()).collect(),
             attended: vec![PanelRow::ZERO; attended],
+            keys: vec![PanelRow::ZERO; rows * heads * panels(head_dim)],
             segments: Vec::with_capacity(heads.max(pooling_heads)),
             joined: vec![0.0; max_batch * 2 * embed_dim],
         }
@@ -133,6 +141,7 @@ impl Local {
             patches: storage(chunk.min(sizes.patches()), sizes.patch_values()),
             keys: vec![PanelRow::ZERO; keys],
             scores: storage(MAX_TILE_ROWS, tokens),
+            merge: MergeLocal::new(sizes),
         }
     }
 }

@@ -97,6 +97,7 @@ pub struct Kept {
     pub neurons: Vec<usize>,
     pub value_dims: Vec<usize>,
     pub query_dims: Vec<usize>,
+    pub merged_tokens: Vec<usize>,
 }
 
 impl Kept {
@@ -106,6 +107,7 @@ impl Kept {
             neurons: vec![choices.neurons; choices.depth],
             value_dims: vec![choices.head_dim; choices.depth],
             query_dims: vec![choices.head_dim; choices.depth],
+            merged_tokens: vec![0; choices.depth],
         }
     }
 }
@@ -129,6 +131,10 @@ impl KeptStructures for Kept {
 
     fn query_dims(&self, block: usize) -> Option<usize> {
         Some(self.query_dims[block])
+    }
+
+    fn merged_tokens(&self, block: usize) -> usize {
+        self.merged_tokens[block]
     }
 }
 

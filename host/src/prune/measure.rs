@@ -6,7 +6,7 @@ use headroom_shared::{BoardProfile, ModelShape, Rung, SubNetwork};
 
 use super::report::RungReport;
 
-/// The schedule of a rung that merges no tokens.
+/// The schedule of a rung until its sub-network's is written to the map.
 static NO_TOKEN_MERGING: [u8; MAX_BLOCKS] = [0; MAX_BLOCKS];
 
 /// A rung, and how faithful it is without and with its correction.
@@ -86,6 +86,7 @@ pub fn report(sub_networks: &[SubNetwork], measured: &[Measured]) -> Vec<RungRep
             neurons: sub_network.counts().map(|(_, neurons)| neurons).sum(),
             query_dims: blocks().map(|block| sub_network.heads(block) * sub_network.query_dims(block)).sum(),
             value_dims: blocks().map(|block| sub_network.heads(block) * sub_network.value_dims(block)).sum(),
+            token_schedule: sub_network.token_schedule().to_vec(),
             fidelity: rung.fidelity,
             uncorrected_fidelity: measured.uncorrected,
             corrected: measured.is_corrected(),

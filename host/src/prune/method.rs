@@ -28,6 +28,18 @@ pub enum AttentionUnits {
     Dimensions,
 }
 
+/// Whether the rungs of a ladder merge similar tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum TokenMerging {
+    /// Fewer structures only: what every engine runs.
+    #[default]
+    Off,
+    /// For each rung the better mixture of fewer structures and fewer tokens.
+    On,
+    /// All structures at every rung.
+    Only,
+}
+
 impl Method {
     /// The name that `--method` takes.
     #[must_use]

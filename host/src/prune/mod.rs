@@ -22,7 +22,7 @@ mod report;
 pub use describe::{DESCRIBE_VERSION, DescribeReport, describe};
 pub use error::PruneError;
 pub use job::{Ending, run};
-pub use method::{AttentionUnits, Method};
+pub use method::{AttentionUnits, Method, TokenMerging};
 pub use options::Options;
 pub use precision::Precision;
 pub(crate) use report::with_prefix;

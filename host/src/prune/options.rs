@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use super::{AttentionUnits, Method, Precision};
+use super::{AttentionUnits, Method, Precision, TokenMerging};
 use crate::compensation::{Damping, Mode};
 use crate::executor::DeviceChoice;
 use crate::importance::FisherForm;
@@ -109,6 +109,10 @@ pub struct Options {
     /// engine [default: f32].
     #[arg(long, value_enum)]
     pub precision: Option<Precision>,
+
+    /// Whether rungs merge similar tokens: off, on together with fewer structures, or only that.
+    #[arg(long, value_enum, default_value_t = TokenMerging::default(), conflicts_with = "precision")]
+    pub tokens: TokenMerging,
 
     /// Rungs of the ladder.
     #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u8).range(1..=headroom_shared::MAX_RUNGS as i64))]

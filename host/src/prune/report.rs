@@ -180,6 +180,8 @@ pub struct RungReport {
     pub value_dims: usize,
     /// Neurons kept in all blocks.
     pub neurons: usize,
+    /// Tokens that each block merges.
+    pub token_schedule: Vec<u8>,
     /// Mean cosine similarity to the dense embedding in f32, in the precision of the job.
     pub fidelity: f32,
     /// The same with the original weights, in f32.
@@ -209,6 +211,7 @@ impl PruneReport {
         let integers = self.precision == Precision::Int8;
         let first = ["rung", "MACs", "share", "weights", "heads", "queries", "values", "neurons", "fidelity"];
         table.set_header(first.into_iter().chain(integers.then_some("to f32")).chain(["ms *", "mJ *"]));
+        let merges = |rung: &RungReport| rung.token_schedule.iter().any(|&merged| merged > 0);
         for rung in &self.ladder {
             let mut cells = vec![
                 rung.rung.to_string(),
@@ -229,9 +232,17 @@ impl PruneReport {
             column.set_cell_alignment(CellAlignment::Right);
         }
         let corrected = self.ladder.iter().any(|rung| rung.corrected);
+        let schedule = |rung: &RungReport| {
+            let merged: Vec<String> = rung.token_schedule.iter().map(u8::to_string).collect();
+            format!("tokens merged at rung {}, by block: {}\n", rung.rung, merged.join(" "))
+        };
+        let merging: String = self.ladder.iter().filter(|rung| merges(rung)).map(schedule).collect();
         let plus = if corrected { "+ with corrected matrices\n" } else { "" };
         let integers = if integers { "to f32: int8 to the same rung in f32\n" } else { "" };
-        format!("{table}\n{plus}{integers}* estimated from the roofline of {}, one image at a time", self.target)
+        format!(
+            "{table}\n{merging}{plus}{integers}* estimated from the roofline of {}, one image at a time",
+            self.target
+        )
     }
 
     fn work(&self) -> String {

@@ -144,6 +144,32 @@ proptest! {
     }
 
     #[test]
+    fn merging_more_tokens_never_costs_more(
+        (shape, steps) in shapes_and_rankings(),
+        schedule in prop::collection::vec(0_u8..12, 64),
+        place in 0_usize..64,
+    ) {
+        let blocks = usize::from(shape.blocks);
+        let kept = SubNetwork::after(&shape, &steps[..steps.len() / 2]).expect("a ranking of this shape");
+        let mut tokens = shape.tokens;
+        let mut schedule = schedule[..blocks].to_vec();
+        for merged in &mut schedule {
+            *merged = (*merged).min((tokens / 2).min(u16::from(u8::MAX)) as u8);
+            tokens -= u16::from(*merged);
+        }
+        let more = kept.with_token_schedule(&shape, &schedule).expect("at most half");
+        prop_assert_eq!(more.token_schedule(), &schedule[..]);
+        let left: usize = (0..blocks).map(|block| more.merged_tokens(block)).sum();
+        prop_assert_eq!(usize::from(shape.tokens) - left, usize::from(tokens));
+        schedule[place % blocks] = 0;
+        let fewer = kept.with_token_schedule(&shape, &schedule).expect("fewer than allowed");
+        for cost in [cost::macs, cost::activation_bytes] {
+            prop_assert!(cost(&shape, &more) <= cost(&shape, &fewer));
+        }
+        prop_assert_eq!(cost::weight_bytes(&shape, &more), cost::weight_bytes(&shape, &kept));
+    }
+
+    #[test]
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let framed = [&b"HEADRMAP\x01\0\0\0"[..], &bytes].concat();
         prop_assert!(StructureMap::read(&bytes).is_err());

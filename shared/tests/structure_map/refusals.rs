@@ -3,7 +3,7 @@
 use super::sample;
 use headroom_shared::ladder::{LadderError, MAX_RUNGS};
 use headroom_shared::structure_map::{self, HEADER_BYTES, StructureMap};
-use headroom_shared::sub_network::{ReplayError, StepError};
+use headroom_shared::sub_network::{ReplayError, StepError, TokenScheduleError};
 use headroom_shared::{Ladder, MlpKind, ModelShape, Rung, ShapeError, StructureMapError as Error};
 
 const SCHEDULE: &[u8] = &[0, 0];
@@ -146,8 +146,8 @@ fn ladders() {
     assert_eq!(ladder_error(0, |rung| rung.steps = 1), LadderError::FirstNotDense { found: 1 });
     let previous = rungs()[1];
     assert_eq!(
-        ladder_error(2, |rung| rung.steps = previous.steps),
-        LadderError::StepsNotRising { rung: 2, previous: previous.steps, found: previous.steps }
+        ladder_error(2, |rung| rung.steps = previous.steps - 1),
+        LadderError::StepsFalling { rung: 2, previous: previous.steps, found: previous.steps - 1 }
     );
     assert_eq!(
         ladder_error(2, |rung| rung.steps = 7),
@@ -175,7 +175,11 @@ fn ladders() {
         ladder_error(1, |rung| rung.token_schedule = &[0]),
         LadderError::TokenScheduleLength { rung: 1, expected: 2, found: 1 }
     );
-    assert_eq!(ladder_error(1, |rung| rung.token_schedule = &[0, 4]), LadderError::TokenMerging { rung: 1, block: 1 });
+    assert_eq!(
+        ladder_error(1, |rung| rung.token_schedule = &[0, 4]),
+        LadderError::TokenSchedule { rung: 1, reason: TokenScheduleError::TooMany { block: 1, tokens: 5, found: 4 } }
+    );
+    assert_eq!(ladder_error(0, |rung| rung.token_schedule = &[0, 1]), LadderError::FirstMerges { block: 1 });
 }
 
 #[test]

@@ -82,11 +82,20 @@ fn choices_and_kept() -> impl Strategy<Value = (Choices, Kept)> {
         let heads = proptest::collection::vec(proptest::sample::subsequence(all, 0..=choices.heads), choices.depth);
         let neurons = proptest::collection::vec(0..=choices.neurons, choices.depth);
         let value_dims = proptest::collection::vec(0..=choices.head_dim, choices.depth);
-        let fewest = if choices.position == PositionChoice::Rotary { choices.head_dim } else { 1 };
+        let rotary = choices.position == PositionChoice::Rotary;
+        let fewest = if rotary { choices.head_dim } else { 1 };
         let query_dims = proptest::collection::vec(fewest..=choices.head_dim, choices.depth);
-        (Just(choices), heads, neurons, value_dims, query_dims).prop_map(
-            |(choices, heads, neurons, value_dims, query_dims)| {
-                (choices, Kept { heads, neurons, value_dims, query_dims })
+        let merged = proptest::collection::vec(0_usize..5, choices.depth);
+        (Just(choices), heads, neurons, value_dims, query_dims, merged, any::<bool>()).prop_map(
+            move |(choices, heads, neurons, value_dims, mut query_dims, mut merged_tokens, merging)| {
+                let mut patches = choices.grid.0 * choices.grid.1;
+                for (merged, dims) in merged_tokens.iter_mut().zip(&mut query_dims) {
+                    *merged = if merging && !rotary { (*merged).min(patches / 2) } else { 0 };
+                    patches -= *merged;
+                    // The cosines of fewer dimensions are so often the same that rounding decides.
+                    *dims = if *merged > 0 { (*dims).max(4) } else { *dims };
+                }
+                (choices, Kept { heads, neurons, value_dims, query_dims, merged_tokens })
             },
         )
     })

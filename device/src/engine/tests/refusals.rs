@@ -78,6 +78,8 @@ fn bad_requests_are_refused() {
     let values = Kept { value_dims: vec![most + 1, 0], ..kept.clone() };
     let too_many = EngineError::TooMany { block: 0, structure: "value dimensions", most, found: most + 1 };
     assert_eq!(run(two, 2, &values), too_many);
+    let merging = Kept { merged_tokens: vec![2, 99], ..kept.clone() };
+    assert!(matches!(run(two, 2, &merging), EngineError::MergedTokens { block: 1, found: 99, .. }));
     let queries = Kept { query_dims: vec![most, 0], ..kept.clone() };
     assert_eq!(run(two, 2, &queries), EngineError::QueryDims { block: 1, fewest: 1, found: 0 });
     let heads = |heads: &[usize]| Kept { heads: vec![heads.to_vec(), vec![]], ..kept.clone() };

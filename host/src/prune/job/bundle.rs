@@ -38,7 +38,11 @@ impl Job<'_> {
         images: &JobImages,
     ) -> Result<PruneReport, PruneError> {
         let Ranked { shape, ranking, permutation, changed, .. } = ranked;
-        let rungs: Vec<Rung<'_>> = measured.iter().map(|measured| measured.rung).collect();
+        let rungs: Vec<Rung<'_>> = measured
+            .iter()
+            .zip(&ranked.sub_networks)
+            .map(|(measured, kept)| Rung { token_schedule: kept.token_schedule(), ..measured.rung })
+            .collect();
         let weights_path = bundle.folder().join(WEIGHTS_FILE);
         let weights_sha256 =
             self.checkpoint.write_permuted(permutation, changed, &weights_path).map_err(PruneError::Weights)?;

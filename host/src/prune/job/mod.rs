@@ -8,6 +8,7 @@ mod integer;
 mod ladder;
 mod search;
 mod state;
+mod tokens;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -171,7 +172,8 @@ impl Job<'_> {
         let changed = basis.map(HeadBasis::into_changed).unwrap_or_default();
         let after = |&steps: &u32| SubNetwork::after(&shape, &ranking.steps[..steps as usize]);
         let sub_networks = rungs.iter().map(after).collect::<Result<_, _>>()?;
-        let ranked = Ranked { shape, ranking, permutation, changed, rungs, sub_networks };
+        let mut ranked = Ranked { shape, ranking, permutation, changed, rungs, sub_networks };
+        self.merge_tokens(&permuted, &mut ranked, &images)?;
         let ladder = self.ladder(&permuted, &ranked, &images)?;
         let mut compensation = self.compensation(&permuted, &ranked, &ladder, &images)?;
         let ladder = self.corrected_ladder(ladder, &mut compensation, &ranked, &images)?;
