@@ -73,9 +73,10 @@ fn choices_and_kept() -> impl Strategy<Value = (Choices, Kept)> {
         let heads = counts(1, choices.heads);
         let dims = (counts(2, choices.head_dim), counts(2, choices.head_dim));
         (Just(choices.clone()), heads, counts(4, choices.neurons), dims).prop_map(
-            |(choices, heads, neurons, (value_dims, query_dims))| {
+            move |(choices, heads, neurons, (value_dims, query_dims))| {
                 let heads = heads.into_iter().map(|heads| (0..heads).collect()).collect();
-                (choices, Kept { heads, neurons, value_dims, query_dims })
+                let merged_tokens = vec![0; depth];
+                (choices, Kept { heads, neurons, value_dims, query_dims, merged_tokens })
             },
         )
     })
