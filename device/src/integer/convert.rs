@@ -270,7 +270,7 @@ impl IntegerSource<'_> {
             if let Some(scale) = scale {
                 dense.scale_rows(self.values(scale, width)?);
             }
-            Ok::<_, ConvertError>(dense.columns(kept).quantise())
+            Ok::<_, ConvertError>(first_columns(dense.quantise(), kept))
         };
         let ends = self.original_ends.then(|| {
             let kept: Vec<usize> = (0..counts.neurons).collect();
@@ -327,7 +327,7 @@ impl IntegerSource<'_> {
         }
         let weights = correction.weight.data.clone();
         let dense = Dense { columns: inputs, weights, biases: correction.biases.data.clone() };
-        Ok(dense.columns(&kept).quantise())
+        Ok(first_columns(dense.quantise(), &kept))
     }
 }
 
@@ -341,12 +341,6 @@ impl Dense {
         }
     }
 
-    fn columns(&self, columns: &[usize]) -> Self {
-        let rows = self.weights.chunks_exact(self.columns);
-        let weights = rows.flat_map(|row| columns.iter().map(|&column| row[column]));
-        Self { columns: columns.len(), weights: weights.collect(), biases: self.biases.clone() }
-    }
-
     fn scale_rows(&mut self, scales: &[f32]) {
         for ((row, bias), scale) in self.weights.chunks_exact_mut(self.columns).zip(&mut self.biases).zip(scales) {
             row.iter_mut().for_each(|weight| *weight *= scale);
@@ -355,13 +349,16 @@ impl Dense {
     }
 
     fn quantise(self) -> LinearParts {
-        let matrix = if self.columns == 0 {
-            MatrixParts { columns: 0, weights: vec![], scales: vec![0.0; self.biases.len()] }
-        } else {
-            MatrixParts::quantise(&self.weights, self.columns)
-        };
-        LinearParts { matrix, biases: self.biases }
+        LinearParts { matrix: MatrixParts::quantise(&self.weights, self.columns), biases: self.biases }
     }
+}
+
+/// Those columns of a layer that is rounded already: a row has the same scale however many of its columns are stored, so
+/// that a rung has the same bits in every file that holds it.
+fn first_columns(layer: LinearParts, columns: &[usize]) -> LinearParts {
+    let MatrixParts { columns: width, weights, scales } = layer.matrix;
+    let weights = weights.chunks_exact(width).flat_map(|row| columns.iter().map(|&column| row[column])).collect();
+    LinearParts { matrix: MatrixParts { columns: columns.len(), weights, scales }, biases: layer.biases }
 }
 
 /// The places of the first `dims` dimensions of the first heads.

@@ -65,6 +65,12 @@ pub enum PruneError {
     Engine(#[from] EngineError),
     #[error("the model cannot be run in int8")]
     Convert(#[from] ConvertError),
+    #[error("`{board}` computes in int8 alone")]
+    OnlyIntegers { board: &'static str },
+    #[error("no rung fits the board: the smallest needs {needed} bytes of {part}, there are {limit}")]
+    DoesNotFit { part: &'static str, needed: u64, limit: u64 },
+    #[error("the flash image cannot be made")]
+    FlashImage(#[from] headroom_shared::FlashImageError),
     #[error("the integer model cannot be written")]
     IntegerModel(#[from] IntegerModelError),
     #[error("the integer model cannot be run")]
@@ -122,6 +128,10 @@ impl PruneError {
             }
             Self::Scores(ScoresError::OtherModel { .. }) => {
                 Some("take the scores of this very model, or leave --scores away to compute them".into())
+            }
+            Self::OnlyIntegers { .. } => Some("leave --precision away".into()),
+            Self::DoesNotFit { .. } => {
+                Some("take a board with more memory, a smaller model, or lower --min-heads and --min-neurons".into())
             }
             Self::Convert(ConvertError::Part { .. }) => Some("leave --precision int8 away for this model".into()),
             Self::Unfinished { .. } => Some("go on with --resume, or start anew with --force".into()),

@@ -92,6 +92,7 @@ pub fn report(sub_networks: &[SubNetwork], measured: &[Measured]) -> Vec<RungRep
             corrected: measured.is_corrected(),
             f32_fidelity: measured.f32_fidelity,
             fidelity_to_f32: measured.fidelity_to_f32,
+            need: None,
             predicted_ms: rung.predicted_latency.as_seconds() * 1e3,
             predicted_mj: rung.predicted_energy.as_joules() * 1e3,
         }

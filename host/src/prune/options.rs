@@ -106,7 +106,7 @@ pub struct Options {
     pub damping: Damping,
 
     /// In what the device computes: int8 adds rounded weights to the bundle and measures every rung with the integer
-    /// engine [default: f32].
+    /// engine [default: f32; int8 for a microcontroller, which computes in nothing else].
     #[arg(long, value_enum)]
     pub precision: Option<Precision>,
 

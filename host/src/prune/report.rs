@@ -37,6 +37,8 @@ pub struct PruneReport {
     pub compensation: CompensationReport,
     /// In what the device computes.
     pub precision: Precision,
+    /// What of the model a microcontroller has room for.
+    pub fit: Option<FitReport>,
     /// The rungs, from dense to smallest.
     pub ladder: Vec<RungReport>,
     /// The bundle's folder.
@@ -159,6 +161,28 @@ pub struct CompensationReport {
     pub bytes: usize,
 }
 
+/// What of the model a microcontroller has room for.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct FitReport {
+    /// The largest rung that is stored, which is the first to run.
+    pub start_rung: usize,
+    /// Flash for the bundle.
+    pub flash_bytes: u64,
+    /// RAM for the engine's scratch memory.
+    pub ram_bytes: u64,
+}
+
+/// What a microcontroller needs for a rung and all below it.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct NeedReport {
+    /// Flash for the image.
+    pub flash_bytes: u64,
+    /// RAM for the engine's scratch memory.
+    pub ram_bytes: u64,
+    /// Whether the board has both.
+    pub fits: bool,
+}
+
 /// One rung.
 #[derive(Clone, Debug, Serialize)]
 pub struct RungReport {
@@ -192,6 +216,8 @@ pub struct RungReport {
     pub f32_fidelity: Option<f32>,
     /// With int8: mean cosine similarity to this very rung in f32.
     pub fidelity_to_f32: Option<f32>,
+    /// What a microcontroller needs for it.
+    pub need: Option<NeedReport>,
     /// Estimated from the board's roofline, milliseconds.
     pub predicted_ms: f64,
     /// Estimated from the board's roofline, millijoules.
@@ -210,7 +236,13 @@ impl PruneReport {
         table.load_style(UTF8_BORDERS_ONLY);
         let integers = self.precision == Precision::Int8;
         let first = ["rung", "MACs", "share", "weights", "heads", "queries", "values", "neurons", "fidelity"];
-        table.set_header(first.into_iter().chain(integers.then_some("to f32")).chain(["ms *", "mJ *"]));
+        table.set_header(
+            first
+                .into_iter()
+                .chain(integers.then_some("to f32"))
+                .chain(["ms *", "mJ *"])
+                .chain(self.fit.iter().flat_map(|_| ["flash", "RAM", "fits"])),
+        );
         let merges = |rung: &RungReport| rung.token_schedule.iter().any(|&merged| merged > 0);
         for rung in &self.ladder {
             let mut cells = vec![
@@ -226,6 +258,11 @@ impl PruneReport {
             ];
             cells.extend(rung.fidelity_to_f32.map(|fidelity| format!("{fidelity:.4}")));
             cells.extend([significant(rung.predicted_ms), significant(rung.predicted_mj)]);
+            if let Some(need) = rung.need {
+                let fits = if need.fits { "yes" } else { "no" };
+                let bytes = |bytes: u64| with_prefix(bytes as f64, "B");
+                cells.extend([bytes(need.flash_bytes), bytes(need.ram_bytes), fits.to_owned()]);
+            }
             table.add_row(cells);
         }
         for column in table.column_iter_mut() {
@@ -239,8 +276,14 @@ impl PruneReport {
         let merging: String = self.ladder.iter().filter(|rung| merges(rung)).map(schedule).collect();
         let plus = if corrected { "+ with corrected matrices\n" } else { "" };
         let integers = if integers { "to f32: int8 to the same rung in f32\n" } else { "" };
+        let stored = self.fit.map_or_else(String::new, |fit| {
+            let bytes = |bytes: u64| with_prefix(bytes as f64, "B");
+            let (flash, ram) = (bytes(fit.flash_bytes), bytes(fit.ram_bytes));
+            let (board, start) = (&self.target, fit.start_rung);
+            format!("{board} has {flash} of flash for a bundle and {ram} of RAM for the engine: stored from rung {start} on\n")
+        });
         format!(
-            "{table}\n{merging}{plus}{integers}* estimated from the roofline of {}, one image at a time",
+            "{table}\n{merging}{plus}{integers}{stored}* estimated from the roofline of {}, one image at a time",
             self.target
         )
     }

@@ -5,6 +5,20 @@ use super::{
 };
 
 impl FlashImage<'_> {
+    /// Bytes of the image of these settings with a map and a model of so many bytes.
+    ///
+    /// # Errors
+    /// If a part is too long for the format.
+    pub fn bytes(settings: &Settings, map: usize, model: usize) -> Result<u64, FlashImageError> {
+        let size = postcard::serialize_with_flavor(settings, postcard::ser_flavors::Size::default());
+        let settings = size.map_err(|_| FlashImageError::Settings)?;
+        let mut lengths = [0; 3];
+        for (length, part) in lengths.iter_mut().zip([settings, map, model]) {
+            *length = length_of(part)?;
+        }
+        Ok(Layout::of(lengths).end())
+    }
+
     /// The image of these settings with the bytes of a structure map and of an integer model.
     ///
     /// # Errors
@@ -16,8 +30,7 @@ impl FlashImage<'_> {
         let parts = [settings, map, model];
         let mut lengths = [0; 3];
         for (length, part) in lengths.iter_mut().zip(parts) {
-            let too_long = FlashImageError::TooLong { most: u32::MAX.into(), found: part.len() as u64 };
-            *length = u32::try_from(part.len()).map_err(|_| too_long)?;
+            *length = length_of(part.len())?;
         }
         let mut header = [0; HEADER_BYTES];
         header[..8].copy_from_slice(&MAGIC);
@@ -36,4 +49,8 @@ impl FlashImage<'_> {
         FlashImage::read(&image)?;
         Ok(image)
     }
+}
+
+fn length_of(part: usize) -> Result<u32, FlashImageError> {
+    u32::try_from(part).map_err(|_| FlashImageError::TooLong { most: u32::MAX.into(), found: part as u64 })
 }

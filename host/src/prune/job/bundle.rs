@@ -17,7 +17,8 @@ use super::super::PruneError;
 use super::super::images::JobImages;
 use super::super::measure::{self, Measured};
 use super::super::report::{
-    CompensationReport, ImagesReport, ModelReport, PruneReport, REPORT_VERSION, RungReport, ScoresReport, SearchReport,
+    CompensationReport, FitReport, ImagesReport, ModelReport, NeedReport, PruneReport, REPORT_VERSION, RungReport,
+    ScoresReport, SearchReport,
 };
 use super::compensation::Compensation;
 use super::{Job, Ranked};
@@ -34,6 +35,7 @@ impl Job<'_> {
         measured: &[Measured],
         compensation: &Compensation,
         integer_model: Option<IntegerModelParts>,
+        fit: Option<(FitReport, Vec<NeedReport>)>,
         fitted: &Fitted,
         images: &JobImages,
     ) -> Result<PruneReport, PruneError> {
@@ -63,7 +65,11 @@ impl Job<'_> {
         if let Some(config) = self.checkpoint.config() {
             bundle.add(CONFIG_FILE, config.as_bytes())?;
         }
-        let lines = measure::report(&ranked.sub_networks, measured);
+        let mut lines = measure::report(&ranked.sub_networks, measured);
+        let (fit, needs) = fit.unzip();
+        for (line, need) in lines.iter_mut().zip(needs.unwrap_or_default()) {
+            line.need = Some(need);
+        }
         let title = format!("{} on {}", self.checkpoint.description.family, self.board.name);
         let point =
             |rung: &RungReport| Point { macs_share: rung.macs_share, value: f64::from(rung.fidelity), interval: None };
@@ -79,7 +85,7 @@ impl Job<'_> {
             search: fitted.stop.to_string(),
         })?;
         self.progress.note(&format!("bundle: {}", destination.display()));
-        self.report(&manifest, destination, shape, fitted, images, lines, compensation, map.len())
+        self.report(&manifest, destination, shape, fitted, images, lines, fit, compensation, map.len())
     }
 
     /// Adds the corrections to the bundle, where a rung runs with one.
@@ -111,6 +117,7 @@ impl Job<'_> {
         fitted: &Fitted,
         images: &JobImages,
         ladder: Vec<RungReport>,
+        fit: Option<FitReport>,
         compensation: CompensationReport,
         structure_map_bytes: usize,
     ) -> Result<PruneReport, PruneError> {
@@ -148,6 +155,7 @@ impl Job<'_> {
             },
             compensation,
             precision: self.precision(),
+            fit,
             ladder,
             bundle_sha256: sha256_hex(&written),
             bundle,
@@ -157,7 +165,7 @@ impl Job<'_> {
 }
 
 /// The file content of the map.
-fn structure_map(
+pub(super) fn structure_map(
     shape: &ModelShape,
     weights_sha256: [u8; 32],
     steps: &[u8],

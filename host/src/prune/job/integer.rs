@@ -17,7 +17,8 @@ use crate::quantisation::{IntegerEmbedder, frames};
 impl Job<'_> {
     /// In what the device is to compute.
     pub(super) fn precision(&self) -> Precision {
-        self.options.precision.unwrap_or(Precision::F32)
+        let default = if self.board.profile.microcontroller.is_some() { Precision::Int8 } else { Precision::F32 };
+        self.options.precision.unwrap_or(default)
     }
 
     /// The whole model in integers. Its name for the weights' file is not known yet.
@@ -33,10 +34,19 @@ impl Job<'_> {
             value_dims: description.head_dim,
             neurons: description.neurons,
         };
-        let counts = vec![whole; description.blocks.len()];
-        let (weights_sha256, original_ends) = ([0; 32], true);
-        let source =
-            IntegerSource { description, weights, weights_sha256, corrections, counts: &counts, original_ends };
+        self.integer_prefix(weights, corrections, &vec![whole; description.blocks.len()], true)
+    }
+
+    /// As much of the model in integers.
+    pub(super) fn integer_prefix(
+        &self,
+        weights: &Weights,
+        corrections: &Corrections,
+        counts: &[BlockCounts],
+        original_ends: bool,
+    ) -> Result<IntegerModelParts, PruneError> {
+        let (description, weights_sha256) = (&self.checkpoint.description, [0; 32]);
+        let source = IntegerSource { description, weights, weights_sha256, corrections, counts, original_ends };
         Ok(source.convert()?)
     }
 

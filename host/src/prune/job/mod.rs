@@ -2,6 +2,7 @@
 
 mod bundle;
 mod compensation;
+mod fit;
 mod head_basis;
 mod importance;
 mod integer;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use headroom_device::model::{Corrections, Weights};
-use headroom_shared::{MAX_RUNGS, ModelShape, SubNetwork};
+use headroom_shared::{MAX_RUNGS, ModelShape, Rung, SubNetwork};
 
 use super::images::JobImages;
 use super::report::{PruneReport, StageReport};
@@ -143,6 +144,7 @@ impl Job<'_> {
             // What the integer engine cannot run is refused before the long work.
             self.integer_parts(&weights, &Corrections::default())?;
         }
+        self.can_fit(&shape, &weights)?;
         let images = self.images()?;
         let mut basis = self.head_basis(&weights, &images)?;
         if let Some(basis) = &basis {
@@ -178,16 +180,21 @@ impl Job<'_> {
         let mut compensation = self.compensation(&permuted, &ranked, &ladder, &images)?;
         let ladder = self.corrected_ladder(ladder, &mut compensation, &ranked, &images)?;
         let corrections = &compensation.corrections;
-        let (measured, integer_model) = if integers {
+        let (measured, mut integer_model) = if integers {
             let parts = self.integer_parts(&permuted, corrections)?;
             (self.integer_ladder(ladder, &parts, corrections, &ranked, &images)?, Some(parts))
         } else {
             (ladder.measured, None)
         };
+        let rungs: Vec<Rung<'_>> = measured.iter().map(|measured| measured.rung).collect();
+        let fit = self.fit(&permuted, corrections, &ranked, &rungs)?.map(|fit| {
+            integer_model = Some(fit.parts);
+            (fit.report, fit.needs)
+        });
         drop(permuted);
 
         let interrupted = fitted.stop == StopReason::Interrupted || compensation.interrupted;
-        let report = self.write(bundle, &ranked, &measured, &compensation, integer_model, &fitted, &images)?;
+        let report = self.write(bundle, &ranked, &measured, &compensation, integer_model, fit, &fitted, &images)?;
         if !interrupted {
             self.kept_state.remove();
         }
