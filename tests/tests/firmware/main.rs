@@ -42,7 +42,7 @@ fn built(test: &str) -> Option<&'static Built> {
         let home = tempfile::tempdir().unwrap();
         let (bundle, image) = (home.path().join("bundle"), home.path().join("image.bin"));
         let mut prune = program("host-prune");
-        prune.args(["--target", BOARD, "--precision", "int8", "--images-limit", "16", "--rungs", "6", "--quiet"]);
+        prune.args(["--target", BOARD, "--images-limit", "16", "--rungs", "6", "--quiet"]);
         let _ = succeeds(prune.arg("--out").arg(&bundle));
         let mut make = program("host-flash");
         let made = succeeds(make.args(["image", "--target", BOARD, "--bundle"]).arg(&bundle).arg("--out").arg(&image));
