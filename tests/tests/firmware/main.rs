@@ -154,11 +154,12 @@ fn frames_are_classified_while_the_board_heats_up_and_cools_down() {
     let mut host = Host::new(&bytes);
     let mut emulator = Emulator::start(built, Clock::Real);
     let Answer::Hello { rungs } = emulator.next() else { panic!("the firmware serves") };
-    // One odd sample changes nothing, so that it stays as warm until the governor is convinced.
+    // One odd sample changes nothing, so that it stays as warm until the governor is convinced. The last digit moves, as
+    // that of every live sensor does: one that always says the same while the load changes is taken for stuck.
     let warm_until = |emulator: &mut Emulator, degrees: i32, enough: &dyn Fn(usize, &str) -> bool| {
-        let temperature = Temperature::from_millidegrees(degrees * 1000);
         let deadline = Instant::now() + Duration::from_secs(90);
-        loop {
+        for wobble in (0..7).cycle() {
+            let temperature = Temperature::from_millidegrees(degrees * 1000 + wobble * 100);
             let Answer::Status { rung, mode, binding } =
                 emulator.ask(&SerialRequest::Temperature { id: 9, temperature }, 9)
             else {
