@@ -26,11 +26,8 @@ impl RungTable {
     #[must_use]
     pub fn new(map: &StructureMap<'_>) -> Self {
         let mut sub_networks = [SubNetwork::dense(map.shape()); MAX_RUNGS];
-        for (sub_network, rung) in sub_networks.iter_mut().zip(map.rungs()) {
-            *sub_network = map
-                .sub_network_after(rung.steps as usize)
-                .with_token_schedule(map.shape(), rung.token_schedule)
-                .expect("schedules were checked when the map was made");
+        for (slot, sub_network) in sub_networks.iter_mut().zip((0..).map_while(|rung| map.sub_network_of(rung))) {
+            *slot = sub_network;
         }
         Self { sub_networks, rungs: map.rungs().len() as u8 }
     }

@@ -42,7 +42,7 @@ fn a_larger_model_is_stored_from_the_largest_rung_that_fits() {
 
     let bundle = Bundle::open(&out).unwrap();
     let (map, stored) = (bundle.structure_map(), bundle.integer_model().unwrap());
-    let largest = map.sub_network_after(map.rungs()[start].steps as usize);
+    let largest = map.sub_network_of(start).unwrap();
     for block in 0..largest.blocks() {
         let counts = stored.counts(block);
         assert_eq!((counts.heads, counts.neurons), (largest.heads(block), largest.neurons(block)));

@@ -100,7 +100,7 @@ impl<'a> Serving<'a> {
         let mut state = governor.start();
         let decision = governor.step(&mut state, &Reading::default(), TimeSpan::from_nanoseconds(0));
         let engine = IntegerVit::new(image.model, arena).map_err(Refusal::Engine)?;
-        let kept = (largest, image.map.sub_network_after(image.map.rungs()[usize::from(largest)].steps as usize));
+        let kept = (largest, image.map.sub_network_of(largest.into()).ok_or(Refusal::NoRung)?);
         let temperature = Measurement::Missing(Missing::Absent);
         Ok(Self {
             map: image.map,
@@ -189,8 +189,10 @@ impl<'a> Serving<'a> {
     ) -> Result<Inference, IntegerEngineError> {
         let number = self.rung();
         let rung = self.map.rungs()[usize::from(number)];
-        if self.kept.0 != number {
-            self.kept = (number, self.map.sub_network_after(rung.steps as usize));
+        if self.kept.0 != number
+            && let Some(sub_network) = self.map.sub_network_of(number.into())
+        {
+            self.kept = (number, sub_network);
         }
         let correction = self.engine.model().correction_of_rung(number.into());
         let kept = Corrected { kept: &self.kept.1, correction };

@@ -102,7 +102,9 @@ impl Bundle {
         }
         let integer_model = parts.remove(INTEGER_MODEL_FILE);
         if let Some(file) = &integer_model {
-            check_integer_model(&IntegerModel::read(file)?, &StructureMap::read(&structure_map)?)?;
+            if !IntegerModel::read(file)?.is_of(&StructureMap::read(&structure_map)?) {
+                return Err(BundleError::OtherIntegerModel);
+            }
         }
         Ok(Self {
             manifest,
@@ -289,17 +291,6 @@ fn check_weights_hash(map: &StructureMap<'_>, manifest: &Manifest) -> Result<(),
     let expected = hex(map.weights_sha256());
     let found = manifest.part(WEIGHTS_FILE).map(|part| part.sha256.clone()).unwrap_or_default();
     if expected == found { Ok(()) } else { Err(BundleError::OtherWeights { expected, found }) }
-}
-
-/// The integer model is of the same weights, and of the sizes that the ladder was made for.
-fn check_integer_model(model: &IntegerModel<'_>, map: &StructureMap<'_>) -> Result<(), BundleError> {
-    let (sizes, shape) = (model.sizes(), map.shape());
-    let same = model.weights_sha256() == map.weights_sha256()
-        && sizes.blocks == usize::from(shape.blocks)
-        && sizes.heads == usize::from(shape.heads)
-        && sizes.head_dim == usize::from(shape.head_dim)
-        && sizes.neurons == usize::from(shape.neurons);
-    if same { Ok(()) } else { Err(BundleError::OtherIntegerModel) }
 }
 
 fn check_agreement(map: &StructureMap<'_>, description: &Description) -> Result<(), BundleError> {

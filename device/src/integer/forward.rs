@@ -100,7 +100,7 @@ pub(super) fn run(
             block,
             ends,
             stored: model.counts(index),
-            kept: kept::counts(model, kept, index),
+            kept: BlockCounts::of(kept, index, model.sizes().head_dim),
             wanted: if index + 1 == blocks { read } else { tokens },
         };
         pass.heads(&step);

@@ -5,7 +5,7 @@ use headroom_shared::integer_model::{BlockCounts, IntegerModel};
 
 use super::error::IntegerEngineError;
 
-/// Refuses a sub-network that needs more than is stored.
+/// Refuses a sub-network that needs more than is stored, or merges tokens.
 pub(super) fn check(model: &IntegerModel<'_>, kept: &impl KeptStructures) -> Result<(), IntegerEngineError> {
     let count = model.corrections();
     match kept.correction() {
@@ -14,7 +14,10 @@ pub(super) fn check(model: &IntegerModel<'_>, kept: &impl KeptStructures) -> Res
         _ => {}
     }
     for block in 0..model.sizes().blocks {
-        let (stored, asked) = (model.counts(block), counts(model, kept, block));
+        if kept.merged_tokens(block) > 0 {
+            return Err(IntegerEngineError::MergedTokens { block });
+        }
+        let (stored, asked) = (model.counts(block), BlockCounts::of(kept, block, model.sizes().head_dim));
         for (structure, fewest, most, found) in [
             ("heads", 0, stored.heads, asked.heads),
             ("query dimensions", 1, stored.query_dims, asked.query_dims),
@@ -33,15 +36,4 @@ pub(super) fn check(model: &IntegerModel<'_>, kept: &impl KeptStructures) -> Res
         }
     }
     Ok(())
-}
-
-/// What `kept` asks for.
-pub(super) fn counts(model: &IntegerModel<'_>, kept: &impl KeptStructures, block: usize) -> BlockCounts {
-    let head_dim = model.sizes().head_dim;
-    BlockCounts {
-        heads: kept.heads(block),
-        query_dims: kept.query_dims(block).unwrap_or(head_dim),
-        value_dims: kept.value_dims(block).unwrap_or(head_dim),
-        neurons: kept.neurons(block),
-    }
 }

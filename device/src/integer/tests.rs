@@ -236,6 +236,9 @@ fn the_arena_is_exact_and_what_does_not_fit_is_refused() {
     let mut kept = all.clone();
     kept.heads[0] = vec![1];
     assert_eq!(infer(&frame, &kept), Err(IntegerEngineError::Head { block: 0, place: 0, head: 1 }));
+    let mut kept = all.clone();
+    kept.merged_tokens[1] = 1;
+    assert_eq!(infer(&frame, &kept), Err(IntegerEngineError::MergedTokens { block: 1 }));
     let mut short = [0.0; 3];
     let output = IntegerOutput { embedding: Some(&mut short), ..IntegerOutput::default() };
     let refused = IntegerEngineError::Output { output: "embedding", expected: 20, found: 3 };

@@ -35,7 +35,7 @@ use crc::{CRC_32_ISO_HDLC, Crc};
 use serde::{Deserialize, Serialize};
 
 use crate::board::{BoardProfile, Name};
-use crate::integer_model::IntegerModel;
+use crate::integer_model::{BlockCounts, IntegerModel};
 use crate::structure_map::StructureMap;
 use crate::units::{Power, Temperature};
 
@@ -121,23 +121,20 @@ impl<'a> FlashImage<'a> {
             Ok(_) | Err(_) => return Err(FlashImageError::Settings),
         };
         let (map, model) = (StructureMap::read(map)?, IntegerModel::read(model)?);
-        if map.weights_sha256() != model.weights_sha256() || usize::from(map.shape().blocks) != model.sizes().blocks {
+        if !model.is_of(&map) {
             return Err(FlashImageError::OtherModel);
         }
         Ok(Self { settings, map, model })
     }
 
-    /// Whether what is stored of the model has all of `rung`, and the matrices that it runs with.
+    /// Whether the integer engine can run `rung`: it merges no tokens, and what is stored of the model has all of it and the
+    /// matrices that it runs with.
     #[must_use]
     pub fn has_rung(&self, rung: usize) -> bool {
-        let Some(at) = self.map.rungs().get(rung) else { return false };
-        let kept = self.map.sub_network_after(at.steps as usize);
+        let Some(kept) = self.map.sub_network_of(rung) else { return false };
+        let head_dim = self.model.sizes().head_dim;
         let is_stored = (0..kept.blocks()).all(|block| {
-            let stored = self.model.counts(block);
-            kept.heads(block) <= stored.heads
-                && kept.neurons(block) <= stored.neurons
-                && kept.query_dims(block) <= stored.query_dims
-                && kept.value_dims(block) <= stored.value_dims
+            kept.merged_tokens(block) == 0 && self.model.counts(block).hold(&BlockCounts::of(&kept, block, head_dim))
         });
         is_stored && (self.model.correction_of_rung(rung).is_some() || self.model.sizes().original_ends)
     }

@@ -80,6 +80,7 @@ pub use write::{
 
 use crate::ladder::MAX_RUNGS;
 use crate::shape::MlpKind;
+use crate::structure_map::StructureMap;
 use sections::Sections;
 use sizes::in_range;
 
@@ -192,6 +193,17 @@ impl<'a> IntegerModel<'a> {
         }
         let named = last.map_or(0, |last| last + 1);
         in_range("groups of corrections", named, named, self.groups)
+    }
+
+    /// Whether it was made from the weights that `map` belongs to, and has the sizes that its ladder was made for.
+    #[must_use]
+    pub fn is_of(&self, map: &StructureMap<'_>) -> bool {
+        let (sizes, shape) = (&self.sizes, map.shape());
+        self.weights_sha256 == map.weights_sha256()
+            && sizes.blocks == usize::from(shape.blocks)
+            && sizes.heads == usize::from(shape.heads)
+            && sizes.head_dim == usize::from(shape.head_dim)
+            && sizes.neurons == usize::from(shape.neurons)
     }
 
     /// SHA-256 of the file of permuted weights that this model was made from.

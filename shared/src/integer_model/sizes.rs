@@ -2,6 +2,7 @@
 
 use super::IntegerModelError;
 use crate::shape::{MAX_BLOCKS, MlpKind};
+use crate::sub_network::KeptStructures;
 
 /// Largest number of tokens: attention weights of 14 bits and values of 16 bits then sum up in 32 bits.
 pub const MAX_TOKENS: usize = 8192;
@@ -92,6 +93,28 @@ pub struct BlockCounts {
     /// Of each head's value.
     pub value_dims: usize,
     pub neurons: usize,
+}
+
+impl BlockCounts {
+    /// What `kept` keeps of a block whose heads have `head_dim` dimensions.
+    #[must_use]
+    pub fn of(kept: &impl KeptStructures, block: usize, head_dim: usize) -> Self {
+        Self {
+            heads: kept.heads(block),
+            query_dims: kept.query_dims(block).unwrap_or(head_dim),
+            value_dims: kept.value_dims(block).unwrap_or(head_dim),
+            neurons: kept.neurons(block),
+        }
+    }
+
+    /// Whether these are as many as `asked` or more, of each kind.
+    #[must_use]
+    pub const fn hold(&self, asked: &Self) -> bool {
+        asked.heads <= self.heads
+            && asked.query_dims <= self.query_dims
+            && asked.value_dims <= self.value_dims
+            && asked.neurons <= self.neurons
+    }
 }
 
 impl IntegerSizes {

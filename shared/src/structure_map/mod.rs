@@ -187,6 +187,16 @@ impl<'a> StructureMap<'a> {
         let steps = &self.payload.steps[..steps.min(self.payload.steps.len())];
         SubNetwork::after(&self.payload.shape, steps).expect("the ranking was replayed when the map was made")
     }
+
+    /// The sub-network of a rung, with the tokens that it merges; `None` where the ladder has no such rung. Time
+    /// O(steps).
+    #[must_use]
+    pub fn sub_network_of(&self, rung: usize) -> Option<SubNetwork> {
+        let rung = self.rungs().get(rung)?;
+        let merging =
+            self.sub_network_after(rung.steps as usize).with_token_schedule(self.shape(), rung.token_schedule);
+        Some(merging.expect("schedules were checked when the map was made"))
+    }
 }
 
 #[cfg(test)]

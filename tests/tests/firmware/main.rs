@@ -79,7 +79,7 @@ impl<'a> Host<'a> {
 
     fn outputs(&mut self, rung: usize, frame: &[u8]) -> (Vec<f32>, Vec<f32>) {
         let sizes = *self.image.model.sizes();
-        let kept = self.image.map.sub_network_after(self.image.map.rungs()[rung].steps as usize);
+        let kept = self.image.map.sub_network_of(rung).unwrap();
         let kept = Corrected { kept: &kept, correction: self.image.model.correction_of_rung(rung) };
         let (mut embedding, mut logits) = (vec![0.0; sizes.embed_dim], vec![0.0; sizes.classes]);
         let output = IntegerOutput { embedding: Some(&mut embedding), logits: Some(&mut logits), tokens: None };

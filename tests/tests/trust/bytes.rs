@@ -66,7 +66,7 @@ fn a_file_that_the_manifest_does_not_list_is_not_loaded() {
         let bundle = Bundle::open_with(&workshop.bundle(), Some(&trust)).unwrap();
         let map = bundle.structure_map();
         for rung in 0..map.rungs().len() {
-            let sub_network = map.sub_network_after(map.rungs()[rung].steps as usize);
+            let sub_network = map.sub_network_of(rung).unwrap();
             assert!(bundle.corrected(rung, &sub_network).correction.is_none());
         }
     }

@@ -55,7 +55,12 @@ impl Job<'_> {
             let mut below = corrections.clone();
             below.retain(|corrected| corrected >= rung);
             let original_ends = below.places().count() < rungs.len() - rung;
-            let parts = self.integer_prefix(permuted, &below, &counts(sub_network), original_ends)?;
+            let parts = self.integer_prefix(
+                permuted,
+                &below,
+                &counts(sub_network, ranked.shape.head_dim.into()),
+                original_ends,
+            )?;
             let need = self.need(&parts, map.len(), board)?;
             needs.push(need);
             if need.fits && stored.is_none() {
@@ -106,13 +111,7 @@ impl NeedReport {
     }
 }
 
-/// What a sub-network keeps of each block.
-fn counts(sub_network: &SubNetwork) -> Vec<BlockCounts> {
-    let of_block = |block| BlockCounts {
-        heads: sub_network.heads(block),
-        query_dims: sub_network.query_dims(block),
-        value_dims: sub_network.value_dims(block),
-        neurons: sub_network.neurons(block),
-    };
-    (0..sub_network.blocks()).map(of_block).collect()
+/// What a sub-network of heads with `head_dim` dimensions keeps of each block.
+fn counts(sub_network: &SubNetwork, head_dim: usize) -> Vec<BlockCounts> {
+    (0..sub_network.blocks()).map(|block| BlockCounts::of(sub_network, block, head_dim)).collect()
 }
