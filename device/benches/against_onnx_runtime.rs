@@ -13,12 +13,11 @@ use std::time::{Duration, Instant};
 
 use headroom_device::engine::{ElasticVit, Workspace};
 use headroom_device::model::Weights;
-use safetensors::tensor::TensorView;
 use serde_json::json;
 
 use plain_vit::{FirstStructures, PlainVit};
 use random_model::noise;
-use rivals::{Cell, Failure, Rivals};
+use rivals::{Cell, Failure, Rivals, median, models, write};
 
 mod plain_vit;
 #[path = "../tests/random_model/mod.rs"]
@@ -251,33 +250,6 @@ impl Contest<'_> {
     }
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 fn fastest(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::INFINITY, f64::min)
-}
-
-fn models() -> PathBuf {
-    let models = std::env::var_os("HEADROOM_MODELS").map_or_else(|| "../shared/models".into(), PathBuf::from);
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(models)
-}
-
-/// Writes f32 weights for the rivals to read.
-fn write(weights: &Weights, path: &Path) -> Result<(), Failure> {
-    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = weights
-        .iter()
-        .map(|(name, tensor)| {
-            let data = tensor.data.iter().flat_map(|value| value.to_le_bytes()).collect();
-            (name.to_owned(), tensor.shape.clone(), data)
-        })
-        .collect();
-    let mut views = Vec::with_capacity(bytes.len());
-    for (name, shape, data) in &bytes {
-        views.push((name, TensorView::new(safetensors::Dtype::F32, shape.clone(), data)?));
-    }
-    Ok(safetensors::serialize_to_file(views, None, path)?)
 }

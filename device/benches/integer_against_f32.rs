@@ -15,13 +15,11 @@ use headroom_device::engine::{ElasticVit, Workspace};
 use headroom_device::integer::{IntegerOutput, IntegerSource, PackedIntegerVit};
 use headroom_device::model::{Corrections, Weights};
 use headroom_shared::IntegerModel;
-use headroom_shared::integer_model::BlockCounts;
-use safetensors::tensor::TensorView;
 use serde_json::json;
 
 use plain_vit::PlainVit;
 use random_model::noise;
-use rivals::{Failure, Rivals};
+use rivals::{Failure, Rivals, median, models, write};
 
 mod plain_vit;
 #[path = "../tests/random_model/mod.rs"]
@@ -81,18 +79,12 @@ fn contest(
     let description = model.description();
     let f32_engine = ElasticVit::new(&description, weights)?;
     let mut workspace = f32_engine.workspace(1);
-    let dense = BlockCounts {
-        heads: model.heads,
-        query_dims: model.head_dim,
-        value_dims: model.head_dim,
-        neurons: model.neurons,
-    };
     let source = IntegerSource {
         description: &description,
         weights,
         weights_sha256: [0; 32],
         corrections: &Corrections::default(),
-        counts: &vec![dense; model.depth],
+        counts: &IntegerSource::all_counts(&description),
         original_ends: true,
     };
     let file = source.convert()?.write()?;
@@ -171,31 +163,4 @@ fn contest(
 fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn models() -> PathBuf {
-    let models = std::env::var_os("HEADROOM_MODELS").map_or_else(|| "../shared/models".into(), PathBuf::from);
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(models)
-}
-
-/// Writes f32 weights for the rivals to read.
-fn write(weights: &Weights, path: &Path) -> Result<(), Failure> {
-    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = weights
-        .iter()
-        .map(|(name, tensor)| {
-            let data = tensor.data.iter().flat_map(|value| value.to_le_bytes()).collect();
-            (name.to_owned(), tensor.shape.clone(), data)
-        })
-        .collect();
-    let mut views = Vec::with_capacity(bytes.len());
-    for (name, shape, data) in &bytes {
-        views.push((name, TensorView::new(safetensors::Dtype::F32, shape.clone(), data)?));
-    }
-    Ok(safetensors::serialize_to_file(views, None, path)?)
 }

@@ -13,6 +13,7 @@
 pub mod board;
 #[cfg(feature = "std")]
 pub mod board_file;
+mod checksum;
 pub mod cost;
 pub mod fixed_capacity;
 pub mod flash_image;

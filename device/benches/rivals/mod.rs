@@ -3,9 +3,11 @@
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Lines, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use headroom_device::model::Weights;
+use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
 pub type Failure = Box<dyn Error>;
@@ -74,4 +76,32 @@ impl Rivals {
         process.wait()?;
         Ok(())
     }
+}
+
+pub fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Where trained models are.
+pub fn models() -> PathBuf {
+    let models = std::env::var_os("HEADROOM_MODELS").map_or_else(|| "../shared/models".into(), PathBuf::from);
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(models)
+}
+
+/// Writes f32 weights for the rivals to read.
+pub fn write(weights: &Weights, path: &Path) -> Result<(), Failure> {
+    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = weights
+        .iter()
+        .map(|(name, tensor)| {
+            let data = tensor.data.iter().flat_map(|value| value.to_le_bytes()).collect();
+            (name.to_owned(), tensor.shape.clone(), data)
+        })
+        .collect();
+    let mut views = Vec::with_capacity(bytes.len());
+    for (name, shape, data) in &bytes {
+        views.push((name, TensorView::new(safetensors::Dtype::F32, shape.clone(), data)?));
+    }
+    Ok(safetensors::serialize_to_file(views, None, path)?)
 }

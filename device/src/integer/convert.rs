@@ -54,24 +54,20 @@ struct Dense {
 }
 
 impl IntegerSource<'_> {
+    /// The counts that store all of a model.
+    #[must_use]
+    pub fn all_counts(description: &Description) -> Vec<BlockCounts> {
+        vec![dense_block(description); description.blocks.len()]
+    }
+
     /// The parts of the model.
     ///
     /// # Errors
     /// If a tensor is missing or of another size, or the engine does not have a part.
     pub fn convert(&self) -> Result<IntegerModelParts, ConvertError> {
         let description = self.description;
-        let dense = BlockCounts {
-            heads: description.heads,
-            query_dims: description.head_dim,
-            value_dims: description.head_dim,
-            neurons: description.neurons,
-        };
-        let fits = |counts: &BlockCounts| {
-            counts.heads <= dense.heads
-                && (1..=dense.query_dims).contains(&counts.query_dims)
-                && (1..=dense.value_dims).contains(&counts.value_dims)
-                && counts.neurons <= dense.neurons
-        };
+        let dense = dense_block(description);
+        let fits = |counts: &BlockCounts| dense.hold(counts) && counts.query_dims.min(counts.value_dims) >= 1;
         let blocks = &description.blocks;
         let of_corrections = self.corrections.groups.iter().all(|group| group.blocks.len() == blocks.len());
         if self.counts.len() != blocks.len() || !self.counts.iter().all(fits) || !of_corrections {
@@ -359,6 +355,16 @@ fn first_columns(layer: LinearParts, columns: &[usize]) -> LinearParts {
     let MatrixParts { columns: width, weights, scales } = layer.matrix;
     let weights = weights.chunks_exact(width).flat_map(|row| columns.iter().map(|&column| row[column])).collect();
     LinearParts { matrix: MatrixParts { columns: columns.len(), weights, scales }, biases: layer.biases }
+}
+
+/// Everything of a block.
+fn dense_block(description: &Description) -> BlockCounts {
+    BlockCounts {
+        heads: description.heads,
+        query_dims: description.head_dim,
+        value_dims: description.head_dim,
+        neurons: description.neurons,
+    }
 }
 
 /// The places of the first `dims` dimensions of the first heads.

@@ -83,23 +83,11 @@ fn choices_and_kept() -> impl Strategy<Value = (Choices, Kept)> {
 }
 
 fn dense(choices: &Choices) -> Vec<BlockCounts> {
-    let all = BlockCounts {
-        heads: choices.heads,
-        query_dims: choices.head_dim,
-        value_dims: choices.head_dim,
-        neurons: choices.neurons,
-    };
-    vec![all; choices.depth]
+    IntegerSource::all_counts(&build(choices, 0).0)
 }
 
-fn kept_counts(kept: &Kept) -> Vec<BlockCounts> {
-    let counts = |block: usize| BlockCounts {
-        heads: kept.heads[block].len(),
-        query_dims: kept.query_dims[block],
-        value_dims: kept.value_dims[block],
-        neurons: kept.neurons[block],
-    };
-    (0..kept.neurons.len()).map(counts).collect()
+fn kept_counts(choices: &Choices, kept: &Kept) -> Vec<BlockCounts> {
+    (0..choices.depth).map(|block| BlockCounts::of(kept, block, choices.head_dim)).collect()
 }
 
 fn file(choices: &Choices, seed: u64, counts: &[BlockCounts]) -> Vec<u8> {
@@ -205,7 +193,7 @@ proptest! {
         (choices, kept) in choices_and_kept(),
         seed in 0_u64..1000,
     ) {
-        let (all, cut) = (file(&choices, seed, &dense(&choices)), file(&choices, seed, &kept_counts(&kept)));
+        let (all, cut) = (file(&choices, seed, &dense(&choices)), file(&choices, seed, &kept_counts(&choices, &kept)));
         let frame = frame(&IntegerModel::read(&all).unwrap(), seed);
         prop_assert_eq!(bits(infer(&all, &frame, &kept)), bits(infer(&cut, &frame, &kept)));
     }

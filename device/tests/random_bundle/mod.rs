@@ -11,7 +11,6 @@ use headroom_device::bundle::{Bundle, Manifest, Part};
 use headroom_device::integer::IntegerSource;
 use headroom_device::model::weights::Weights;
 use headroom_device::model::{Corrections, Description};
-use headroom_shared::integer_model::BlockCounts;
 use headroom_shared::structure_map::encoded_bound;
 use headroom_shared::{
     Energy, Ladder, MlpKind, ModelShape, Rung, Step, StepKind, StructureMap, SubNetwork, TimeSpan, cost,
@@ -74,18 +73,12 @@ pub fn open(choices: &Choices, seed: u64, rungs: usize) -> Bundle {
 }
 
 fn integer_model(description: &Description, weights: &Weights, file: &[u8]) -> Vec<u8> {
-    let all = BlockCounts {
-        heads: description.heads,
-        query_dims: description.head_dim,
-        value_dims: description.head_dim,
-        neurons: description.neurons,
-    };
     let source = IntegerSource {
         description,
         weights,
         weights_sha256: sha256(file),
         corrections: &Corrections::default(),
-        counts: &vec![all; description.blocks.len()],
+        counts: &IntegerSource::all_counts(description),
         original_ends: true,
     };
     source.convert().unwrap().write().unwrap()

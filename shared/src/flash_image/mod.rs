@@ -31,10 +31,10 @@ mod write;
 
 pub use error::FlashImageError;
 
-use crc::{CRC_32_ISO_HDLC, Crc};
 use serde::{Deserialize, Serialize};
 
 use crate::board::{BoardProfile, Name};
+use crate::checksum::CHECKSUM;
 use crate::integer_model::{BlockCounts, IntegerModel};
 use crate::structure_map::StructureMap;
 use crate::units::{Power, Temperature};
@@ -53,8 +53,6 @@ pub const PART_ALIGNMENT: usize = 16;
 
 /// Where the part of the header begins that the checksum covers.
 const CHECKED_FROM: usize = 16;
-
-const CHECKSUM: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
 /// What firmware takes from the board's profile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,8 +1,7 @@
 //! The fixed header: everything that can be judged before the content.
 
-use crc::{CRC_32_ISO_HDLC, Crc};
-
 use super::IntegerModelError;
+use crate::checksum::CHECKSUM;
 
 /// The first eight bytes of every integer model, of any version.
 pub const MAGIC: [u8; 8] = *b"HEADRINT";
@@ -12,9 +11,6 @@ pub const FORMAT_VERSION: u32 = 1;
 
 /// Bytes of the header: magic, version, content length, checksum, and zeros up to a multiple of 16.
 pub const HEADER_BYTES: usize = 32;
-
-/// As of the structure map ([`crate::structure_map`]).
-const CHECKSUM: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
 /// Where the zeros of the header begin.
 const FIELDS_END: usize = 20;

@@ -1,8 +1,7 @@
 //! The fixed header: everything that can be judged before decoding.
 
-use crc::{CRC_32_ISO_HDLC, Crc};
-
 use super::StructureMapError;
+use crate::checksum::CHECKSUM;
 
 /// The first eight bytes of every structure map, of any version.
 pub const MAGIC: [u8; 8] = *b"HEADRMAP";
@@ -13,10 +12,6 @@ pub const FORMAT_VERSION: u32 = 1;
 
 /// Bytes of the header: magic, version, payload length, checksum.
 pub const HEADER_BYTES: usize = 8 + 4 + 4 + 4;
-
-/// CRC-32 as in zlib, Ethernet and PNG: finds every error of up to 3 bits in
-/// payloads up to 11 KB, and every burst of up to 32 bits in any.
-const CHECKSUM: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
 /// Checks the header of `bytes` and returns the payload.
 pub(super) fn payload_of(bytes: &[u8]) -> Result<&[u8], StructureMapError> {
