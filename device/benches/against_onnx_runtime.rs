@@ -8,7 +8,7 @@
 //! timed. In every round each cell is run by each engine in turn; figures are medians of all passes,
 //! and of the fastest ones, which say more on a machine with other work.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use headroom_device::engine::{ElasticVit, Workspace};

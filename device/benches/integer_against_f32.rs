@@ -8,7 +8,7 @@
 //! `HEADROOM_MODELS` (default `../shared/models`), ViT-S/16 has random weights. Ratios are medians over rounds: in
 //! each round all engines run in turn.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use headroom_device::engine::{ElasticVit, Workspace};

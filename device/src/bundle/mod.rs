@@ -9,6 +9,7 @@
 //! | `structure.map` | shape, ranking and ladder ([`headroom_shared::StructureMap`]) |
 //! | `model.safetensors` | the permuted weights under their original names |
 //! | `corrections.safetensors` | at some rungs, what makes up for removed structures; optional ([`Corrections`](crate::model::Corrections)) |
+//! | `model.int8` | weights and corrections in eight-bit integers; optional ([`headroom_shared::integer_model`]) |
 //! | `model.json` | the model's [`Description`](crate::model::Description) |
 //! | `board.toml` | the board's profile |
 //! | `config.json` | the original checkpoint's config, for other tools |

@@ -111,9 +111,12 @@ impl Arguments {
 }
 
 /// The numbers that an inference computes with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Precision {
+    /// 32-bit floating point.
     F32,
+    /// Eight-bit integers.
     Int8,
 }
 

@@ -81,10 +81,11 @@ pub fn setup_script(options: &Options) -> Result<String, FlashError> {
     let unit_path = options.unit_file.as_deref().ok_or(missing)?;
     let unit_file = read(unit_path)?;
     let limits_file = options.limits_file.as_deref().map_or(Ok(String::new()), read)?;
+    let folders = folders(&board)?;
     let setup = Setup {
         board: &board.profile,
-        folders: folders(&board)?,
-        root: root(options, &board)?,
+        folders,
+        root: root(options, folders),
         unit: &options.unit,
         unit_file: &unit_file,
         limits_file: &limits_file,
@@ -109,7 +110,7 @@ pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -
     let job = Job {
         wish: Wish {
             board: &board.profile,
-            root: root(options, &board)?,
+            root: root(options, folders(&board)?),
             unit: &options.unit,
             allow_board_mismatch: options.allow_board_mismatch,
             now,
@@ -158,9 +159,8 @@ fn folders(board: &Board) -> Result<&SshFolders, FlashError> {
     board.profile.deployment.ssh().ok_or(FlashError::NoLinux { board: board.name })
 }
 
-fn root<'a>(options: &'a Options, board: &'a Board) -> Result<&'a str, FlashError> {
-    let folders = folders(board)?;
-    Ok(options.root.as_deref().unwrap_or(&folders.root))
+fn root<'a>(options: &'a Options, folders: &'a SshFolders) -> &'a str {
+    options.root.as_deref().unwrap_or(&folders.root)
 }
 
 /// Who takes the lock, in characters that mean nothing to a shell.

@@ -4,7 +4,7 @@ use headroom_shared::roofline::{Roofline, Work};
 use headroom_shared::shape::MAX_BLOCKS;
 use headroom_shared::{BoardProfile, ModelShape, Rung, SubNetwork};
 
-use super::report::RungReport;
+use super::report::{NeedReport, RungReport};
 
 /// The schedule of a rung until its sub-network's is written to the map.
 static NO_TOKEN_MERGING: [u8; MAX_BLOCKS] = [0; MAX_BLOCKS];
@@ -21,6 +21,8 @@ pub struct Measured {
     /// In f32, and of the integer engine to that: where the rung was measured in integers, which is then its fidelity.
     pub f32_fidelity: Option<f32>,
     pub fidelity_to_f32: Option<f32>,
+    /// What a microcontroller needs for it.
+    pub need: Option<NeedReport>,
 }
 
 impl Measured {
@@ -66,7 +68,7 @@ pub fn rung(
         measured_energy: None,
         token_schedule: &NO_TOKEN_MERGING[..usize::from(shape.blocks)],
     };
-    Measured { rung, uncorrected, corrected: None, f32_fidelity: None, fidelity_to_f32: None }
+    Measured { rung, uncorrected, corrected: None, f32_fidelity: None, fidelity_to_f32: None, need: None }
 }
 
 /// The rungs for the report.
@@ -92,7 +94,7 @@ pub fn report(sub_networks: &[SubNetwork], measured: &[Measured]) -> Vec<RungRep
             corrected: measured.is_corrected(),
             f32_fidelity: measured.f32_fidelity,
             fidelity_to_f32: measured.fidelity_to_f32,
-            need: None,
+            need: measured.need,
             predicted_ms: rung.predicted_latency.as_seconds() * 1e3,
             predicted_mj: rung.predicted_energy.as_joules() * 1e3,
         }

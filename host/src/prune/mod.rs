@@ -16,7 +16,6 @@ mod job;
 mod measure;
 mod method;
 mod options;
-mod precision;
 mod report;
 
 pub use describe::{DESCRIBE_VERSION, DescribeReport, describe};
@@ -24,6 +23,5 @@ pub use error::PruneError;
 pub use job::{Ending, run};
 pub use method::{AttentionUnits, Method, TokenMerging};
 pub use options::Options;
-pub use precision::Precision;
 pub(crate) use report::with_prefix;
 pub use report::{PruneReport, REPORT_VERSION, RungReport, StageReport};

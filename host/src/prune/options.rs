@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use headroom_device::run::Precision;
 
-use super::{AttentionUnits, Method, Precision, TokenMerging};
+use super::{AttentionUnits, Method, TokenMerging};
 use crate::compensation::{Damping, Mode};
 use crate::executor::DeviceChoice;
 use crate::importance::FisherForm;

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
+use headroom_device::run::Precision;
 use serde::Serialize;
 
-use super::{Options, Precision};
+use super::Options;
 use crate::ranking::Sparsity;
 use crate::scores::{KeepCounts, SnapvitScores};
 

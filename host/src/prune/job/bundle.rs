@@ -17,8 +17,8 @@ use super::super::PruneError;
 use super::super::images::JobImages;
 use super::super::measure::{self, Measured};
 use super::super::report::{
-    CompensationReport, FitReport, ImagesReport, ModelReport, NeedReport, PruneReport, REPORT_VERSION, RungReport,
-    ScoresReport, SearchReport,
+    CompensationReport, FitReport, ImagesReport, ModelReport, PruneReport, REPORT_VERSION, RungReport, ScoresReport,
+    SearchReport,
 };
 use super::compensation::Compensation;
 use super::{Job, Ranked};
@@ -35,7 +35,7 @@ impl Job<'_> {
         measured: &[Measured],
         compensation: &Compensation,
         integer_model: Option<IntegerModelParts>,
-        fit: Option<(FitReport, Vec<NeedReport>)>,
+        fit: Option<FitReport>,
         fitted: &Fitted,
         images: &JobImages,
     ) -> Result<PruneReport, PruneError> {
@@ -65,11 +65,7 @@ impl Job<'_> {
         if let Some(config) = self.checkpoint.config() {
             bundle.add(CONFIG_FILE, config.as_bytes())?;
         }
-        let mut lines = measure::report(&ranked.sub_networks, measured);
-        let (fit, needs) = fit.unzip();
-        for (line, need) in lines.iter_mut().zip(needs.unwrap_or_default()) {
-            line.need = Some(need);
-        }
+        let lines = measure::report(&ranked.sub_networks, measured);
         let title = format!("{} on {}", self.checkpoint.description.family, self.board.name);
         let point =
             |rung: &RungReport| Point { macs_share: rung.macs_share, value: f64::from(rung.fidelity), interval: None };

@@ -1,32 +1,30 @@
 //! What of a model a microcontroller has room for.
 
-use headroom_device::integer::{ArenaSizes, FEW_TOKENS, arena_bytes};
+use headroom_device::integer::{ArenaSizes, ConvertError, FEW_TOKENS, arena_bytes};
 use headroom_device::model::{Corrections, Weights};
+use headroom_device::run::Precision;
 use headroom_shared::board::Microcontroller;
 use headroom_shared::flash_image::Settings;
 use headroom_shared::integer_model::{BlockCounts, IntegerModelParts};
 use headroom_shared::shape::DIMENSION_QUANTUM;
 use headroom_shared::{FlashImage, IntegerModel, ModelShape, Rung, SubNetwork};
 
+use super::super::measure::Measured;
 use super::super::report::{FitReport, NeedReport};
-use super::super::{Precision, PruneError};
+use super::super::{PruneError, TokenMerging};
 use super::bundle::structure_map;
 use super::{Job, Ranked};
 
-/// What is stored for the board, and what each rung would need.
-pub(super) struct Fit {
-    pub(super) parts: IntegerModelParts,
-    pub(super) report: FitReport,
-    /// One for each rung of the ladder.
-    pub(super) needs: Vec<NeedReport>,
-}
-
 impl Job<'_> {
-    /// Refuses what no ranking could make fit: the smallest network that the options leave of the model.
-    pub(super) fn can_fit(&self, shape: &ModelShape, weights: &Weights) -> Result<(), PruneError> {
-        let Some(board) = &self.board.profile.microcontroller else { return Ok(()) };
+    /// Refuses, before the long work, what the integer engine cannot run or no ranking could make fit the board: the
+    /// smallest network that the options leave of the model.
+    pub(super) fn check_integers(&self, shape: &ModelShape, weights: &Weights) -> Result<(), PruneError> {
+        let board = &self.board.profile.microcontroller;
         if self.precision() != Precision::Int8 {
-            return Err(PruneError::OnlyIntegers { board: self.board.name });
+            return if board.is_some() { Err(PruneError::OnlyIntegers { board: self.board.name }) } else { Ok(()) };
+        }
+        if self.options.tokens != TokenMerging::Off {
+            return Err(ConvertError::Part { part: "merging of tokens" }.into());
         }
         let dims = usize::from(shape.head_dim.min(DIMENSION_QUANTUM));
         let smallest = BlockCounts {
@@ -37,48 +35,40 @@ impl Job<'_> {
         };
         let counts = vec![smallest; shape.blocks.into()];
         let parts = self.integer_prefix(weights, &Corrections::default(), &counts, true)?;
+        let Some(board) = board else { return Ok(()) };
         self.need(&parts, 0, board)?.check(board)
     }
 
-    /// The largest rung that fits, with those below it.
+    /// The weights from the largest rung that fits on, for a microcontroller; every rung is told what it needs.
     pub(super) fn fit(
         &self,
         permuted: &Weights,
         corrections: &Corrections,
         ranked: &Ranked,
-        rungs: &[Rung<'_>],
-    ) -> Result<Option<Fit>, PruneError> {
+        measured: &mut [Measured],
+    ) -> Result<Option<(IntegerModelParts, FitReport)>, PruneError> {
         let Some(board) = &self.board.profile.microcontroller else { return Ok(None) };
-        let map = structure_map(&ranked.shape, [0; 32], &ranked.ranking.steps, rungs)?;
-        let (mut needs, mut stored) = (Vec::new(), None);
-        for (rung, sub_network) in ranked.sub_networks.iter().enumerate() {
+        let rungs: Vec<Rung<'_>> = measured.iter().map(|measured| measured.rung).collect();
+        let map = structure_map(&ranked.shape, [0; 32], &ranked.ranking.steps, &rungs)?;
+        let mut stored = None;
+        for (rung, (measured, sub_network)) in measured.iter_mut().zip(&ranked.sub_networks).enumerate() {
             let mut below = corrections.clone();
             below.retain(|corrected| corrected >= rung);
             let original_ends = below.places().count() < rungs.len() - rung;
-            let parts = self.integer_prefix(
-                permuted,
-                &below,
-                &counts(sub_network, ranked.shape.head_dim.into()),
-                original_ends,
-            )?;
+            let counts = counts(sub_network, ranked.shape.head_dim.into());
+            let parts = self.integer_prefix(permuted, &below, &counts, original_ends)?;
             let need = self.need(&parts, map.len(), board)?;
-            needs.push(need);
+            measured.need = Some(need);
             if need.fits && stored.is_none() {
                 stored = Some((rung, parts));
+            } else if rung + 1 == rungs.len() && stored.is_none() {
+                need.check(board)?;
             }
         }
-        let Some((start_rung, parts)) = stored else {
-            return match needs.last() {
-                Some(smallest) => smallest.check(board).map(|()| None),
-                None => Ok(None),
-            };
-        };
-        let report = FitReport {
-            start_rung,
-            flash_bytes: board.bundle_flash.value.bytes.into(),
-            ram_bytes: board.scratch_ram.value.bytes.into(),
-        };
-        Ok(Some(Fit { parts, report, needs }))
+        Ok(stored.map(|(start_rung, parts)| {
+            let (flash, ram) = (board.bundle_flash.value.bytes, board.scratch_ram.value.bytes);
+            (parts, FitReport { start_rung, flash_bytes: flash.into(), ram_bytes: ram.into() })
+        }))
     }
 
     /// What the board needs for an image with these weights and so long a map.

@@ -3,12 +3,13 @@
 use headroom_device::engine::Corrected;
 use headroom_device::integer::IntegerSource;
 use headroom_device::model::{Corrections, Weights};
+use headroom_device::run::Precision;
 use headroom_shared::IntegerModel;
 use headroom_shared::integer_model::{BlockCounts, IntegerModelParts};
 
+use super::super::PruneError;
 use super::super::images::JobImages;
 use super::super::measure::Measured;
-use super::super::{Precision, PruneError};
 use super::ladder::MeasuredLadder;
 use super::{Job, Passes, Ranked};
 use crate::embedder::mean_cosine;
@@ -27,14 +28,8 @@ impl Job<'_> {
         weights: &Weights,
         corrections: &Corrections,
     ) -> Result<IntegerModelParts, PruneError> {
-        let description = &self.checkpoint.description;
-        let whole = BlockCounts {
-            heads: description.heads,
-            query_dims: description.head_dim,
-            value_dims: description.head_dim,
-            neurons: description.neurons,
-        };
-        self.integer_prefix(weights, corrections, &vec![whole; description.blocks.len()], true)
+        let all = IntegerSource::all_counts(&self.checkpoint.description);
+        self.integer_prefix(weights, corrections, &all, true)
     }
 
     /// As much of the model in integers.

@@ -15,12 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use headroom_device::model::{Corrections, Weights};
-use headroom_shared::{MAX_RUNGS, ModelShape, Rung, SubNetwork};
+use headroom_device::model::Weights;
+use headroom_device::run::Precision;
+use headroom_shared::{MAX_RUNGS, ModelShape, SubNetwork};
 
 use super::images::JobImages;
 use super::report::{PruneReport, StageReport};
-use super::{AttentionUnits, Method, Options, Precision, PruneError};
+use super::{AttentionUnits, Method, Options, PruneError};
 use crate::boards::{self, Board};
 use crate::bundle::BundleWriter;
 use crate::checkpoint::{BlockOrder, Checkpoint, OpenOptions, Permutation};
@@ -140,11 +141,7 @@ impl Job<'_> {
             scores.for_model(&self.checkpoint.description)?;
         }
         let mut weights = self.checkpoint.weights()?;
-        if integers {
-            // What the integer engine cannot run is refused before the long work.
-            self.integer_parts(&weights, &Corrections::default())?;
-        }
-        self.can_fit(&shape, &weights)?;
+        self.check_integers(&shape, &weights)?;
         let images = self.images()?;
         let mut basis = self.head_basis(&weights, &images)?;
         if let Some(basis) = &basis {
@@ -180,16 +177,15 @@ impl Job<'_> {
         let mut compensation = self.compensation(&permuted, &ranked, &ladder, &images)?;
         let ladder = self.corrected_ladder(ladder, &mut compensation, &ranked, &images)?;
         let corrections = &compensation.corrections;
-        let (measured, mut integer_model) = if integers {
+        let (mut measured, mut integer_model) = if integers {
             let parts = self.integer_parts(&permuted, corrections)?;
             (self.integer_ladder(ladder, &parts, corrections, &ranked, &images)?, Some(parts))
         } else {
             (ladder.measured, None)
         };
-        let rungs: Vec<Rung<'_>> = measured.iter().map(|measured| measured.rung).collect();
-        let fit = self.fit(&permuted, corrections, &ranked, &rungs)?.map(|fit| {
-            integer_model = Some(fit.parts);
-            (fit.report, fit.needs)
+        let fit = self.fit(&permuted, corrections, &ranked, &mut measured)?.map(|(parts, fit)| {
+            integer_model = Some(parts);
+            fit
         });
         drop(permuted);
 

@@ -5,12 +5,11 @@
 //! images wins, and width alone is among them. Steps never fall along the ladder, MACs do.
 
 use headroom_device::engine::ElasticVit;
-use headroom_device::integer::ConvertError;
 use headroom_device::model::Weights;
 use headroom_shared::{ModelShape, Step, SubNetwork, cost};
 
 use super::super::images::JobImages;
-use super::super::{Precision, PruneError, TokenMerging};
+use super::super::{PruneError, TokenMerging};
 use super::{Job, Passes, Ranked};
 use crate::embedder::{CpuEmbedder, mean_cosine};
 
@@ -46,9 +45,6 @@ impl Job<'_> {
     ) -> Result<(), PruneError> {
         if self.options.tokens == TokenMerging::Off {
             return Ok(());
-        }
-        if self.precision() == Precision::Int8 {
-            return Err(ConvertError::Part { part: "merging of tokens" }.into());
         }
         let chosen = self.stage(
             "tokens",
