@@ -3,7 +3,7 @@
 use core::fmt::Write;
 
 use headroom_shared::wire::serial::{self, SerialRequest};
-use headroom_shared::wire::{ErrorKind, RefusalReason, Request, Response, VERSION, Values};
+use headroom_shared::wire::{ErrorKind, Outputs, RefusalReason, Request, Response, VERSION, Values};
 use headroom_shared::{Temperature, TimeSpan};
 
 use crate::board::Board;
@@ -190,14 +190,7 @@ impl Application<'_> {
         self.tell_status(board, id);
     }
 
-    fn infer<B: Board>(
-        &mut self,
-        board: &mut B,
-        id: u64,
-        (width, height): (u32, u32),
-        wanted: headroom_shared::wire::Outputs,
-        rgb: &[u8],
-    ) {
+    fn infer<B: Board>(&mut self, board: &mut B, id: u64, (width, height): (u32, u32), wanted: Outputs, rgb: &[u8]) {
         let serving = match &mut self.serving {
             Ok(serving) => serving,
             Err(refusal) => {
@@ -213,22 +206,20 @@ impl Application<'_> {
             return send(board, self.sent, &Response::Refused { id, reason: RefusalReason::Failed });
         };
         let (embedding, logits) = outputs.split_at_mut(embedding);
+        // What is not wanted has no room, and is not computed.
+        let embedding = if wanted == Outputs::Logits { &mut [] } else { embedding };
+        let logits = if wanted == Outputs::Embedding { &mut [] } else { logits };
         let arrival = board.now();
         // The pause in which the board cools down.
         while board.now() < self.next_start {
             board.feed_watchdog();
         }
         let start = board.now();
-        let inference = serving.infer(board, rgb, wanted, embedding, logits);
+        let inference = serving.infer(board, rgb, embedding, logits);
         self.next_start = later(start, serving.pace());
         let Ok(inference) = inference else {
             return send(board, self.sent, &Response::Refused { id, reason: RefusalReason::Failed });
         };
-        let bytes = |values: &'_ [f32], is_wanted: bool| if is_wanted { values.len() } else { 0 };
-        let (embedding, logits) = (
-            &embedding[..bytes(embedding, wanted != headroom_shared::wire::Outputs::Logits)],
-            &logits[..bytes(logits, wanted != headroom_shared::wire::Outputs::Embedding)],
-        );
         let response = Response::Result {
             id,
             bundle: model.bundle,
@@ -253,14 +244,11 @@ fn values(values: &[f32]) -> Values<'_> {
 
 /// Sends a response; one that is too long for the buffer becomes an error that says so.
 fn send<B: Board>(board: &mut B, buffer: &mut [u8], response: &Response<'_>) {
-    let too_long = Response::Error { kind: ErrorKind::Malformed, text: "the response is too long for this firmware" };
-    if serial::stuff(response, buffer).is_err() {
-        return match serial::stuff(&too_long, buffer) {
-            Ok(bytes) => board.write(bytes),
-            Err(_) => {}
-        };
-    }
     if let Ok(bytes) = serial::stuff(response, buffer) {
+        return board.write(bytes);
+    }
+    let too_long = Response::Error { kind: ErrorKind::Malformed, text: "the response is too long for this firmware" };
+    if let Ok(bytes) = serial::stuff(&too_long, buffer) {
         board.write(bytes);
     }
 }

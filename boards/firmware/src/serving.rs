@@ -8,7 +8,7 @@ use headroom_device::governor::{
 };
 use headroom_device::integer::{IntegerEngineError, IntegerOutput, IntegerVit};
 use headroom_device::reading::{InferenceSample, Measurement, Missing, Reading, SensorReading};
-use headroom_shared::wire::{Outputs, ServedModel};
+use headroom_shared::wire::ServedModel;
 use headroom_shared::{
     FlashImage, FlashImageError, List, MAX_RUNGS, Power, StructureMap, SubNetwork, Temperature, TimeSpan,
 };
@@ -90,11 +90,8 @@ impl<'a> Serving<'a> {
         let rungs = image.map.rungs().len();
         let largest = (0..rungs).find(|&rung| image.has_rung(rung)).ok_or(Refusal::NoRung)? as u8;
         let settings = image.settings;
-        let temperatures = TemperatureLimits {
-            target: settings.target,
-            passive: settings.passive,
-            critical: settings.critical,
-        };
+        let temperatures =
+            TemperatureLimits { target: settings.target, passive: settings.passive, critical: settings.critical };
         let limits = Limits { temperature: Some(temperatures), ..Limits::default() };
         let governor = governor(&image.map, largest, limits, settings.idle).map_err(Refusal::Governor)?;
         let mut state = governor.start();
@@ -117,7 +114,7 @@ impl<'a> Serving<'a> {
         })
     }
 
-    /// What clients should know of the model.
+    /// What clients should know of the model. A flash image has no manifest: the bundle is named by its weights.
     pub fn model(&self) -> ServedModel {
         let sizes = self.engine.model().sizes();
         ServedModel {
@@ -163,8 +160,7 @@ impl<'a> Serving<'a> {
         minimum_fidelity: Option<f32>,
     ) -> Result<(), GovernorError> {
         let deadline = deadline.map(|latency| Deadline { latency, miss_rate: MISS_RATE });
-        let limits =
-            Limits { deadline, power, temperature: Some(self.temperatures), energy: None, minimum_fidelity };
+        let limits = Limits { deadline, power, temperature: Some(self.temperatures), energy: None, minimum_fidelity };
         self.governor = governor(&self.map, self.largest, limits, self.idle)?;
         self.state = self.governor.carry_on(&self.state);
         Ok(())
@@ -178,12 +174,11 @@ impl<'a> Serving<'a> {
         self.decision = self.governor.step(&mut self.state, &reading, now);
     }
 
-    /// Runs a frame at the rung of the moment.
+    /// Runs a frame at the rung of the moment. An output without room is not computed.
     pub fn infer<B: Board>(
         &mut self,
         board: &mut B,
         frame: &[u8],
-        outputs: Outputs,
         embedding: &mut [f32],
         logits: &mut [f32],
     ) -> Result<Inference, IntegerEngineError> {
@@ -196,10 +191,9 @@ impl<'a> Serving<'a> {
         }
         let correction = self.engine.model().correction_of_rung(number.into());
         let kept = Corrected { kept: &self.kept.1, correction };
-        let (wants_embedding, wants_logits) = (outputs != Outputs::Logits, outputs != Outputs::Embedding);
         let output = IntegerOutput {
-            embedding: wants_embedding.then_some(embedding),
-            logits: (wants_logits && !logits.is_empty()).then_some(logits),
+            embedding: (!embedding.is_empty()).then_some(embedding),
+            logits: (!logits.is_empty()).then_some(logits),
             tokens: None,
         };
         let start = board.now();
