@@ -64,7 +64,7 @@ impl FlashError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoLinux { board } => Some(format!(
-                "`host-flash image --target {board} --bundle DIR --out FILE` makes the image for its flash; boards/{board} says how it gets there"
+                "`host-flash image --target {board} --bundle DIR --out FILE` makes the image for its flash and says where it goes"
             )),
             Self::Check(error) => error.hint(),
             Self::Transport(error) => error.hint().map(str::to_owned),
