@@ -101,10 +101,10 @@ impl Bundle {
             vit = vit.with_corrections(&found)?;
         }
         let integer_model = parts.remove(INTEGER_MODEL_FILE);
-        if let Some(file) = &integer_model {
-            if !IntegerModel::read(file)?.is_of(&StructureMap::read(&structure_map)?) {
-                return Err(BundleError::OtherIntegerModel);
-            }
+        if let Some(file) = &integer_model
+            && !IntegerModel::read(file)?.is_of(&StructureMap::read(&structure_map)?)
+        {
+            return Err(BundleError::OtherIntegerModel);
         }
         Ok(Self {
             manifest,
