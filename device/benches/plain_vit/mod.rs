@@ -120,12 +120,14 @@ impl PlainVit {
     }
 
     /// Multiply-accumulates of one image in the kept structures' products.
-    pub fn macs(self, kept: &FirstStructures) -> usize {
+    pub fn macs(self, kept: &impl KeptStructures) -> usize {
         let patches = self.grid().pow(2);
-        let tokens = patches + 1;
-        let blocks = kept.0.iter().map(|(heads, neurons)| {
-            let attended = heads * self.head_dim;
-            tokens * (4 * self.embed_dim * attended + 2 * tokens * attended + 2 * self.embed_dim * neurons)
+        let mut tokens = patches + 1;
+        let blocks = (0..self.depth).map(|block| {
+            let attended = kept.heads(block) * self.head_dim;
+            let attention = tokens * (4 * self.embed_dim * attended + 2 * tokens * attended);
+            tokens -= kept.merged_tokens(block);
+            attention + tokens * 2 * self.embed_dim * kept.neurons(block)
         });
         blocks.sum::<usize>() + patches * self.embed_dim * 3 * self.patch.pow(2)
     }
