@@ -106,6 +106,7 @@ fn evaluate(
             macs: map.rungs()[rung].macs,
             macs_share: map.rungs()[rung].macs as f64 / dense_macs,
             weight_bytes: map.rungs()[rung].weight_bytes,
+            token_schedule: sub_network.token_schedule().to_vec(),
             corrected: bundle.corrected(rung, sub_network).correction.is_some(),
             fidelity: Mean::of(&seen.rungs[place].pooled_cosines),
             patch_fidelity: Mean::of(&seen.rungs[place].patch_cosines),

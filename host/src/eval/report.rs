@@ -64,6 +64,8 @@ pub struct RungReport {
     pub macs: u64,
     pub macs_share: f64,
     pub weight_bytes: u64,
+    /// Tokens that each block merges into others.
+    pub token_schedule: Vec<u8>,
     /// Whether it runs with corrected matrices.
     pub corrected: bool,
     /// Mean cosine of the pooled embedding to the dense model's.
@@ -111,9 +113,12 @@ fn table(bundle: &BundleReport) -> String {
         ("head %", |rung| rung.head),
     ];
     let columns: Vec<Column> = columns.into_iter().filter(|(_, of)| has(*of)).collect();
+    let merged = |rung: &RungReport| rung.token_schedule.iter().map(|&tokens| u32::from(tokens)).sum::<u32>();
+    let merging = bundle.rungs.iter().any(|rung| merged(rung) > 0);
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
-    let names = ["rung", "MACs", "share", "weights", "fidelity", "patches"].into_iter();
+    let names = ["rung", "MACs", "share", "weights"].into_iter().chain(merging.then_some("merged"));
+    let names = names.chain(["fidelity", "patches"]);
     table.set_header(names.chain(columns.iter().map(|(name, _)| *name)));
     for rung in &bundle.rungs {
         let mut cells = vec![
@@ -121,9 +126,10 @@ fn table(bundle: &BundleReport) -> String {
             with_prefix(rung.macs as f64, ""),
             format!("{:.0} %", rung.macs_share * 100.0),
             with_prefix(rung.weight_bytes as f64, "B"),
-            format!("{:.4}{}", rung.fidelity.value, if rung.corrected { " +" } else { "  " }),
-            format!("{:.4}", rung.patch_fidelity.value),
         ];
+        cells.extend(merging.then(|| merged(rung).to_string()));
+        cells.push(format!("{:.4}{}", rung.fidelity.value, if rung.corrected { " +" } else { "  " }));
+        cells.push(format!("{:.4}", rung.patch_fidelity.value));
         cells.extend(columns.iter().map(|(_, of)| of(rung).map_or_else(String::new, percent)));
         table.add_row(cells);
     }
@@ -131,7 +137,8 @@ fn table(bundle: &BundleReport) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let plus = if bundle.rungs.iter().any(|rung| rung.corrected) { "\n+ with corrected matrices" } else { "" };
-    format!("{}\n{table}{plus}", bundle.name)
+    let merged = if merging { "\nmerged: tokens that all blocks merge into others" } else { "" };
+    format!("{}\n{table}{plus}{merged}", bundle.name)
 }
 
 fn percent(accuracy: Accuracy) -> String {
