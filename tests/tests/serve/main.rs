@@ -2,6 +2,7 @@
 
 mod board;
 mod clients;
+mod debian_package;
 mod ends;
 mod inputs;
 mod reload;

@@ -75,7 +75,8 @@ pub struct Server {
 }
 
 impl Server {
-    fn start(mut command: Command, socket: PathBuf) -> Self {
+    /// Starts a command that serves at `socket` and whose stderr is piped, and waits until it does.
+    pub fn start(mut command: Command, socket: PathBuf) -> Self {
         let mut child = command.spawn().expect("the program starts");
         let stderr = child.stderr.take().expect("stderr is piped");
         let (sender, lines) = channel();
