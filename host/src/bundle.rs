@@ -193,7 +193,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Temporary folders are private; a finished bundle is an ordinary folder.
-fn readable_by_others(path: &Path) -> io::Result<()> {
+pub(crate) fn readable_by_others(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use clap::{Args, FromArgMatches, Subcommand};
 use headroom_device::program::{self, EXIT_INTERRUPTED};
+use headroom_host::flash::pack::{self, PackArguments};
 use headroom_host::flash::{self, Options};
 use headroom_host::flash_image::{self, ImageArguments};
 use headroom_host::interrupt::{self, INTERRUPTED};
@@ -17,6 +18,8 @@ use headroom_host::signing;
 enum Command {
     #[command(flatten)]
     Signing(signing::Command),
+    /// Packs a release as a tar archive or an OCI image, for engines of fleets: Mender, balena, registries.
+    Pack(PackArguments),
     /// Makes the image for the flash of a board without an operating system, and tells where it goes.
     Image(ImageArguments),
 }
@@ -34,6 +37,10 @@ fn main() -> ExitCode {
     if matches.subcommand().is_some() {
         return match Command::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()) {
             Command::Signing(command) => signing::main(&command),
+            Command::Pack(arguments) => match pack::pack(&arguments) {
+                Ok(report) => program::printed(program::print(arguments.json, &report, || report.text())),
+                Err(error) => program::report(&error, error.hint().as_deref()),
+            },
             Command::Image(arguments) => match flash_image::write(&arguments) {
                 Ok(report) => program::printed(program::print(arguments.json, &report, || report.text())),
                 Err(error) => program::report(&error, error.hint().as_deref()),

@@ -35,9 +35,8 @@ pub struct Options {
     #[command(flatten)]
     pub task: Task,
 
-    /// The systemd unit that serves the bundle.
-    #[arg(long, value_name = "NAME", default_value = "headroom.service", value_parser = unit_name)]
-    pub unit: String,
+    #[command(flatten)]
+    pub activation: Activation,
 
     /// The file of the unit, for --print-setup.
     #[arg(long, value_name = "FILE")]
@@ -50,22 +49,6 @@ pub struct Options {
     /// Folder on the device that holds the releases [default: from the board's profile].
     #[arg(long, value_name = "DIR", value_parser = absolute)]
     pub root: Option<String>,
-
-    /// Releases to keep on the device; the active one and the one before always stay.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..))]
-    pub keep: u32,
-
-    /// Shell command on the device that judges the release in the folder `$RELEASE`: healthy if it ends with 0.
-    #[arg(long, value_name = "COMMAND", default_value = HEALTH_COMMAND)]
-    pub health_command: String,
-
-    /// Seconds that the start of the unit and the health command may each take.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
-    pub health_limit: u32,
-
-    /// Seconds that the unit must keep running.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=3600))]
-    pub steady: u32,
 
     /// Install on another board than --target names, or a bundle made for another one.
     #[arg(long)]
@@ -86,6 +69,30 @@ pub struct Options {
     /// Say nothing on stderr but errors.
     #[arg(long)]
     pub quiet: bool,
+}
+
+/// How a release is activated on the device.
+#[derive(Clone, Debug, Args)]
+pub struct Activation {
+    /// The systemd unit that serves the bundle.
+    #[arg(long, value_name = "NAME", default_value = "headroom.service", value_parser = unit_name)]
+    pub unit: String,
+
+    /// Releases to keep on the device; the active one and the one before always stay.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..))]
+    pub keep: u32,
+
+    /// Shell command on the device that judges the release in the folder `$RELEASE`: healthy if it ends with 0.
+    #[arg(long, value_name = "COMMAND", default_value = HEALTH_COMMAND)]
+    pub health_command: String,
+
+    /// Seconds that the start of the unit and the health command may each take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub health_limit: u32,
+
+    /// Seconds that the unit must keep running.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=3600))]
+    pub steady: u32,
 }
 
 /// What to do instead of installing.
