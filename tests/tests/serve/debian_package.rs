@@ -6,12 +6,12 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use headroom_shared::wire::WhenFull;
 use headroom_tests::{ended, program, repository, say_skipped, succeeds};
 use tempfile::TempDir;
 
+use crate::clients::is_served;
 use crate::random_bundle;
-use crate::server::{Received, Server};
+use crate::server::Server;
 
 /// A root folder with an empty package database and the accounts of root.
 struct Root {
@@ -116,12 +116,6 @@ fn is_root_with_dpkg() -> bool {
     succeeds(Command::new("id").arg("-u")).trim() == "0" && has("dpkg-deb") && has("useradd") && has("chroot")
 }
 
-fn infers(server: &Server) {
-    let client = server.client(WhenFull::Wait, 1);
-    client.infer(7);
-    assert!(matches!(client.receive(), Received::Result { id: 7, .. }));
-}
-
 #[test]
 fn the_package_installs_serves_is_upgraded_and_leaves() {
     if !is_root_with_dpkg() {
@@ -143,7 +137,7 @@ fn the_package_installs_serves_is_upgraded_and_leaves() {
     random_bundle::write(&bundles.join("first"), &random_bundle::tiny(), 1, 4);
     symlink("first", bundles.join("current")).unwrap();
     let mut server = root.start();
-    infers(&server);
+    is_served(&server);
     let socket = fs::metadata(server.socket()).unwrap().permissions().mode();
     assert_eq!(socket & 0o007, 0, "the socket is for the group alone: {socket:o}");
     server.signal("-USR1");
@@ -157,7 +151,7 @@ fn the_package_installs_serves_is_upgraded_and_leaves() {
     assert!(root.text("var/lib/dpkg/status").contains("\nVersion: 99."));
     assert_eq!(root.text("etc/headroom/limits.toml"), limits);
     let server = root.start();
-    infers(&server);
+    is_served(&server);
     let _ = server.stop();
     assert!(root.path("var/log/headroom/flight-record.jsonl").is_file());
 
