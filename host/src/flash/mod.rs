@@ -11,6 +11,7 @@
 //! | [`install`] | the steps in order |
 //! | [`setup`] | the script that prepares a device once, as root |
 //! | [`several`] | many devices at once |
+//! | [`probe`] | boards without an operating system, through a debug probe; nothing below is about them |
 //!
 //! On the device everything is below one root folder, `/opt/headroom`:
 //!
@@ -41,6 +42,7 @@ mod error;
 pub mod facts;
 pub mod install;
 mod options;
+pub mod probe;
 pub mod release;
 mod report;
 pub mod runtime_file;
