@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use clap::{Args, FromArgMatches, Subcommand};
 use headroom_device::program::{self, EXIT_INTERRUPTED};
 use headroom_host::flash::pack::{self, PackArguments};
+use headroom_host::flash::probe::{self, ProbeError};
 use headroom_host::flash::{self, Options};
 use headroom_host::flash_image::{self, ImageArguments};
 use headroom_host::interrupt::{self, INTERRUPTED};
@@ -47,20 +48,40 @@ fn main() -> ExitCode {
             },
         };
     }
-    flash_devices(&Options::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
+    let options = Options::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if let Some(text) = options.misuse() {
+        command().error(clap::error::ErrorKind::MissingRequiredArgument, text).exit();
+    }
+    let progress: &dyn Progress = if options.quiet { &Silent } else { &Drawn::default() };
+    if options.needs_probe() { write_board(&options, progress) } else { flash_devices(&options, progress) }
 }
 
-fn flash_devices(options: &Options) -> ExitCode {
+fn write_board(options: &Options, progress: &dyn Progress) -> ExitCode {
+    stop_politely("interrupted: stopping before the next region; again to stop at once, in the middle of this one");
+    match probe::run(options, progress, &INTERRUPTED) {
+        Ok(report) => program::printed(program::print(options.json, &report, || report.text())),
+        Err(error @ ProbeError::Interrupted { .. }) => {
+            program::report(&error, error.hint().as_deref());
+            ExitCode::from(EXIT_INTERRUPTED)
+        }
+        Err(error) => program::report(&error, error.hint().as_deref()),
+    }
+}
+
+fn stop_politely(first: &'static str) {
+    if let Err(error) = interrupt::handle(first) {
+        anstream::eprintln!("Ctrl-C will stop without a word: {error}");
+    }
+}
+
+fn flash_devices(options: &Options, progress: &dyn Progress) -> ExitCode {
     if options.task.print_setup {
         return match flash::setup_script(options) {
             Ok(script) => program::printed(program::print_text(&script)),
             Err(error) => program::report(&error, error.hint().as_deref()),
         };
     }
-    if let Err(error) = interrupt::handle("interrupted: stopping before the next step; again to stop at once") {
-        anstream::eprintln!("Ctrl-C will stop without a word: {error}");
-    }
-    let progress: &dyn Progress = if options.quiet { &Silent } else { &Drawn::default() };
+    stop_politely("interrupted: stopping before the next step; again to stop at once");
     match flash::run(options, progress, &INTERRUPTED) {
         Ok(report) => {
             let printed = program::print(options.json, &report, || report.text(options.task.list));

@@ -12,6 +12,7 @@
 //! | [`setup`] | the script that prepares a device once, as root |
 //! | [`several`] | many devices at once |
 //! | [`pack`] | a release as a file or an image, for other engines of updates |
+//! | [`probe`] | boards without an operating system, through a debug probe; nothing below is about them |
 //!
 //! On the device everything is below one root folder, `/opt/headroom`:
 //!
@@ -43,6 +44,7 @@ pub mod facts;
 pub mod install;
 mod options;
 pub mod pack;
+pub mod probe;
 pub mod release;
 mod report;
 pub mod runtime_file;
