@@ -5,12 +5,16 @@
 use headroom_device::reading::Measurement;
 use headroom_firmware::Board;
 use headroom_shared::{Temperature, TimeSpan};
+use static_cell::ConstStaticCell;
 
 use crate::register::Register;
 
-/// `clock_hertz` of the profile.
-const CLOCK_HERTZ: u32 = 25_000_000;
+include!(concat!(env!("OUT_DIR"), "/profile.rs"));
+
 const NANOSECONDS_PER_TICK: u64 = 1_000_000_000 / CLOCK_HERTZ as u64;
+
+/// The counter that starts with the machine counts 20 MHz (QEMU 7.2, hw/misc/mps2-fpgaio.c, `prescale-clk`).
+const NANOSECONDS_PER_COUNT: u64 = 50;
 
 /// Longer than an inference of the largest model that fits, in ticks of the clock.
 const WATCHDOG_TICKS: u32 = 60 * CLOCK_HERTZ;
@@ -19,15 +23,6 @@ const WATCHDOG_KEY: u32 = 0x1ACC_E551;
 
 /// As warm as a room, until somebody says otherwise.
 const ROOM: Temperature = Temperature::from_millidegrees(25_000);
-
-/// The image: `bundle_flash` of the profile.
-pub fn bundle_flash() -> &'static [u8] {
-    const ADDRESS: usize = 0x0002_0000;
-    const BYTES: usize = 0x003E_0000;
-    // SAFETY: the profile's memory map and `memory.x` leave this memory to the image alone, the emulated board has it
-    // (4 MiB at 0), and nothing writes to it while the firmware runs.
-    unsafe { core::slice::from_raw_parts(core::ptr::without_provenance(ADDRESS), BYTES) }
-}
 
 /// The board.
 pub struct An500 {
@@ -42,9 +37,14 @@ pub struct An500 {
 }
 
 impl An500 {
-    /// Starts the peripherals. To be called once.
-    pub fn start() -> Self {
-        // SAFETY: UART 0, timer 0 and the watchdog are at these addresses, and only this function names them.
+    /// Starts the peripherals, and gives the image's flash and the engine's scratch memory.
+    ///
+    /// # Panics
+    /// When it is called again.
+    pub fn start() -> (Self, &'static [u8], &'static mut [u8]) {
+        static ONCE: ConstStaticCell<()> = ConstStaticCell::new(());
+        let _: &mut () = ONCE.take();
+        // SAFETY: UART 0, timer 0, the watchdog and the counter of FPGAIO are at these addresses, and this function, which gets here once, is all that names them.
         let at = |address| unsafe { Register::at(address) };
         let uart = |offset: usize| at(0x4000_4000 + offset);
         // The least divisor that QEMU takes: an emulated line has no speed of its own.
@@ -64,22 +64,26 @@ impl An500 {
         watchdog(0x08).write(0b11);
 
         let timer_value = timer(0x04);
-        Self {
+        let since_reset = u64::from(at(0x4002_8018).read()) * NANOSECONDS_PER_COUNT;
+        let board = Self {
             data: uart(0x00),
             line_state: uart(0x04),
             timer_value,
             watchdog_clear: watchdog(0x0C),
             last: timer_value.read(),
-            ticks: 0,
+            ticks: since_reset / NANOSECONDS_PER_TICK,
             temperature: ROOM,
-        }
+        };
+        // SAFETY: the emulated board has both (4 MiB at 0, 4 MiB at 0x2000_0000), nothing writes to flash, the linker
+        // knows neither, and this function gives them away once.
+        unsafe { (board, headroom_firmware::flash(BUNDLE_FLASH), headroom_firmware::ram(SCRATCH_RAM)) }
     }
 }
 
 impl Board for An500 {
-    const NAME: &'static str = "qemu-mps2-an500";
+    const NAME: &'static str = NAME;
 
-    /// The timer runs out after 171 seconds, which is longer than an inference.
+    /// Since reset. The timer runs out after 171 seconds, which is longer than an inference.
     fn now(&mut self) -> TimeSpan {
         let value = self.timer_value.read();
         self.ticks += u64::from(self.last.wrapping_sub(value));
