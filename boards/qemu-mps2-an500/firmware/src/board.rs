@@ -13,9 +13,6 @@ include!(concat!(env!("OUT_DIR"), "/profile.rs"));
 
 const NANOSECONDS_PER_TICK: u64 = 1_000_000_000 / CLOCK_HERTZ as u64;
 
-/// The counter that starts with the machine counts 20 MHz (QEMU 7.2, hw/misc/mps2-fpgaio.c, `prescale-clk`).
-const NANOSECONDS_PER_COUNT: u64 = 50;
-
 /// Longer than an inference of the largest model that fits, in ticks of the clock.
 const WATCHDOG_TICKS: u32 = 60 * CLOCK_HERTZ;
 /// What opens the watchdog's registers (Arm DDI 0479, WDOGLOCK).
@@ -23,6 +20,27 @@ const WATCHDOG_KEY: u32 = 0x1ACC_E551;
 
 /// As warm as a room, until somebody says otherwise.
 const ROOM: Temperature = Temperature::from_millidegrees(25_000);
+
+/// Timer 0, which counts down.
+const TIMER: usize = 0x4000_0000;
+
+// Starts the clock with the first instructions after reset, before any variable has its value: cortex-m-rt calls
+// `__pre_init`. Reload value, value and control of the timer (Arm DDI 0479).
+core::arch::global_asm!(
+    ".section .text.__pre_init, \"ax\"",
+    ".global __pre_init",
+    ".type __pre_init, %function",
+    ".thumb_func",
+    "__pre_init:",
+    "mov r0, #{timer}",
+    "mov r1, #-1",
+    "str r1, [r0, #8]",
+    "str r1, [r0, #4]",
+    "mov r1, #1",
+    "str r1, [r0]",
+    "bx lr",
+    timer = const TIMER,
+);
 
 /// The board.
 pub struct An500 {
@@ -44,7 +62,8 @@ impl An500 {
     pub fn start() -> (Self, &'static [u8], &'static mut [u8]) {
         static ONCE: ConstStaticCell<()> = ConstStaticCell::new(());
         let _: &mut () = ONCE.take();
-        // SAFETY: UART 0, timer 0, the watchdog and the counter of FPGAIO are at these addresses, and this function, which gets here once, is all that names them.
+        // SAFETY: UART 0, timer 0 and the watchdog are at these addresses, and this function, which gets here once, is
+        // all that names them but for `__pre_init`, which has ended.
         let at = |address| unsafe { Register::at(address) };
         let uart = |offset: usize| at(0x4000_4000 + offset);
         // The least divisor that QEMU takes: an emulated line has no speed of its own.
@@ -52,26 +71,19 @@ impl An500 {
         // Sending and receiving on, interrupts off.
         uart(0x08).write(0b11);
 
-        let timer = |offset: usize| at(0x4000_0000 + offset);
-        timer(0x08).write(u32::MAX);
-        timer(0x04).write(u32::MAX);
-        timer(0x00).write(1);
-
         let watchdog = |offset: usize| at(0x4000_8000 + offset);
         watchdog(0xC00).write(WATCHDOG_KEY);
         watchdog(0x00).write(WATCHDOG_TICKS);
         // The first time that it runs out it only remembers, the second time it resets.
         watchdog(0x08).write(0b11);
 
-        let timer_value = timer(0x04);
-        let since_reset = u64::from(at(0x4002_8018).read()) * NANOSECONDS_PER_COUNT;
         let board = Self {
             data: uart(0x00),
             line_state: uart(0x04),
-            timer_value,
+            timer_value: at(TIMER + 0x04),
             watchdog_clear: watchdog(0x0C),
-            last: timer_value.read(),
-            ticks: since_reset / NANOSECONDS_PER_TICK,
+            last: u32::MAX,
+            ticks: 0,
             temperature: ROOM,
         };
         // SAFETY: the emulated board has both (4 MiB at 0, 4 MiB at 0x2000_0000), nothing writes to flash, the linker
