@@ -84,7 +84,7 @@ impl<'a> SingleProduct<'a> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "std"))]
 mod tests {
     use super::*;
 
