@@ -32,9 +32,10 @@ pub fn run<B: Board>(mut board: B, memory: Memory<'_>) -> ! {
     let mut receiver = Receiver::new(memory.received);
     let most = receiver.capacity();
     let serving = Serving::open::<B>(memory.region, memory.arena, most);
+    let decided = board.now();
     let mut application = Application { serving, sent: memory.sent, outputs: memory.outputs, next_start: ZERO };
     application.greet(&mut board);
-    application.tell_first_decision(&mut board);
+    application.tell_first_decision(&mut board, decided);
     let mut next_pass = board.now();
     loop {
         board.feed_watchdog();
@@ -85,11 +86,11 @@ impl Application<'_> {
         send(board, self.sent, &response);
     }
 
-    /// How long after the start of the clock the first decision was there.
-    fn tell_first_decision<B: Board>(&mut self, board: &mut B) {
+    /// How long after the start of the clock the first decision was there. What the line takes is not part of it.
+    fn tell_first_decision<B: Board>(&mut self, board: &mut B, decided: TimeSpan) {
         if self.serving.is_ok() {
             let mut text = Sentence::new();
-            let _ = write!(text, "first decision after {:.3}", board.now());
+            let _ = write!(text, "first decision after {decided:.3}");
             send(board, self.sent, &Response::Done { id: 0, text: &text });
         }
     }

@@ -6,6 +6,7 @@
 //! | file | job |
 //! |---|---|
 //! | `board` | what the application needs of a board: a serial line, a clock, a thermometer, a watchdog |
+//! | `fixed_memory` | the image's flash and the scratch memory, where the board has them |
 //! | `receiver` | messages out of the bytes of the line |
 //! | `serving` | model, governor and the rung that runs |
 //! | `application` | answers each message; the loop |
@@ -17,20 +18,22 @@
 //! Once a second the firmware reads its thermometer, lets the governor decide
 //! and sends a [`Response::Status`] with id 0.
 //!
-//! There is no heap, no interrupt is used, and one loop does one thing after the
-//! other: a frame that arrives while another one is inferred waits in the
-//! serial line.
+//! There is no heap, and one loop does one thing after the other: a frame that
+//! arrives while another one is inferred waits in the serial line. No interrupt
+//! is used here; those of a board only fill and empty the buffers of its line.
 //!
 //! [`Response::Hello`]: headroom_shared::wire::Response::Hello
 //! [`Response::Failed`]: headroom_shared::wire::Response::Failed
 //! [`Response::Status`]: headroom_shared::wire::Response::Status
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod application;
 mod board;
+mod fixed_memory;
 mod receiver;
 mod serving;
 
 pub use application::{Memory, run};
 pub use board::Board;
+pub use fixed_memory::{MemoryRange, flash, ram};

@@ -38,6 +38,7 @@ mod lanes;
 mod norm;
 mod product;
 mod quantise;
+mod single_product;
 #[cfg(all(test, feature = "std"))]
 mod tests;
 
@@ -48,3 +49,4 @@ pub use engine::{IntegerOutput, IntegerVit};
 pub use error::IntegerEngineError;
 #[cfg(feature = "std")]
 pub use fast::PackedIntegerVit;
+pub use single_product::SingleProduct;

@@ -18,25 +18,15 @@ use static_cell::ConstStaticCell;
 
 use board::An500;
 
-/// The engine's scratch memory; `scratch_ram` of the profile.
-static ARENA: ConstStaticCell<[u8; 512 * 1024]> = ConstStaticCell::new([0; 512 * 1024]);
 static RECEIVED: ConstStaticCell<[u8; 32 * 1024]> = ConstStaticCell::new([0; 32 * 1024]);
 static SENT: ConstStaticCell<[u8; 16 * 1024]> = ConstStaticCell::new([0; 16 * 1024]);
 static OUTPUTS: ConstStaticCell<[f32; 3 * 1024]> = ConstStaticCell::new([0.0; 3 * 1024]);
 
 #[entry]
 fn main() -> ! {
-    let board = An500::start();
-    run(
-        board,
-        Memory {
-            region: board::bundle_flash(),
-            arena: ARENA.take(),
-            received: RECEIVED.take(),
-            sent: SENT.take(),
-            outputs: OUTPUTS.take(),
-        },
-    )
+    let (board, region, arena) = An500::start();
+    let (received, sent, outputs) = (RECEIVED.take(), SENT.take(), OUTPUTS.take());
+    run(board, Memory { region, arena, received, sent, outputs })
 }
 
 /// The watchdog is not fed any more, so that the board begins anew.

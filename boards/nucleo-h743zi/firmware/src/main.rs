@@ -1,0 +1,40 @@
+//! Firmware for the ST NUCLEO-H743ZI2.
+//!
+//! The serial line is USART3, which the ST-LINK of the board passes on over
+//! USB. The log is defmt over RTT. The only interrupt is that of the serial
+//! line.
+#![no_std]
+#![no_main]
+#![deny(unsafe_code)]
+
+mod board;
+mod thermometer;
+
+use core::panic::PanicInfo;
+
+use cortex_m_rt::entry;
+use defmt_rtt as _;
+use headroom_firmware::{Memory, run};
+use static_cell::ConstStaticCell;
+
+use board::NucleoH743zi;
+
+static RECEIVED: ConstStaticCell<[u8; 32 * 1024]> = ConstStaticCell::new([0; 32 * 1024]);
+static SENT: ConstStaticCell<[u8; 16 * 1024]> = ConstStaticCell::new([0; 16 * 1024]);
+static OUTPUTS: ConstStaticCell<[f32; 3 * 1024]> = ConstStaticCell::new([0.0; 3 * 1024]);
+
+#[entry]
+fn main() -> ! {
+    let (board, region, arena) = NucleoH743zi::start();
+    let (received, sent, outputs) = (RECEIVED.take(), SENT.take(), OUTPUTS.take());
+    run(board, Memory { region, arena, received, sent, outputs })
+}
+
+/// Ends in the hard fault, where the watchdog is not fed any more, so that the board begins anew. A debugger stops there
+/// and shows the stack: what a panic says would need 20 KiB of flash.
+#[panic_handler]
+fn panic(_: &PanicInfo<'_>) -> ! {
+    cortex_m::interrupt::disable();
+    defmt::error!("panic");
+    cortex_m::asm::udf()
+}
