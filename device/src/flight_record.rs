@@ -159,6 +159,7 @@ fn json_event(event: &Event) -> Value {
             "pace_milliseconds": milliseconds(decision.pace),
             "binding": decision.binding.name(),
             "mode": decision.mode.name(),
+            "decider": decision.decider.name(),
             "slowdown_mean": decision.slowdown.mean,
             "slowdown_standard_deviation": decision.slowdown.standard_deviation,
             "power_budget_watts": decision.power_budget.map(headroom_shared::Power::as_watts),
@@ -204,7 +205,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::governor::{Binding, Slowdown};
+    use crate::governor::{Binding, Decider, Slowdown};
     use crate::reading::Missing;
 
     fn at(seconds: u64) -> TimeSpan {
@@ -225,6 +226,7 @@ mod tests {
             mode: Mode::Safe,
             slowdown: Slowdown { mean: 1.25, standard_deviation: f32::NAN },
             power_budget: None,
+            decider: Decider::Supervisor,
         };
         [
             Event::Sensors(sensors),
@@ -258,6 +260,7 @@ mod tests {
         assert_eq!(sensors["power_watts"], json!({ "projected": 9.5, "age_seconds": 2.0 }));
         assert_eq!(sensors["throttled"]["missing"], "no permission");
         assert_eq!(lines[2]["binding"], "lost_sensor");
+        assert_eq!(lines[2]["decider"], "supervisor");
         // JSON has no NaN; it must not make the line unreadable.
         assert_eq!(lines[2]["slowdown_standard_deviation"], Value::Null);
         assert_eq!(lines[4]["latency_milliseconds"], 1000.0);

@@ -264,7 +264,8 @@ mod tests {
     fn decision(rung: u8, binding: Binding, mode: Mode) -> Decision {
         let slowdown = Slowdown { mean: 1.5, standard_deviation: 0.1 };
         let power_budget = (rung > 0).then(|| Power::from_milliwatts(12_500));
-        Decision { rung, pace: TimeSpan::from_nanoseconds(0), binding, mode, slowdown, power_budget }
+        let pace = TimeSpan::from_nanoseconds(0);
+        Decision { rung, pace, binding, mode, slowdown, power_budget, decider: Decider::Own }
     }
 
     fn has(metrics: &Metrics, line: &str) -> bool {
