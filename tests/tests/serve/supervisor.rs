@@ -20,12 +20,15 @@ use crate::server::{Client, Home, PATIENCE, Received};
 struct Peer {
     line: File,
     bytes: Vec<u8>,
+    /// Of the last hello.
+    latencies: Vec<TimeSpan>,
+    passive_millidegrees: Option<i32>,
 }
 
 /// What came over the line.
 #[derive(Debug, PartialEq)]
 enum Heard {
-    Hello { session: u32, latencies: Vec<TimeSpan>, passive_millidegrees: Option<i32> },
+    Hello { session: u32 },
     Telemetry { session: u32, inferences: u32 },
 }
 
@@ -39,7 +42,7 @@ impl Peer {
         let link = path.with_extension("new");
         symlink(port, &link).unwrap();
         fs::rename(link, path).unwrap();
-        Self { line: line.into(), bytes: Vec::new() }
+        Self { line: line.into(), bytes: Vec::new(), latencies: Vec::new(), passive_millidegrees: None }
     }
 
     fn hear(&mut self) -> Heard {
@@ -49,7 +52,7 @@ impl Peer {
                 let mut frame: Vec<u8> = self.bytes.drain(..=length).collect();
                 frame.pop();
                 if !frame.is_empty() {
-                    return heard(&mut frame);
+                    return self.heard(&mut frame);
                 }
                 continue;
             }
@@ -63,10 +66,40 @@ impl Peer {
         }
     }
 
+    fn heard(&mut self, frame: &mut [u8]) -> Heard {
+        let SerialRequest::Companion(envelope) = SerialRequest::read(frame).unwrap() else { panic!("no companion's") };
+        match CompanionRequest::read(envelope).unwrap() {
+            CompanionRequest::Hello { session, rungs, limits, .. } => {
+                self.latencies = rungs.iter().map(|rung| rung.latency).collect();
+                self.passive_millidegrees = limits.temperature.map(|limits| limits.passive.as_millidegrees());
+                Heard::Hello { session }
+            }
+            CompanionRequest::Telemetry { session, inferences, .. } => Heard::Telemetry { session, inferences },
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn hear_hello(&mut self) -> u32 {
         loop {
-            if let Heard::Hello { session, .. } = self.hear() {
+            if let Heard::Hello { session } = self.hear() {
                 return session;
+            }
+        }
+    }
+
+    /// Answers hellos, with so many decisions each, until the program goes by them, and returns the session.
+    fn supervise(&mut self, decisions: u32, rung: u8) -> u32 {
+        let mut answered = None;
+        loop {
+            match self.hear() {
+                Heard::Hello { session } => {
+                    self.accept(session);
+                    (1..=decisions).for_each(|number| self.decide(session, number, rung, LONG));
+                    answered = Some(session);
+                }
+                // Telemetry begins with the first decision.
+                Heard::Telemetry { session, .. } if answered == Some(session) => return session,
+                Heard::Telemetry { .. } => {}
             }
         }
     }
@@ -101,19 +134,6 @@ impl Peer {
             temperature: None,
             power: None,
         });
-    }
-}
-
-fn heard(frame: &mut [u8]) -> Heard {
-    let SerialRequest::Companion(envelope) = SerialRequest::read(frame).unwrap() else { panic!("not for a companion") };
-    match CompanionRequest::read(envelope).unwrap() {
-        CompanionRequest::Hello { session, rungs, limits, .. } => Heard::Hello {
-            session,
-            latencies: rungs.iter().map(|rung| rung.latency).collect(),
-            passive_millidegrees: limits.temperature.map(|limits| limits.passive.as_millidegrees()),
-        },
-        CompanionRequest::Telemetry { session, inferences, .. } => Heard::Telemetry { session, inferences },
-        other => panic!("{other:?}"),
     }
 }
 
@@ -155,12 +175,9 @@ fn a_supervisor_moves_the_rung_and_what_it_cannot_keep_up_goes_back_to_the_own_g
     let mut server = home.serve(command);
     let client = server.client(WhenFull::Wait, 1);
     runs(&client, 0);
-    let Heard::Hello { session, latencies, passive_millidegrees } = peer.hear() else { panic!("a hello comes first") };
-    assert_eq!((latencies.len(), passive_millidegrees), (4, Some(70_000)));
-    assert!(latencies.iter().all(|latency| latency.as_nanoseconds() > 0));
-
-    peer.accept(session);
-    peer.decide(session, 1, 3, LONG);
+    let session = peer.supervise(1, 3);
+    assert_eq!((peer.latencies.len(), peer.passive_millidegrees), (4, Some(70_000)));
+    assert!(peer.latencies.iter().all(|latency| latency.as_nanoseconds() > 0));
     server.wait_for_log("supervisor: scripted decides too");
     runs(&client, 3);
     client.send(&Request::Status { id: 5 });
@@ -187,9 +204,7 @@ fn a_supervisor_moves_the_rung_and_what_it_cannot_keep_up_goes_back_to_the_own_g
     server.wait_for_log("supervisor: silent; the own governor decides alone");
     runs(&client, 0);
     // It is back, and used again once that is sure.
-    let session = peer.hear_hello();
-    peer.accept(session);
-    (1..=2).for_each(|number| peer.decide(session, number, 3, LONG));
+    let session = peer.supervise(2, 3);
     runs(&client, 0);
     peer.decide(session, 3, 3, LONG);
     server.wait_for_log("decides too");
@@ -201,9 +216,7 @@ fn a_supervisor_moves_the_rung_and_what_it_cannot_keep_up_goes_back_to_the_own_g
     assert!(line.contains("the own governor decides alone"), "{line}");
     runs(&client, 0);
     let mut peer = Peer::plug(&port);
-    let session = peer.hear_hello();
-    peer.accept(session);
-    (1..=6).for_each(|number| peer.decide(session, number, 1, LONG));
+    peer.supervise(6, 1);
     runs(&client, 1);
 
     server.signal("-USR1");
