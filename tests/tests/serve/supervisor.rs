@@ -35,7 +35,7 @@ enum Heard {
 impl Peer {
     /// Plugs in: the port is at `path`.
     fn plug(path: &Path) -> Self {
-        let line = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        let line = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&line).unwrap();
         unlockpt(&line).unwrap();
         let port = PathBuf::from(std::ffi::OsStr::from_bytes(ptsname(&line, Vec::new()).unwrap().as_bytes()));
