@@ -7,6 +7,7 @@ mod ends;
 mod inputs;
 mod reload;
 mod server;
+mod supervisor;
 
 #[path = "../../../device/tests/random_bundle/mod.rs"]
 mod random_bundle;

@@ -171,6 +171,7 @@ pub enum Received {
         id: u64,
         rung: u8,
         mode: String,
+        binding: String,
         bundle: [u8; 32],
         temperature: Option<Temperature>,
     },
@@ -256,8 +257,9 @@ pub fn receive(mut stream: &UnixStream) -> Received {
             logits: logits.iter().collect(),
         },
         Response::Refused { id, reason } => Received::Refused { id, reason },
-        Response::Status { id, rung, mode, model, temperature, .. } => {
-            Received::Status { id, rung, mode: mode.into(), bundle: model.bundle, temperature }
+        Response::Status { id, rung, mode, binding, model, temperature, .. } => {
+            let (mode, binding) = (mode.into(), binding.into());
+            Received::Status { id, rung, mode, binding, bundle: model.bundle, temperature }
         }
         Response::Done { id, text } => Received::Done { id, text: text.into() },
         Response::Failed { id, text } => Received::Failed { id, text: text.into() },
