@@ -48,3 +48,4 @@ pub use engine::{IntegerOutput, IntegerVit};
 pub use error::IntegerEngineError;
 #[cfg(feature = "std")]
 pub use fast::PackedIntegerVit;
+pub use kept::check as check_kept;
