@@ -134,7 +134,7 @@ fn rungs_that_the_integer_model_does_not_hold_are_left_out() {
         job.arg(&out).args(["--precision", "int8", "--rungs", rungs]).arg("--query").arg(home.path().join("query"));
         job
     };
-    is_refused(&mut eval("0"), &["holds none of the rungs", "stored"]);
+    is_refused(&mut eval("0"), &["holds none of the rungs", "--rungs"]);
     let text = succeeds(&mut eval("0,4"));
     assert!(text.contains("not in the integer model: rung 0"), "{text}");
     assert_eq!(text.lines().filter(|line| line.starts_with('│')).count(), 1 + 1, "{text}");
