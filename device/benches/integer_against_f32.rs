@@ -62,7 +62,7 @@ fn main() -> Result<(), Failure> {
                 (weights, path)
             }
         };
-        contest(name, model, (&weights, &path), rivals.as_mut(), rounds, threads)?;
+        contest(name, model, (&weights, path.as_path()), rivals.as_mut(), rounds, threads)?;
     }
     rivals.map_or(Ok(()), Rivals::stop)
 }
