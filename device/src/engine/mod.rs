@@ -30,10 +30,10 @@ mod panel;
 mod pooling;
 mod rotary;
 mod selection;
-mod shared;
+pub(crate) mod shared;
 mod simd;
 mod sizes;
-mod team;
+pub(crate) mod team;
 mod tokens_step;
 mod workspace;
 

@@ -7,7 +7,7 @@
 //! - All scratch memory is one `arena` of the caller, whose size is
 //!   [`arena_bytes`] of the shape.
 //! - With feature `std`, `PackedIntegerVit` packs the weights once for
-//!   AVX-512 VNNI or AVX2 (`fast`), and `IntegerSource` makes the parts of an
+//!   AVX-512 VNNI or AVX2, and shares a pass among threads (`fast`), and `IntegerSource` makes the parts of an
 //!   integer model from one in f32 (`convert`).
 //! - A pass (`forward`) quantises each row of activations by itself
 //!   (`quantise`) for exact integer products (`product`, `attention`); norms,
@@ -49,4 +49,5 @@ pub use engine::{IntegerOutput, IntegerVit};
 pub use error::IntegerEngineError;
 #[cfg(feature = "std")]
 pub use fast::PackedIntegerVit;
+pub use kept::check as check_kept;
 pub use single_product::SingleProduct;

@@ -168,9 +168,10 @@ proptest! {
     }
 
     #[test]
-    fn packed_weights_give_the_bits_of_weights_in_place(
+    fn packed_weights_on_any_number_of_threads_give_the_bits_of_weights_in_place(
         (choices, kept) in choices_and_kept(),
         wider in 0_usize..5,
+        threads in 1_usize..5,
         seed in 0_u64..1000,
     ) {
         // Widths of several vectors too.
@@ -179,7 +180,7 @@ proptest! {
         let model = IntegerModel::read(&file).unwrap();
         let frame = frame(&model, seed);
         let expected = bits(infer(&file, &frame, &kept));
-        for mut vit in PackedIntegerVit::available(model) {
+        for mut vit in PackedIntegerVit::available(model, threads) {
             // The second pass finds the buffers as the first left them.
             for _ in 0..2 {
                 prop_assert_eq!(&bits(infer_packed(&mut vit, &frame, &kept)), &expected, "{}", vit.instructions());
