@@ -43,7 +43,10 @@ pub enum Operation {
     Product(Product),
     Kernel(Launch),
     /// Fills the first values of a buffer with zeros.
-    Zeros { buffer: Buffer, values: usize },
+    Zeros {
+        buffer: Buffer,
+        values: usize,
+    },
 }
 
 /// A stage of the forward pass, for times and for the message that names where a NaN came from.
@@ -250,7 +253,14 @@ impl Builder<'_> {
     }
 
     /// Adds a branch to the stream where there is one, and normalises for what follows.
-    fn residual_norm(&mut self, rows: usize, stream: Buffer, branch: Option<BranchEnd>, norm: Option<Norm>, out: Buffer) {
+    fn residual_norm(
+        &mut self,
+        rows: usize,
+        stream: Buffer,
+        branch: Option<BranchEnd>,
+        norm: Option<Norm>,
+        out: Buffer,
+    ) {
         if branch.is_none() && norm.is_none() {
             return;
         }
@@ -353,11 +363,7 @@ impl Builder<'_> {
                 stride: weight_rows * width,
             },
             input: matrix(Buffer::Normed.at(0), width),
-            output: Matrix {
-                place: Buffer::Attention.at(first * part),
-                leading: 3 * part,
-                stride: output_columns,
-            },
+            output: Matrix { place: Buffer::Attention.at(first * part), leading: 3 * part, stride: output_columns },
             count,
             scale: 1.0,
             accumulate: false,
@@ -421,11 +427,7 @@ impl Builder<'_> {
                 transposed: true,
                 weight: of_attention(image, 2),
                 input: scores(image),
-                output: Matrix {
-                    place: Buffer::Attended.at(image * tokens * part),
-                    leading: part,
-                    stride: head_dim,
-                },
+                output: Matrix { place: Buffer::Attended.at(image * tokens * part), leading: part, stride: head_dim },
                 count: rung.heads,
                 scale: 1.0,
                 accumulate: false,
@@ -477,7 +479,16 @@ impl Builder<'_> {
     }
 
     /// Means of tokens to the image embeddings, and to `features` rows of `leading` from `column` on.
-    fn mean(&mut self, source: Buffer, tokens: usize, first: usize, taken: usize, wide: Buffer, column: usize, leading: usize) {
+    fn mean(
+        &mut self,
+        source: Buffer,
+        tokens: usize,
+        first: usize,
+        taken: usize,
+        wide: Buffer,
+        column: usize,
+        leading: usize,
+    ) {
         let Sizes { images, width, .. } = self.sizes;
         self.launch(
             Kernel::MeanTokens,

@@ -96,11 +96,7 @@ struct Layout<'a> {
 impl LaidOutWeights {
     /// # Errors
     /// If the model has parts that the GPU engine does not run, or a tensor is missing or has another size.
-    pub fn new(
-        description: &Description,
-        weights: &Weights,
-        corrections: &Corrections,
-    ) -> Result<Self, Unsupported> {
+    pub fn new(description: &Description, weights: &Weights, corrections: &Corrections) -> Result<Self, Unsupported> {
         let mut layout = Layout { description, weights, matrices: Vec::new(), vectors: Vec::new() };
         let parts = layout.parts(corrections)?;
         Ok(Self { matrices: layout.matrices, vectors: layout.vectors, parts })

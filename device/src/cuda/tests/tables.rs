@@ -9,16 +9,20 @@ use super::super::{Buffer, Unsupported};
 use super::interpreter::{Kernels, Memory};
 use crate::engine::random_model::{Choices, HeadChoice, Kept, PoolingChoice, PositionChoice, build, noise};
 use crate::engine::{Corrected, ElasticVit};
+use crate::model::Corrections;
 use crate::model::corrections::{BlockCorrection, Correction, CorrectionGroup};
 use crate::model::description::{Activation, PositionResampling};
 use crate::model::weights::Tensor;
-use crate::model::Corrections;
 
 fn choices() -> impl Strategy<Value = Choices> {
     let sizes = ((1_usize..4, 1_usize..4), 1_usize..4, 1_usize..4, 0_usize..3, 1_usize..4, 1_usize..6, 1_usize..20);
     let flags = proptest::array::uniform8(any::<bool>());
-    let activation =
-        prop_oneof![Just(Activation::Gelu), Just(Activation::GeluTanh), Just(Activation::QuickGelu), Just(Activation::Silu)];
+    let activation = prop_oneof![
+        Just(Activation::Gelu),
+        Just(Activation::GeluTanh),
+        Just(Activation::QuickGelu),
+        Just(Activation::Silu)
+    ];
     let pooling = prop_oneof![
         Just(PoolingChoice::Class),
         Just(PoolingChoice::ClassThenNorm),
@@ -37,8 +41,7 @@ fn choices() -> impl Strategy<Value = Choices> {
     (sizes, flags, parts).prop_map(|(sizes, flags, (activation, registers, positions, pooling, head, classes))| {
         let (grid, patch, width, depth, heads, head_dim, neurons) = sizes;
         let [gated, layer_scale, attention_bias, mlp_bias, fused_qkv, pre_norm, final_norm, of_prefix] = flags;
-        let position =
-            PositionChoice::Learned { grid: positions, resampling: PositionResampling::Bicubic, of_prefix };
+        let position = PositionChoice::Learned { grid: positions, resampling: PositionResampling::Bicubic, of_prefix };
         Choices {
             grid,
             patch,
