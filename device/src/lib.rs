@@ -21,6 +21,8 @@ pub mod c_abi;
 pub mod calibration;
 mod coefficients;
 pub mod corrected;
+#[cfg(any(feature = "cuda", all(test, feature = "std")))]
+pub mod cuda;
 #[cfg(feature = "std")]
 pub mod engine;
 #[cfg(feature = "std")]

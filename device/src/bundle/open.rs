@@ -192,6 +192,21 @@ impl Bundle {
         self.integer_model.as_ref().map(write).transpose()
     }
 
+    /// Weights and corrections as they are in the bundle's folder `path`, read again and checked as at opening.
+    ///
+    /// # Errors
+    /// If they are no longer what the bundle's manifest lists.
+    #[cfg(feature = "cuda")]
+    pub fn read_weights(&self, path: &Path) -> Result<(Weights, Corrections), BundleError> {
+        let mut parts = read_parts(path, &self.manifest)?;
+        let weights = parts.remove(WEIGHTS_FILE).ok_or(BundleError::MissingPart { name: WEIGHTS_FILE })?;
+        let corrections = match parts.remove(CORRECTIONS_FILE) {
+            Some(file) => Corrections::from_safetensors(&file, self.description.blocks.len(), self.corrections.len())?,
+            None => Corrections::default(),
+        };
+        Ok((Weights::from_safetensors(&weights)?, corrections))
+    }
+
     /// The model, ready to run at any rung.
     #[must_use]
     pub fn vit(&self) -> &ElasticVit {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use super::DeviceChoice;
 use crate::serve::ServeArguments;
 
 /// Runs an elastic Vision Transformer from a bundle, at any of its sizes.
@@ -54,6 +55,11 @@ pub struct Arguments {
     /// Run in f32 (the default), or in the int8 of the bundle's `model.int8`.
     #[arg(long, value_name = "PRECISION", conflicts_with_all = ["report", "serve"])]
     pub precision: Option<Precision>,
+
+    /// Run on the processor (`cpu`, the default), on an NVIDIA GPU in f16 (`cuda` or `cuda:N`), or on a GPU where one can
+    /// run the model (`auto`).
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["report", "serve", "precision"])]
+    pub device: Option<DeviceChoice>,
 
     /// Threads that share each inference; the results do not depend on it (the default is one for each available core).
     #[arg(long, value_name = "N")]

@@ -8,10 +8,11 @@ use headroom_shared::{Rung, StructureMap, SubNetwork};
 
 use super::image_files::for_each_image;
 use super::output::{DEFAULT_TOP_K, Line, OUTPUT_VERSION, top_classes, write_line};
-use super::{Arguments, Precision, RunError};
+use super::{Arguments, DeviceChoice, Precision, RunError};
 use crate::budget::Budget;
 use crate::bundle::Bundle;
 use crate::engine::{Corrected, Workspace};
+use crate::error_text::with_causes;
 use crate::images::{Preprocessor, RgbImage};
 use crate::integer::{IntegerOutput, PackedIntegerVit};
 use crate::switch::RungTable;
@@ -24,12 +25,13 @@ pub(super) fn run(bundle: &Bundle, arguments: &Arguments) -> Result<(), RunError
     }
     let map = bundle.structure_map();
     let index = chosen_rung(&map, arguments)?;
+    let sub_network = RungTable::new(&map).sub_networks()[index];
     let mut inference = Inference {
         bundle,
-        engine: Engine::new(bundle, arguments)?,
+        engine: Engine::new(bundle, arguments, &bundle.corrected(index, &sub_network))?,
         index,
         rung: map.rungs()[index],
-        sub_network: RungTable::new(&map).sub_networks()[index],
+        sub_network,
         preprocessor: Preprocessor::new(&bundle.description().image)?,
         top_k: (has_classes && !arguments.embedding).then(|| arguments.top_k.unwrap_or(DEFAULT_TOP_K)),
     };
@@ -53,11 +55,34 @@ fn chosen_rung(map: &StructureMap<'_>, arguments: &Arguments) -> Result<usize, R
 /// What runs, with its buffers.
 enum Engine<'a> {
     F32(Box<Workspace>),
-    Int8 { vit: Box<PackedIntegerVit<'a>>, embedding: Vec<f32>, logits: Vec<f32> },
+    Int8 {
+        vit: Box<PackedIntegerVit<'a>>,
+        embedding: Vec<f32>,
+        logits: Vec<f32>,
+    },
+    /// Made for the chosen rung alone.
+    #[cfg(feature = "cuda")]
+    Cuda {
+        vit: Box<crate::cuda::CudaVit>,
+        output: crate::cuda::CudaOutput,
+    },
 }
 
 impl<'a> Engine<'a> {
-    fn new(bundle: &'a Bundle, arguments: &Arguments) -> Result<Self, RunError> {
+    fn new(bundle: &'a Bundle, arguments: &Arguments, kept: &Corrected<'_, SubNetwork>) -> Result<Self, RunError> {
+        let device = arguments.device.unwrap_or(DeviceChoice::Cpu);
+        let on_gpu = match device {
+            DeviceChoice::Cpu => None,
+            DeviceChoice::Auto => Some(Self::on_gpu(bundle, arguments, 0, kept)),
+            DeviceChoice::Cuda(ordinal) => Some(Self::on_gpu(bundle, arguments, ordinal, kept)),
+        };
+        match on_gpu {
+            None => {}
+            Some(Err(error)) if device == DeviceChoice::Auto => {
+                anstream::eprintln!("running on the CPU: {}", with_causes(&error));
+            }
+            Some(engine) => return engine,
+        }
         if arguments.precision != Some(Precision::Int8) {
             return Ok(Self::F32(Box::new(bundle.vit().workspace_with_threads(1, arguments.threads()))));
         }
@@ -67,6 +92,31 @@ impl<'a> Engine<'a> {
             logits: vec![0.0; model.sizes().classes],
             vit: Box::new(PackedIntegerVit::with_threads(model, arguments.threads())),
         })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_gpu(
+        bundle: &Bundle,
+        arguments: &Arguments,
+        ordinal: usize,
+        kept: &Corrected<'_, SubNetwork>,
+    ) -> Result<Self, RunError> {
+        use crate::cuda::{CudaError, CudaOutput, CudaVit, weights::LaidOutWeights};
+
+        let path = arguments.bundle.as_deref().ok_or(RunError::NoBundle)?;
+        let (weights, corrections) =
+            bundle.read_weights(path).map_err(|source| RunError::Bundle { path: path.to_path_buf(), source })?;
+        let description = bundle.description();
+        let laid_out = LaidOutWeights::new(description, &weights, &corrections).map_err(CudaError::from)?;
+        drop((weights, corrections));
+        let vit = CudaVit::new(ordinal, description, &laid_out, &[*kept])?;
+        anstream::eprintln!("running on {} in f16", vit.device());
+        Ok(Self::Cuda { vit: Box::new(vit), output: CudaOutput::default() })
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn on_gpu(_: &Bundle, _: &Arguments, _: usize, _: &Corrected<'_, SubNetwork>) -> Result<Self, RunError> {
+        Err(RunError::NoCuda)
     }
 }
 
@@ -105,6 +155,14 @@ impl Inference<'_> {
                 let start = Instant::now();
                 let output = self.bundle.vit().embed(workspace, &pixels, 1, &kept)?;
                 (start.elapsed().as_secs_f64() * 1e3, output.pooled, output.logits)
+            }
+            #[cfg(feature = "cuda")]
+            Engine::Cuda { vit, output } => {
+                let pixels = self.preprocessor.evaluation(image)?;
+                let start = Instant::now();
+                *output = vit.infer(&pixels, 0)?;
+                let logits = (!output.logits.is_empty()).then_some(output.logits.as_slice());
+                (start.elapsed().as_secs_f64() * 1e3, output.pooled.as_slice(), logits)
             }
             Engine::Int8 { vit, embedding, logits } => {
                 let frame = self.preprocessor.evaluation_frame(image)?;

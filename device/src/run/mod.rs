@@ -2,6 +2,7 @@
 
 mod arguments;
 mod calibrate;
+mod device;
 pub(crate) mod image_files;
 mod inference;
 pub(crate) mod output;
@@ -13,6 +14,7 @@ pub(crate) mod trust;
 use std::path::{Path, PathBuf};
 
 pub use arguments::{Arguments, MacsBudget, Precision};
+pub use device::DeviceChoice;
 pub use image_files::NoImages;
 
 use crate::budget::NothingFits;
@@ -71,6 +73,13 @@ pub enum RunError {
     /// The integer engine refuses the input or the rung.
     #[error("inference in int8 failed")]
     IntegerEngine(#[from] IntegerEngineError),
+    /// A GPU was asked for, and this program has no engine for it.
+    #[error("this program was built without CUDA")]
+    NoCuda,
+    /// A GPU was asked for, and cannot run the model.
+    #[cfg(feature = "cuda")]
+    #[error("inference on the GPU failed")]
+    Cuda(#[from] crate::cuda::CudaError),
     /// Serving failed.
     #[error(transparent)]
     Serve(ServeError),
@@ -112,6 +121,9 @@ impl RunError {
             }
             Self::NotCalibrated { .. } => Some("run `device-run --calibrate` first".into()),
             Self::NoIntegerModel => Some("make the bundle with `host-prune --precision int8`".into()),
+            Self::NoCuda => Some("build it with `--features cuda`, or run with `--device cpu`".into()),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(error) => error.hint().map(Into::into),
             Self::NoClassifier => Some("leave --top-k away to get embeddings".into()),
             Self::NothingFits(_) => Some("`device-run --sweep` lists all rungs".into()),
             _ => None,

@@ -1,0 +1,58 @@
+/* Runs a launch on the host, thread after thread, through the functions that the kernels are made of.
+ *
+ * Only the tests compile it. Stores are counted, so that each output is seen to be written once.
+ */
+#include <math.h>
+
+typedef float half_bits;
+#define FUNCTION static inline
+static _Thread_local long long stores;
+FUNCTION float load_half(const float *from) { return *from; }
+FUNCTION void store(float *to, float value) {
+    stores++;
+    *to = value;
+}
+FUNCTION void store_half(float *to, float value) { store(to, value); }
+
+#include "functions.h"
+
+/* As the kernels' blocks: more threads than there is work. */
+static int threads_of(int count) { return (count + 255) / 256 * 256; }
+
+static void emulate_residual_norm(float **p, const int *n, float epsilon) {
+    for (int row = 0; row < n[0]; row++) {
+        float sum = 0.0f, squares = 0.0f;
+        for (int lane = 0; lane < LANES; lane++) sum += add_branch(row, lane, p[0], p[1], p[2], p[3], n[1], n[2]);
+        if (!n[3]) continue;
+        float mean = sum / n[1];
+        for (int lane = 0; lane < LANES; lane++) squares += deviations(row, lane, p[0], n[1], mean);
+        float factor = 1.0f / sqrtf(squares / n[1] + epsilon);
+        for (int lane = 0; lane < LANES; lane++)
+            write_normed(row, lane, p[0], p[4], p[5], p[6], p[7], n[1], n[4], mean, factor);
+    }
+}
+
+static void emulate_softmax(float *scores, const int *n) {
+    for (int row = 0; row < n[0]; row++) {
+        float largest = -INFINITY, sum = 0.0f;
+        for (int lane = 0; lane < LANES; lane++) largest = fmaxf(largest, largest_score(row, lane, scores, n[1], n[2]));
+        for (int lane = 0; lane < LANES; lane++) sum += sum_exponentials(row, lane, scores, n[1], n[2], largest);
+        for (int lane = 0; lane < LANES; lane++) write_shares(row, lane, scores, n[1], n[2], largest, sum);
+    }
+}
+
+/* Pointers, integers and numbers in the order of the kernel's parameters; returns how many values were stored. */
+long long emulate(int kernel, float **p, const int *n, float number) {
+    stores = 0;
+    if (kernel == 5) emulate_residual_norm(p, n, number);
+    if (kernel == 6) emulate_softmax(p[0], n);
+    for (int thread = 0; thread < threads_of(n[0]); thread++) {
+        if (kernel == 0) gather_patches(thread, n[0], p[0], p[1], n[1], n[2], n[3], n[4], n[5], n[6]);
+        if (kernel == 1) add_tokens(thread, n[0], p[0], p[1], p[2], n[1], n[2], n[3]);
+        if (kernel == 2) bias_function(thread, n[0], p[0], p[1], n[1], n[2], n[3], n[4]);
+        if (kernel == 3) bias_function_wide(thread, n[0], p[0], p[1], n[1], n[2], n[3], n[4]);
+        if (kernel == 4) gate(thread, n[0], p[0], p[1], n[1], n[2], n[3]);
+        if (kernel == 7) mean_tokens(thread, n[0], p[0], p[1], p[2], n[1], n[2], n[3], n[4], n[5]);
+    }
+    return stores;
+}

@@ -1,0 +1,188 @@
+//! The table of any rung computes what the CPU engine computes.
+
+use headroom_shared::KeptStructures;
+use proptest::prelude::*;
+
+use super::super::plan::{Plan, buffer_sizes};
+use super::super::weights::LaidOutWeights;
+use super::super::{Buffer, Unsupported};
+use super::interpreter::{Kernels, Memory};
+use crate::engine::random_model::{Choices, HeadChoice, Kept, PoolingChoice, PositionChoice, build, noise};
+use crate::engine::{Corrected, ElasticVit};
+use crate::model::Corrections;
+use crate::model::corrections::{BlockCorrection, Correction, CorrectionGroup};
+use crate::model::description::{Activation, PositionResampling};
+use crate::model::weights::Tensor;
+
+fn choices() -> impl Strategy<Value = Choices> {
+    let sizes = ((1_usize..4, 1_usize..4), 1_usize..4, 1_usize..4, 0_usize..3, 1_usize..4, 1_usize..6, 1_usize..20);
+    let flags = proptest::array::uniform8(any::<bool>());
+    let activation = prop_oneof![
+        Just(Activation::Gelu),
+        Just(Activation::GeluTanh),
+        Just(Activation::QuickGelu),
+        Just(Activation::Silu)
+    ];
+    let pooling = prop_oneof![
+        Just(PoolingChoice::Class),
+        Just(PoolingChoice::ClassThenNorm),
+        Just(PoolingChoice::ClassDenseTanh),
+        Just(PoolingChoice::MeanClassDistillation),
+        Just(PoolingChoice::MeanPatches),
+        Just(PoolingChoice::MeanPatchesThenNorm),
+    ];
+    let head = prop_oneof![
+        Just(HeadChoice::None),
+        Just(HeadChoice::Linear),
+        Just(HeadChoice::ClassAndPatchMean),
+        Just(HeadChoice::AverageOfTwo),
+    ];
+    let parts = (activation, 0_usize..3, (1_usize..4, 1_usize..4), pooling, head, 1_usize..8);
+    (sizes, flags, parts).prop_map(|(sizes, flags, (activation, registers, positions, pooling, head, classes))| {
+        let (grid, patch, width, depth, heads, head_dim, neurons) = sizes;
+        let [gated, layer_scale, attention_bias, mlp_bias, fused_qkv, pre_norm, final_norm, of_prefix] = flags;
+        let position = PositionChoice::Learned { grid: positions, resampling: PositionResampling::Bicubic, of_prefix };
+        Choices {
+            grid,
+            patch,
+            embed_dim: 4 * width,
+            depth,
+            heads,
+            head_dim,
+            neurons,
+            activation,
+            gated,
+            layer_scale,
+            attention_bias,
+            mlp_bias,
+            fused_qkv,
+            registers,
+            position,
+            pre_norm,
+            final_norm,
+            pooling,
+            head,
+            classes,
+        }
+    })
+}
+
+/// Choices with any rung that keeps the first heads.
+fn choices_and_kept() -> impl Strategy<Value = (Choices, Kept)> {
+    choices().prop_flat_map(|choices| {
+        let depth = choices.depth;
+        let heads = proptest::collection::vec(0..=choices.heads, depth);
+        let neurons = proptest::collection::vec(0..=choices.neurons, depth);
+        let value_dims = proptest::collection::vec(0..=choices.head_dim, depth);
+        let query_dims = proptest::collection::vec(1..=choices.head_dim, depth);
+        let all_dims = any::<bool>();
+        (Just(choices), heads, neurons, value_dims, query_dims, all_dims).prop_map(
+            |(choices, heads, neurons, value_dims, query_dims, all_dims)| {
+                let all = Kept::all(&choices);
+                let kept = Kept {
+                    heads: heads.into_iter().map(|count| (0..count).collect()).collect(),
+                    neurons,
+                    value_dims: if all_dims { all.value_dims } else { value_dims },
+                    query_dims: if all_dims { all.query_dims } else { query_dims },
+                    merged_tokens: all.merged_tokens,
+                };
+                (choices, kept)
+            },
+        )
+    })
+}
+
+/// Two groups, of two rungs and of one.
+fn corrections(choices: &Choices) -> Corrections {
+    let mut seed = 1000;
+    let mut tensor = |rows: usize, columns: usize| {
+        seed += 1;
+        Tensor { shape: vec![rows, columns], data: noise(seed, rows * columns).collect() }
+    };
+    let width = choices.embed_dim;
+    let mut group = |rungs: Vec<usize>| {
+        let mut correction =
+            |inputs: usize| Correction { weight: tensor(width, inputs), biases: tensor(rungs.len(), width) };
+        let blocks = (0..choices.depth).map(|_| BlockCorrection {
+            projection: correction(choices.heads * choices.head_dim),
+            down: correction(choices.neurons),
+        });
+        CorrectionGroup { blocks: blocks.collect(), rungs }
+    };
+    Corrections { groups: vec![group(vec![1, 2]), group(vec![3])] }
+}
+
+fn compare(what: &str, found: &[f32], expected: &[f32]) -> Result<(), TestCaseError> {
+    let largest = expected.iter().fold(1.0_f32, |largest, value| largest.max(value.abs()));
+    for (found, expected) in found.iter().zip(expected) {
+        prop_assert!((found - expected).abs() <= 1e-4 * largest, "{} {}: {} for {}", what, largest, found, expected);
+    }
+    Ok(())
+}
+
+fn check(choices: &Choices, kept: &impl KeptStructures, images: usize) -> Result<(), TestCaseError> {
+    let (description, weights) = build(choices, 7);
+    let corrections = corrections(choices);
+    let vit = ElasticVit::new(&description, &weights).unwrap().with_corrections(&corrections).unwrap();
+    let image = &description.image;
+    let pixels: Vec<f32> = noise(3, images * image.channels * image.height * image.width).collect();
+    let mut workspace = vit.workspace(images);
+    let expected = vit.forward(&mut workspace, &pixels, images, kept).unwrap();
+
+    let laid_out = LaidOutWeights::new(&description, &weights, &corrections).unwrap();
+    let sizes = buffer_sizes(&description, &laid_out, images).unwrap();
+    let plan = Plan::new(&description, &laid_out, images, kept).unwrap();
+    for kernels in [Kernels::Twins, Kernels::Emulated] {
+        let mut memory = Memory::new(&sizes, &laid_out, &pixels);
+        if !memory.run(&plan, kernels) {
+            continue;
+        }
+        let tokens = if description.final_norm.is_some() { Buffer::Tokens } else { Buffer::Stream };
+        compare("tokens", memory.values(tokens), expected.tokens)?;
+        compare("image embeddings", memory.values(Buffer::Pooled), expected.pooled)?;
+        if let Some(logits) = expected.logits {
+            compare("logits", memory.values(Buffer::Logits), logits)?;
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn a_table_computes_what_the_cpu_engine_computes(
+        (choices, kept) in choices_and_kept(),
+        images in 1_usize..4,
+        correction in proptest::option::of(0_usize..3),
+    ) {
+        check(&choices, &Corrected { kept: &kept, correction }, images)?;
+    }
+}
+
+#[test]
+fn what_the_gpu_engine_does_not_run_is_refused() {
+    let plain = Choices::vit(2, 2, 8, 2, 2, 8);
+    let lay_out = |choices: &Choices| {
+        let (description, weights) = build(choices, 1);
+        LaidOutWeights::new(&description, &weights, &Corrections::default()).map(|laid_out| (description, laid_out))
+    };
+    let rotary = Choices { position: PositionChoice::Rotary, ..plain.clone() };
+    assert_eq!(lay_out(&rotary).unwrap_err(), Unsupported::Rotary);
+    let attention = Choices { pooling: PoolingChoice::Attention { heads: 2 }, ..plain.clone() };
+    assert_eq!(lay_out(&attention).unwrap_err(), Unsupported::AttentionPooling);
+
+    let (description, laid_out) = lay_out(&plain).unwrap();
+    let refusal = |kept: &Kept| Plan::new(&description, &laid_out, 1, kept).unwrap_err();
+    let all = Kept::all(&plain);
+    let merging = Kept { merged_tokens: vec![0, 1], ..all.clone() };
+    assert_eq!(refusal(&merging), Unsupported::MergedTokens { block: 1, merged: 1 });
+    let last_head = Kept { heads: vec![vec![1], vec![0]], ..all.clone() };
+    assert_eq!(refusal(&last_head), Unsupported::NotTheFirstHeads { block: 0, place: 0, head: 1 });
+    let wide = Kept { neurons: vec![8, 9], ..all.clone() };
+    assert_eq!(refusal(&wide), Unsupported::TooMany { block: 1, structure: "neurons", most: 8, found: 9 });
+    let uncorrected = Plan::new(&description, &laid_out, 1, &Corrected { kept: &all, correction: Some(0) });
+    assert_eq!(uncorrected.unwrap_err(), Unsupported::Correction { found: 0, count: 0 });
+    let many = Plan::new(&description, &laid_out, usize::MAX >> 16, &all).unwrap_err();
+    assert!(matches!(many, Unsupported::TooLarge { .. }), "{many}");
+}
