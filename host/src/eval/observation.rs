@@ -58,6 +58,7 @@ pub(super) struct Pass {
 ///
 /// # Errors
 /// If no image is readable, the engine fails, or `interrupt` is set.
+#[expect(clippy::too_many_arguments, reason = "what is seen depends on all of them")]
 pub(super) fn observe(
     bundle: &Bundle,
     integers: Option<&IntegerRungs<'_>>,
