@@ -180,16 +180,18 @@ pub fn plan(memories: &[FlashMemory], parts: &[Part]) -> Result<Vec<PlannedWrite
 
 fn check_pieces(memories: &[FlashMemory], parts: &[Part], part: &Part) -> Result<(), PlanError> {
     let content = part.content;
-    let mut ranges: Vec<Range<u64>> = part.pieces.iter().map(Piece::range).filter(|range| length(range) > 0).collect();
-    ranges.sort_by_key(|range| range.start);
-    if ranges.is_empty() {
+    let pieces = part.pieces.iter().filter(|piece| !piece.data.is_empty());
+    // A piece that runs out of addresses has fewer of them than bytes, and so is not all flash.
+    let mut pieces: Vec<(Range<u64>, u64)> = pieces.map(|piece| (piece.range(), piece.data.len() as u64)).collect();
+    pieces.sort_by_key(|(range, _)| range.start);
+    if pieces.is_empty() {
         return Err(PlanError::Nothing { content });
     }
-    if let Some(pair) = ranges.windows(2).find(|pair| pair[1].start < pair[0].end) {
-        return Err(PlanError::Twice { content, address: pair[1].start });
+    if let Some(pair) = pieces.windows(2).find(|pair| pair[1].0.start < pair[0].0.end) {
+        return Err(PlanError::Twice { content, address: pair[1].0.start });
     }
-    for range in &ranges {
-        let (address, bytes) = (range.start, length(range));
+    for &(ref range, bytes) in &pieces {
+        let address = range.start;
         let in_flash: u64 = memories.iter().map(|memory| length(&common(&memory.range(), range))).sum();
         if in_flash != bytes {
             let flash = memories.iter().map(FlashMemory::range).collect();
