@@ -26,7 +26,8 @@ impl Elf {
         let attributes = attributes(self.architecture);
         let data_from = HEADER + count * PROGRAM_HEADER;
         let data_to = data_from + self.segments.iter().map(|(_, length)| length).sum::<u32>();
-        let sections_from = data_to + attributes.len() as u32;
+        let names_from = data_to + attributes.len() as u32;
+        let sections_from = names_from + 1;
 
         let mut file = b"\x7fELF".to_vec();
         file.extend([self.class, 1, 1]);
@@ -35,7 +36,14 @@ impl Elf {
         word(&mut file, &[1, 0x0800_0001, HEADER, sections_from, 0x0500_0400]);
         half(
             &mut file,
-            &[HEADER as u16, PROGRAM_HEADER as u16, count as u16, SECTION_HEADER as u16, count as u16 + 2, 0],
+            &[
+                HEADER as u16,
+                PROGRAM_HEADER as u16,
+                count as u16,
+                SECTION_HEADER as u16,
+                count as u16 + 3,
+                count as u16 + 2,
+            ],
         );
         let mut at = data_from;
         for &(address, length) in &self.segments {
@@ -46,7 +54,9 @@ impl Elf {
             file.extend((0..length).map(|index| index as u8));
         }
         file.extend(&attributes);
-        // The empty section that every table begins with, then one for each segment, then the attributes.
+        // The names of the sections: none of them has one.
+        file.push(0);
+        // The empty section that every table begins with, then one for each segment, the attributes and the names.
         file.extend([0; SECTION_HEADER as usize]);
         let mut at = data_from;
         for &(address, length) in &self.segments {
@@ -54,6 +64,7 @@ impl Elf {
             at += length;
         }
         word(&mut file, &[0, 0x7000_0003, 0, 0, data_to, attributes.len() as u32, 0, 0, 1, 0]);
+        word(&mut file, &[0, 3, 0, 0, names_from, 1, 0, 0, 1, 0]);
         file
     }
 }

@@ -63,16 +63,19 @@ fn the_plan_of_a_nucleo_has_its_two_banks_and_large_sectors() {
     assert_eq!((&report["programmed"], &report["probe"]), (&false.into(), &Value::Null));
 
     let writes = report["writes"].as_array().unwrap();
-    assert_eq!(writes.len(), 2, "the demo model fits one bank");
+    assert_eq!(writes.len(), 3, "the demo model goes on in the second bank");
     assert_eq!((&writes[0]["content"], &writes[0]["bytes"]), (&"firmware".into(), &(664 + 40_001 + 8).into()));
     assert_eq!(sectors(&writes[0]), [(0x0800_0000, 0x2_0000)]);
-    let image = writes[1]["bytes"].as_u64().unwrap();
-    assert_eq!((&writes[1]["content"], &writes[1]["address"]), (&"bundle".into(), &0x0802_0000.into()));
-    let expected = (0..image.div_ceil(0x2_0000)).map(|index| (0x0802_0000 + index * 0x2_0000, 0x2_0000));
-    assert_eq!(sectors(&writes[1]), expected.collect::<Vec<_>>());
+    // What the first bank has left, and then the second one: a sector each.
+    for (write, first) in [(&writes[1], 0x0802_0000), (&writes[2], 0x0810_0000)] {
+        assert_eq!((&write["content"], &write["address"]), (&"bundle".into(), &first.into()));
+        let count = write["bytes"].as_u64().unwrap().div_ceil(0x2_0000);
+        let expected = (0..count).map(|index| (first + index * 0x2_0000, 0x2_0000));
+        assert_eq!(sectors(write), expected.collect::<Vec<_>>());
+    }
 
     let estimate = &report["estimate"];
-    assert_eq!(estimate["erase_seconds"].as_f64(), Some(1.0 + sectors(&writes[1]).len() as f64));
+    assert_eq!(estimate["erase_seconds"].as_f64(), Some(writes.iter().map(|write| sectors(write).len() as f64).sum()));
     assert_eq!(estimate["sector_erase_milliseconds"]["origin"], "vendor");
     assert_eq!(estimate["transfer_bytes_per_second"]["origin"], "estimated");
 
@@ -153,7 +156,7 @@ fn what_is_for_another_board_or_not_trusted_is_refused() {
     let policy = home.path().join("trust.toml");
     let state = home.path().join("minimum");
     let text = format!(
-        "version = 1\nminimum_release_file = {state:?}\n[[key]]\nname = \"k\"\npublic_key = \"\"\"\n{public}\"\"\"\n"
+        "version = 1\nboard = \"rp2350\"\nminimum_release_file = {state:?}\n[[key]]\nname = \"k\"\npublic_key = \"\"\"\n{public}\"\"\"\n"
     );
     fs::write(&policy, text).unwrap();
     fs::set_permissions(&policy, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
