@@ -41,6 +41,8 @@ mod workspace;
 #[path = "../../tests/random_model/mod.rs"]
 pub(crate) mod random_model;
 #[cfg(test)]
+pub(crate) mod random_parts;
+#[cfg(test)]
 pub(crate) mod reference;
 #[cfg(test)]
 mod tests;

@@ -9,34 +9,15 @@ use super::{
 };
 use crate::engine::reference::Reference;
 use crate::model::Corrections;
-use crate::model::description::{Activation, PositionResampling};
+use crate::model::description::PositionResampling;
 
-use crate::engine::random_model::{Choices, HeadChoice, Kept, PoolingChoice, PositionChoice, build, noise};
+use crate::engine::random_model::{Choices, Kept, PositionChoice, build, noise};
+use crate::engine::random_parts::{activation, head, pooling_without_attention};
 
 fn choices() -> impl Strategy<Value = Choices> {
     let sizes = ((2_usize..9, 2_usize..6), 1_usize..5, 4_usize..9, 0_usize..3, 1_usize..5, 1_usize..5, 8_usize..40);
     let flags = proptest::array::uniform7(any::<bool>());
-    let activation = prop_oneof![
-        Just(Activation::Gelu),
-        Just(Activation::GeluTanh),
-        Just(Activation::QuickGelu),
-        Just(Activation::Silu)
-    ];
-    let pooling = prop_oneof![
-        Just(PoolingChoice::Class),
-        Just(PoolingChoice::ClassThenNorm),
-        Just(PoolingChoice::ClassDenseTanh),
-        Just(PoolingChoice::MeanClassDistillation),
-        Just(PoolingChoice::MeanPatches),
-        Just(PoolingChoice::MeanPatchesThenNorm),
-    ];
-    let head = prop_oneof![
-        Just(HeadChoice::None),
-        Just(HeadChoice::Linear),
-        Just(HeadChoice::ClassAndPatchMean),
-        Just(HeadChoice::AverageOfTwo),
-    ];
-    let parts = (activation, 0_usize..3, any::<bool>(), pooling, head, 2_usize..20);
+    let parts = (activation(), 0_usize..3, any::<bool>(), pooling_without_attention(), head(), 2_usize..20);
     (sizes, flags, parts).prop_map(|(sizes, flags, (activation, registers, of_prefix, pooling, head, classes))| {
         let (grid, patch, width, depth, heads, head_quarter, neurons) = sizes;
         let [gated, layer_scale, attention_bias, mlp_bias, fused_qkv, pre_norm, final_norm] = flags;
