@@ -10,6 +10,7 @@ use headroom_shared::wire::{
     WireError,
 };
 use headroom_shared::{Temperature, TimeSpan};
+use static_cell::ConstStaticCell;
 
 use crate::board::Board;
 use crate::serving::{Refusal, Sentence, Serving};
@@ -18,27 +19,23 @@ use crate::supervision::Supervision;
 /// Between two passes over the sensors.
 const SENSING_PERIOD: TimeSpan = TimeSpan::from_nanoseconds(1_000_000_000);
 
-/// What the application works in. Nothing else is reserved but the stack.
-pub struct Memory<'a> {
-    /// The flash that holds the image.
-    pub region: &'a [u8],
-    /// The engine's scratch memory.
-    pub arena: &'a mut [u8],
-    /// The longest message that can be received.
-    pub received: &'a mut [u8],
-    /// The longest message that can be sent.
-    pub sent: &'a mut [u8],
-    /// Embedding and logits of an inference.
-    pub outputs: &'a mut [f32],
-}
+/// The longest message that can be received, and sent.
+static RECEIVED: ConstStaticCell<[u8; 32 * 1024]> = ConstStaticCell::new([0; 32 * 1024]);
+static SENT: ConstStaticCell<[u8; 16 * 1024]> = ConstStaticCell::new([0; 16 * 1024]);
+/// Embedding and logits of an inference.
+static OUTPUTS: ConstStaticCell<[f32; 3 * 1024]> = ConstStaticCell::new([0.0; 3 * 1024]);
 
-/// Serves for ever.
-pub fn run<B: Board>(mut board: B, memory: Memory<'_>) -> ! {
-    let mut receiver = Receiver::new(memory.received);
+/// Serves for ever: the image in the flash `region`, with the engine's scratch memory `arena`. Nothing else is reserved
+/// but the buffers above and the stack.
+///
+/// # Panics
+/// When it is called again.
+pub fn run<B: Board>(mut board: B, region: &[u8], arena: &mut [u8]) -> ! {
+    let mut receiver = Receiver::new(RECEIVED.take());
     let most = receiver.capacity();
-    let serving = Serving::open::<B>(memory.region, memory.arena, most);
+    let serving = Serving::open::<B>(region, arena, most);
     let decided = board.now();
-    let (sent, outputs) = (memory.sent, memory.outputs);
+    let (sent, outputs) = (SENT.take(), OUTPUTS.take());
     let mut application = Application { serving, supervision: None, sent, outputs, next_start: ZERO };
     application.greet(&mut board);
     application.tell_first_decision(&mut board, decided);

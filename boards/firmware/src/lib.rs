@@ -40,6 +40,6 @@ mod fixed_memory;
 mod serving;
 mod supervision;
 
-pub use application::{Memory, run};
+pub use application::run;
 pub use board::Board;
 pub use fixed_memory::{MemoryRange, flash, ram};

@@ -14,20 +14,14 @@ use core::panic::PanicInfo;
 
 use cortex_m_rt::entry;
 use defmt_rtt as _;
-use headroom_firmware::{Memory, run};
-use static_cell::ConstStaticCell;
+use headroom_firmware::run;
 
 use board::NucleoH743zi;
-
-static RECEIVED: ConstStaticCell<[u8; 32 * 1024]> = ConstStaticCell::new([0; 32 * 1024]);
-static SENT: ConstStaticCell<[u8; 16 * 1024]> = ConstStaticCell::new([0; 16 * 1024]);
-static OUTPUTS: ConstStaticCell<[f32; 3 * 1024]> = ConstStaticCell::new([0.0; 3 * 1024]);
 
 #[entry]
 fn main() -> ! {
     let (board, region, arena) = NucleoH743zi::start();
-    let (received, sent, outputs) = (RECEIVED.take(), SENT.take(), OUTPUTS.take());
-    run(board, Memory { region, arena, received, sent, outputs })
+    run(board, region, arena)
 }
 
 /// Ends in the hard fault, where the watchdog is not fed any more, so that the board begins anew. A debugger stops there
