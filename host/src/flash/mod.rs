@@ -155,7 +155,7 @@ fn release(options: &Options, wish: &Wish<'_>) -> Result<Release, FlashError> {
     let bundle = options.bundle.as_deref().ok_or_else(|| missing("--bundle"))?;
     let runtime = options.runtime.as_deref().ok_or_else(|| missing("--runtime"))?;
     let release = Release::of(bundle, runtime)?;
-    check::release(&release, wish)?;
+    check::release(&release, wish.board, wish.allow_board_mismatch)?;
     Ok(release)
 }
 

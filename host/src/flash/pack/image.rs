@@ -2,14 +2,14 @@
 //!
 //! Source: the OCI image specification 1.1 (`image-layout.md`, `manifest.md`, `config.md`).
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use headroom_device::bundle::manifest::sha256_hex;
 use serde_json::{Value, json};
 
-use super::parent_of;
+use crate::bundle::{parent_of, readable_by_others, sync_folder, write_synced};
 use crate::flash::release::Release;
 
 /// Writes the layout as the folder `path`, beside it first; returns the digest of the image's manifest.
@@ -18,7 +18,7 @@ use crate::flash::release::Release;
 /// If it cannot be written; nothing is then left.
 pub fn write(path: &Path, archive: &[u8], release: &Release) -> io::Result<String> {
     let parent = parent_of(path);
-    let folder = tempfile::Builder::new().prefix(".oci.partial-").tempdir_in(parent)?;
+    let folder = tempfile::Builder::new().prefix(".oci.partial-").tempdir_in(&parent)?;
     let layout = Layout { folder: folder.path() };
     fs::create_dir_all(folder.path().join("blobs/sha256"))?;
     let layer = layout.add("application/vnd.oci.image.layer.v1.tar", archive)?;
@@ -56,16 +56,17 @@ pub fn write(path: &Path, archive: &[u8], release: &Release) -> io::Result<Strin
         "mediaType": "application/vnd.oci.image.index.v1+json",
         "manifests": [manifest],
     });
-    layout.file("index.json", index.to_string().as_bytes())?;
-    layout.file("oci-layout", json!({ "imageLayoutVersion": "1.0.0" }).to_string().as_bytes())?;
+    write_synced(&folder.path().join("index.json"), index.to_string().as_bytes())?;
+    let version = json!({ "imageLayoutVersion": "1.0.0" });
+    write_synced(&folder.path().join("oci-layout"), version.to_string().as_bytes())?;
     for part in ["blobs/sha256", "blobs", "."] {
-        File::open(folder.path().join(part))?.sync_all()?;
+        sync_folder(&folder.path().join(part))?;
     }
-    crate::bundle::readable_by_others(folder.path())?;
+    readable_by_others(folder.path())?;
     fs::rename(folder.path(), path)?;
     // It is not there under its first name any more.
     let _ = folder.keep();
-    File::open(parent)?.sync_all()?;
+    sync_folder(&parent)?;
     Ok(digest)
 }
 
@@ -77,13 +78,7 @@ impl Layout<'_> {
     /// Writes a blob; returns its descriptor.
     fn add(&self, media_type: &str, content: &[u8]) -> io::Result<Value> {
         let sha256 = sha256_hex(content);
-        self.file(&format!("blobs/sha256/{sha256}"), content)?;
+        write_synced(&self.folder.join("blobs/sha256").join(&sha256), content)?;
         Ok(json!({ "mediaType": media_type, "digest": format!("sha256:{sha256}"), "size": content.len() }))
-    }
-
-    fn file(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let mut file = File::create_new(self.folder.join(name))?;
-        file.write_all(content)?;
-        file.sync_all()
     }
 }

@@ -15,13 +15,13 @@ mod archive;
 mod image;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use headroom_device::whole_file;
 use serde::Serialize;
 
-use super::check::{self, CheckError, Wish};
+use super::check::{self, CheckError};
 use super::options::Activation;
 use super::release::{Release, ReleaseError};
 use super::script::Script;
@@ -159,9 +159,7 @@ pub fn pack(arguments: &PackArguments) -> Result<PackReport, PackError> {
     let board = boards::find(&arguments.target)?;
     let root = board.profile.deployment.ssh().ok_or(PackError::NoLinux { board: board.name })?.root.to_string();
     let release = Release::of(&arguments.bundle, &arguments.runtime)?;
-    let allow_board_mismatch = arguments.allow_board_mismatch;
-    let unit = &arguments.activation.unit;
-    check::release(&release, &Wish { board: &board.profile, root: &root, unit, allow_board_mismatch, now: 0 })?;
+    check::release(&release, &board.profile, arguments.allow_board_mismatch)?;
     // A device or a pipe is written to, as everywhere.
     if path.symlink_metadata().is_ok_and(|found| found.is_file() || found.is_dir() || found.is_symlink()) {
         return Err(PackError::Exists { path });
@@ -202,9 +200,4 @@ fn install_script(board: &Board, root: &str, activation: &Activation) -> Result<
     }
     text.push_str(include_str!("../scripts/install.sh"));
     Ok(text)
-}
-
-/// The folder that a path lies in.
-fn parent_of(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
