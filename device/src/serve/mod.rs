@@ -117,9 +117,13 @@ pub fn run(arguments: &Arguments, bundle: &Path, trust: Option<Trust>) -> Result
             move |profile, limits| machine.governor(profile, limits)
         })
         .observer({
-            let (watcher, supervised) = (watcher.clone(), supervised.clone());
+            let watcher = watcher.clone();
+            // Counting is for a supervisor alone.
+            let supervised = options.supervisor.is_some().then(|| supervised.clone());
             move |event| {
-                supervised.see(event);
+                if let Some(supervised) = &supervised {
+                    supervised.see(event);
+                }
                 watcher.see(event);
             }
         })

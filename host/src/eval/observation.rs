@@ -54,7 +54,8 @@ pub(super) struct Pass {
 }
 
 /// Runs every image at every one of `rungs`, in integers where `integers` are given; with `compared` also in f32 with all
-/// structures and the original weights, for the cosines. Unreadable images are told and left out. The result does not depend on the number of threads.
+/// structures and the original weights, for the cosines. Unreadable images are told and left out. The result does not
+/// depend on the number of threads.
 ///
 /// # Errors
 /// If no image is readable, the engine fails, or `interrupt` is set.

@@ -8,8 +8,9 @@
 //! | `port` | the serial port: opening, reading, writing |
 //! | `tally` | what ran since the last telemetry |
 //!
-//! [`crate::supervisor_link`] says whether decisions count. One thread does all of it, and nothing waits for that thread: the runtime drops advice that is no longer valid by
-//! itself. A port that vanishes is opened again, ever less often.
+//! [`crate::supervisor_link`] says whether decisions count. One thread does all of it, and nothing waits for that
+//! thread: the runtime drops advice that is no longer valid by itself. A port that vanishes is opened again, ever less
+//! often.
 
 mod port;
 mod tally;

@@ -1,7 +1,7 @@
 //! The serial port to a supervisor.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -136,7 +136,7 @@ impl Port {
 pub(super) fn check(line: &SerialLine) -> Result<(), PortError> {
     match Port::open(line) {
         Err(error @ PortError::NotAPort { .. }) => Err(error),
-        Err(PortError::Open { path, source }) if Path::new(&path).is_dir() => Err(PortError::Open { path, source }),
+        Err(PortError::Open { path, source }) if path.is_dir() => Err(PortError::Open { path, source }),
         _ => Ok(()),
     }
 }
