@@ -3,8 +3,8 @@
 //!
 //! `cargo bench -p headroom-device --bench token_merging [-- --only MODEL --threads N --rounds N]`. ONNX Runtime
 //! needs a Python with numpy, onnx, onnxruntime and torch in `HEADROOM_PYTHON` (default `python3`). The model with
-//! 65 tokens is of `vit_cifar10_s`'s size, those with 197 are ViT-S/16 and ViT-B/16; weights are random, because time does not depend on
-//! them. As many tokens are merged in each block. *kept* is how much of what MACs promise is measured:
+//! 65 tokens is of `vit_cifar10_s`'s size, those with 197 are ViT-S/16 and ViT-B/16; weights are random, because time
+//! does not depend on them. As many tokens are merged in each block. *kept* is how much of what MACs promise is measured:
 //! `(time without merging / time) / (MACs without merging / MACs)`. Ratios are medians over rounds.
 
 use std::time::Instant;
@@ -88,9 +88,9 @@ fn main() -> Result<(), Failure> {
     }
     let Some(mut rivals) = Rivals::start()? else { return Ok(()) };
     let folder = tempfile::tempdir()?;
-    let small = PlainVit { size: 224, patch: 16, embed_dim: 384, depth: 12, heads: 6, head_dim: 64, neurons: 1536 };
+    let small = PlainVit::VIT_S16;
     let base = PlainVit { embed_dim: 768, heads: 12, neurons: 3072, ..small };
-    let tiny = PlainVit { size: 32, patch: 4, embed_dim: 192, depth: 10, heads: 6, head_dim: 32, neurons: 768 };
+    let tiny = PlainVit::VIT_CIFAR10_S;
     for (name, model) in [("vit_cifar10_s", tiny), ("vit_s16", small), ("vit_b16", base)] {
         if !name.contains(&only) {
             continue;

@@ -23,6 +23,12 @@ pub struct PlainVit {
 }
 
 impl PlainVit {
+    pub const VIT_S16: Self =
+        Self { size: 224, patch: 16, embed_dim: 384, depth: 12, heads: 6, head_dim: 64, neurons: 1536 };
+    /// The trained model of `../shared/models`.
+    pub const VIT_CIFAR10_S: Self =
+        Self { size: 32, patch: 4, embed_dim: 192, depth: 10, heads: 6, head_dim: 32, neurons: 768 };
+
     fn grid(self) -> usize {
         self.size / self.patch
     }

@@ -199,16 +199,14 @@ impl<E: Execution> Pass<'_, '_, E> {
         for (place, bytes) in quantised.chunks_exact_mut(stride).take(count).enumerate() {
             gather_patch(self.model, frame, first + place, bytes);
         }
-        self.execution.product(Product {
-            layer: self.model.patch(),
-            first: 0,
-            count: width,
-            rows: QuantisedRows { values: quantised, stride, steps, columns },
-            out,
-            stride: width,
-            add: true,
-            widened,
-        });
+        let rows = QuantisedRows { values: quantised, stride, steps, columns };
+        self.add_to_stream(self.model.patch(), rows, out, widened);
+    }
+
+    /// Adds what a layer makes of `rows` to rows of the stream.
+    fn add_to_stream(&self, layer: IntegerLinear<'_>, rows: QuantisedRows<'_>, out: &mut [f32], widened: &mut [i16]) {
+        let width = self.model.sizes().embed_dim;
+        self.execution.product(Product { layer, first: 0, count: width, rows, out, stride: width, add: true, widened });
     }
 
     /// The norm that some models have after the embedding, of all tokens.
@@ -326,16 +324,8 @@ impl<E: Execution> Pass<'_, '_, E> {
         let RowBuffers { quantised, steps, widened, .. } = buffers;
         let (stride, steps) = (quantised_stride(columns), &mut steps[..count]);
         self.execution.run(QuantiseRows { values: attended, columns, quantised, steps });
-        self.execution.product(Product {
-            layer: step.ends.projection,
-            first: 0,
-            count: width,
-            rows: QuantisedRows { values: quantised, stride, steps, columns },
-            out,
-            stride: width,
-            add: true,
-            widened,
-        });
+        let rows = QuantisedRows { values: quantised, stride, steps, columns };
+        self.add_to_stream(step.ends.projection, rows, out, widened);
         self.mlp(step, out, buffers);
     }
 
@@ -382,16 +372,8 @@ impl<E: Execution> Pass<'_, '_, E> {
         self.execution.run(Activate { activation: sizes.activation, values: hidden, ups });
         let stride = quantised_stride(neurons);
         self.execution.run(QuantiseRows { values: hidden, columns: neurons, quantised, steps });
-        self.execution.product(Product {
-            layer: step.ends.down,
-            first: 0,
-            count: width,
-            rows: QuantisedRows { values: quantised, stride, steps, columns: neurons },
-            out,
-            stride: width,
-            add: true,
-            widened,
-        });
+        let rows = QuantisedRows { values: quantised, stride, steps, columns: neurons };
+        self.add_to_stream(step.ends.down, rows, out, widened);
     }
 
     /// Final norm, pooling and head.
