@@ -24,7 +24,7 @@ pub enum ProbeError {
     Chip { target: String, source: Source },
     #[error("the trust policy cannot be used")]
     Trust(#[from] TrustError),
-    #[error("the bundle is not for this board")]
+    #[error("the bundle cannot go into this board")]
     Image(#[from] ImageError),
     #[error("the firmware is not for this board")]
     Firmware(#[from] FirmwareError),
