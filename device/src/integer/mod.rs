@@ -6,9 +6,8 @@
 //!   of them, and a switch copies nothing.
 //! - All scratch memory is one `arena` of the caller, whose size is
 //!   [`arena_bytes`] of the shape.
-//! - With feature `std`, `PackedIntegerVit` packs the weights once for
-//!   AVX-512 VNNI or AVX2, and shares a pass among threads (`fast`), and `IntegerSource` makes the parts of an
-//!   integer model from one in f32 (`convert`).
+//! - With feature `std`, `PackedIntegerVit` packs the weights once for AVX-512 VNNI, AVX2 or NEON, and shares a pass
+//!   among threads (`fast`), and `IntegerSource` makes the parts of an integer model from one in f32 (`convert`).
 //! - A pass (`forward`) quantises each row of activations by itself
 //!   (`quantise`) for exact integer products (`product`, `attention`); norms,
 //!   softmax and activations (`norm`, `functions`) are f32 operations in one

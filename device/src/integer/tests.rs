@@ -275,3 +275,17 @@ fn the_bits_are_the_same_everywhere() {
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, bits| (hash ^ u64::from(bits)).wrapping_mul(0x0000_0100_0000_01b3));
     assert_eq!(format!("{hash:016x}"), "5df4a6e2b71c50ac");
 }
+
+/// With `--nocapture` it says what the other tests run with.
+#[test]
+fn the_processor_has_the_instructions_for_int8_that_it_should() {
+    let choices = Choices::vit(3, 4, 20, 2, 2, 24);
+    let file = file(&choices, 1, &dense(&choices));
+    let model = IntegerModel::read(&file).unwrap();
+    let names: Vec<_> = PackedIntegerVit::available(model, 1).map(|vit| vit.instructions()).collect();
+    println!("instruction sets for int8, best first: {}", names.join(", "));
+    assert_eq!(names.last(), Some(&"portable"));
+    if cfg!(target_arch = "aarch64") {
+        assert!(names.contains(&"NEON"), "every aarch64 has NEON");
+    }
+}

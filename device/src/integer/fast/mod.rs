@@ -5,7 +5,9 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-#[cfg(target_arch = "x86_64")]
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod packed;
 mod shared_pass;
 
@@ -37,6 +39,10 @@ enum Instructions {
     Avx512(avx512::Avx512Vnni),
     #[cfg(target_arch = "x86_64")]
     Avx2(avx2::Avx2),
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(neon::Neon<true>),
+    #[cfg(target_arch = "aarch64")]
+    Neon(neon::Neon<false>),
     Portable,
 }
 
@@ -45,11 +51,15 @@ type Detect = fn(&IntegerModel<'_>) -> Option<Instructions>;
 
 impl Instructions {
     /// Best first.
-    const KINDS: [Detect; if cfg!(target_arch = "x86_64") { 3 } else { 1 }] = [
+    const KINDS: &[Detect] = &[
         #[cfg(target_arch = "x86_64")]
         |model| avx512::Avx512Vnni::detect(model).map(Self::Avx512),
         #[cfg(target_arch = "x86_64")]
         |model| avx2::Avx2::detect(model).map(Self::Avx2),
+        #[cfg(target_arch = "aarch64")]
+        |model| neon::Neon::detect(model).map(Self::NeonDot),
+        #[cfg(target_arch = "aarch64")]
+        |model| neon::Neon::detect(model).map(Self::Neon),
         |_| Some(Self::Portable),
     ];
 }
@@ -78,14 +88,14 @@ impl<'a> PackedIntegerVit<'a> {
     /// Any number of threads gives the same bits. More threads than free cores make passes slower.
     #[must_use]
     pub fn with_threads(model: IntegerModel<'a>, threads: usize) -> Self {
-        let best = Instructions::KINDS.into_iter().find_map(|detect| detect(&model));
+        let best = Instructions::KINDS.iter().find_map(|detect| detect(&model));
         Self::with_instructions(model, best.unwrap_or(Instructions::Portable), threads)
     }
 
     /// One for each instruction set that this processor has, best first.
     #[cfg(test)]
     pub(super) fn available(model: IntegerModel<'a>, threads: usize) -> impl Iterator<Item = Self> {
-        let all = Instructions::KINDS.into_iter().filter_map(move |detect| detect(&model));
+        let all = Instructions::KINDS.iter().filter_map(move |detect| detect(&model));
         all.map(move |instructions| Self::with_instructions(model, instructions, threads))
     }
 
@@ -117,6 +127,10 @@ impl<'a> PackedIntegerVit<'a> {
             Instructions::Avx512(_) => "AVX-512 VNNI",
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx2(_) => "AVX2",
+            #[cfg(target_arch = "aarch64")]
+            Instructions::NeonDot(_) => "NEON dot product",
+            #[cfg(target_arch = "aarch64")]
+            Instructions::Neon(_) => "NEON",
             Instructions::Portable => "portable",
         }
     }
@@ -139,6 +153,10 @@ impl<'a> PackedIntegerVit<'a> {
             Instructions::Avx512(avx512) => run.on(avx512, frame, kept, output),
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx2(avx2) => run.on(avx2, frame, kept, output),
+            #[cfg(target_arch = "aarch64")]
+            Instructions::NeonDot(neon) => run.on(neon, frame, kept, output),
+            #[cfg(target_arch = "aarch64")]
+            Instructions::Neon(neon) => run.on(neon, frame, kept, output),
             Instructions::Portable => run.on(&InPlace, frame, kept, output),
         }
         Ok(())
