@@ -41,16 +41,23 @@ pub enum RankBy {
     WeightBytes,
 }
 
+impl RankBy {
+    /// What a sub-network costs on a board.
+    #[must_use]
+    pub fn cost(self, shape: &ModelShape, sub_network: &SubNetwork, board: &BoardProfile) -> f64 {
+        match self {
+            Self::Macs => cost::macs(shape, sub_network) as f64,
+            Self::WeightBytes => cost::weight_bytes(shape, sub_network) as f64,
+            Self::Latency => Roofline::new(board, shape.bytes_per_weight).seconds(Work::of(shape, sub_network)),
+        }
+    }
+}
+
 impl StructureCosts {
     /// What the first neurons, head and value dimensions that go save of the dense model.
     #[must_use]
     pub fn new(shape: &ModelShape, by: RankBy, board: &BoardProfile) -> Self {
-        let roofline = Roofline::new(board, shape.bytes_per_weight);
-        let of = |sub_network: &SubNetwork| match by {
-            RankBy::Macs => cost::macs(shape, sub_network) as f64,
-            RankBy::WeightBytes => cost::weight_bytes(shape, sub_network) as f64,
-            RankBy::Latency => roofline.seconds(Work::of(shape, sub_network)),
-        };
+        let of = |sub_network: &SubNetwork| by.cost(shape, sub_network, board);
         let dense = SubNetwork::dense(shape);
         let saved = |kind: StepKind| {
             let mut smaller = dense;

@@ -1,19 +1,21 @@
 //! Tokens as a second axis of the ladder: how much of each rung's saving comes from merging.
 //!
-//! Each rung keeps the MACs that width alone would leave it. The candidates are token schedules of
-//! two families, each with the most structures that still fit; the most faithful on calibration
-//! images wins, and width alone is among them. Steps never fall along the ladder, MACs do.
+//! Each rung keeps what width alone would leave it, of the cost that structures are ranked by: MACs, or seconds or
+//! bytes on the board, where merging may save less. The candidates are token schedules of two families, each with the
+//! most structures that still fit; the most faithful on calibration images wins, and width alone is among them. Steps
+//! never fall along the ladder, MACs do.
 
 use headroom_device::engine::ElasticVit;
 use headroom_device::model::Weights;
 use headroom_device::model::description::Position;
 use headroom_device::run::Precision;
-use headroom_shared::{ModelShape, Step, SubNetwork, cost};
+use headroom_shared::{BoardProfile, ModelShape, Step, SubNetwork, cost};
 
 use super::super::images::JobImages;
 use super::super::{PruneError, TokenMerging};
 use super::{Job, Passes, Ranked, is_set};
 use crate::embedder::{CpuEmbedder, mean_cosine};
+use crate::ranking::RankBy;
 
 /// Calibration images that a candidate is judged by.
 const IMAGES: usize = 64;
@@ -74,7 +76,11 @@ impl Job<'_> {
                 let embedder = CpuEmbedder::new(&vit, pixels, images.pixels_per_image(), description.embed_dim);
                 let dense = embedder.embed(&SubNetwork::dense(&ranked.shape))?;
                 let prefix = description.prefix_tokens();
-                let space = Space::new(&ranked.shape, &ranked.ranking.steps, prefix, job.options.tokens);
+                let (rank_by, board) = (job.options.rank_by, &job.board.profile);
+                let mut space = Space::new(&ranked.shape, &ranked.ranking.steps, prefix, rank_by, board);
+                if job.options.tokens == TokenMerging::Only {
+                    space.keep_all_structures();
+                }
                 let mut judged = 1;
                 let mut judge = |candidate: &Candidate| {
                     judged += 1;
@@ -86,7 +92,7 @@ impl Job<'_> {
                 for (&steps, width) in ranked.rungs.iter().zip(&ranked.sub_networks).skip(1) {
                     if !is_set(job.interrupt) {
                         let previous = chosen[chosen.len() - 1];
-                        chosen.extend(space.best(cost::macs(&ranked.shape, width), &previous, &mut judge)?);
+                        chosen.extend(space.best(width, &previous, &mut judge)?);
                     } else if job.options.tokens == TokenMerging::On {
                         // Width alone costs more steps for the same MACs, so that the order of rungs holds.
                         chosen.push(Candidate { steps, sub_network: *width });
@@ -110,33 +116,64 @@ struct Space<'a> {
     widths: Vec<SubNetwork>,
     patches: usize,
     tokens_alone: bool,
+    rank_by: RankBy,
+    board: &'a BoardProfile,
+}
+
+/// What a rung may cost.
+#[derive(Clone, Copy, Debug)]
+struct Most {
+    macs: u64,
+    /// Of what structures are ranked by.
+    cost: f64,
 }
 
 impl<'a> Space<'a> {
-    fn new(shape: &'a ModelShape, steps: &[u8], prefix_tokens: usize, tokens: TokenMerging) -> Self {
+    fn new(
+        shape: &'a ModelShape,
+        steps: &[u8],
+        prefix_tokens: usize,
+        rank_by: RankBy,
+        board: &'a BoardProfile,
+    ) -> Self {
         let mut widths = vec![SubNetwork::dense(shape)];
-        let tokens_alone = tokens == TokenMerging::Only;
-        for &byte in if tokens_alone { &[] } else { steps } {
+        for &byte in steps {
             let mut next = widths[widths.len() - 1];
             let removed = next.remove(shape, Step::from_byte(byte));
             debug_assert_eq!(removed, Ok(()), "the ranking is replayable");
             widths.push(next);
         }
-        Self { shape, widths, patches: usize::from(shape.tokens) - prefix_tokens, tokens_alone }
+        let patches = usize::from(shape.tokens) - prefix_tokens;
+        Self { shape, widths, patches, tokens_alone: false, rank_by, board }
+    }
+
+    /// Leaves tokens alone to choose.
+    fn keep_all_structures(&mut self) {
+        self.widths.truncate(1);
+        self.tokens_alone = true;
+    }
+
+    fn cost(&self, sub_network: &SubNetwork) -> f64 {
+        self.rank_by.cost(self.shape, sub_network, self.board)
     }
 
     fn dense(&self) -> Candidate {
         Candidate { steps: 0, sub_network: self.widths[0] }
     }
 
-    /// The most faithful candidate of at most `target` MACs, smaller than `previous`; the first of equals.
+    /// The most faithful candidate that costs at most what `width` does, smaller than `previous`; the first of equals.
     fn best(
         &self,
-        target: u64,
+        width: &SubNetwork,
         previous: &Candidate,
         judge: &mut impl FnMut(&Candidate) -> Result<f64, PruneError>,
     ) -> Result<Option<Candidate>, PruneError> {
-        let most = target.min(cost::macs(self.shape, &previous.sub_network) - 1);
+        let below = cost::macs(self.shape, &previous.sub_network) - 1;
+        let macs = match self.rank_by {
+            RankBy::Macs => cost::macs(self.shape, width).min(below),
+            RankBy::Latency | RankBy::WeightBytes => below,
+        };
+        let most = Most { macs, cost: self.cost(width) };
         let mut best: Option<(f64, usize, Candidate)> = None;
         let mut consider = |family, amount| -> Result<Option<usize>, PruneError> {
             if let Some(candidate) = self.largest(family, amount, most, previous.steps) {
@@ -168,12 +205,14 @@ impl<'a> Space<'a> {
         Ok(best.map(|(.., candidate)| candidate))
     }
 
-    /// With so many tokens merged, what has the fewest steps from `first` that leave at most `most` MACs.
-    fn largest(&self, family: Family, amount: usize, most: u64, first: u32) -> Option<Candidate> {
+    /// With so many tokens merged, what has the fewest steps from `first` that cost at most `most`.
+    fn largest(&self, family: Family, amount: usize, most: Most, first: u32) -> Option<Candidate> {
         let schedule = self.schedule(family, amount);
         let merging = |width: &SubNetwork| width.with_token_schedule(self.shape, &schedule).ok();
         let first = first as usize;
-        let too_large = |width: &SubNetwork| merging(width).is_some_and(|kept| cost::macs(self.shape, &kept) > most);
+        let too_large = |width: &SubNetwork| {
+            merging(width).is_some_and(|kept| cost::macs(self.shape, &kept) > most.macs || self.cost(&kept) > most.cost)
+        };
         let steps = first + self.widths[first..].partition_point(too_large);
         let sub_network = merging(self.widths.get(steps)?)?;
         Some(Candidate { steps: steps as u32, sub_network })
@@ -209,10 +248,15 @@ mod tests {
         ModelShape { tokens: 17, ..crate::ranking::quanta::tests::shape(4, 4, 64) }
     }
 
+    fn board() -> BoardProfile {
+        crate::boards::find("jetson-orin").expect("a known board").profile
+    }
+
     #[test]
     fn schedules_merge_what_is_asked_for_and_never_more_than_half() {
         let shape = shape();
-        let space = Space::new(&shape, &[], 1, TokenMerging::Only);
+        let board = board();
+        let space = Space::new(&shape, &[], 1, RankBy::Macs, &board);
         assert_eq!(space.schedule(Family::Uniform, 8), [2; 4]);
         assert_eq!(space.schedule(Family::Falling, 10), [4, 3, 2, 1]);
         for amount in 0..16 {
@@ -230,18 +274,35 @@ mod tests {
     fn the_best_fits_and_is_what_the_judge_likes() {
         let shape = shape();
         let steps = [Step::new(0, StepKind::Neurons).expect("block 0").to_byte(); 6];
-        let space = Space::new(&shape, &steps, 1, TokenMerging::On);
-        let dense = cost::macs(&shape, &SubNetwork::dense(&shape));
-        let target = dense * 9 / 10;
+        let board = board();
+        let space = Space::new(&shape, &steps, 1, RankBy::Macs, &board);
+        let width = space.widths[1];
         for likes_merging in [false, true] {
             let mut judge = |candidate: &Candidate| {
                 let merged: usize = (0..4).map(|block| candidate.sub_network.merged_tokens(block)).sum();
                 Ok(if likes_merging { merged as f64 } else { -(merged as f64) })
             };
-            let best = space.best(target, &space.dense(), &mut judge).unwrap().expect("something fits");
-            assert!(cost::macs(&shape, &best.sub_network) <= target);
+            let best = space.best(&width, &space.dense(), &mut judge).unwrap().expect("something fits");
+            assert!(cost::macs(&shape, &best.sub_network) <= cost::macs(&shape, &width));
             let merged: usize = (0..4).map(|block| best.sub_network.merged_tokens(block)).sum();
             assert_eq!(merged > 2, likes_merging, "{merged}");
+        }
+    }
+    /// What no merging can save must be saved by width.
+    #[test]
+    fn merging_counts_by_what_structures_are_ranked_by() {
+        let shape = shape();
+        let steps = [Step::new(0, StepKind::Neurons).expect("block 0").to_byte(); 6];
+        let board = board();
+        let mut likes_merging = |candidate: &Candidate| {
+            Ok((0..4).map(|block| candidate.sub_network.merged_tokens(block)).sum::<usize>() as f64)
+        };
+        for (rank_by, fewest_steps) in [(RankBy::Macs, 0), (RankBy::WeightBytes, 3)] {
+            let space = Space::new(&shape, &steps, 1, rank_by, &board);
+            let width = space.widths[3];
+            let best = space.best(&width, &space.dense(), &mut likes_merging).unwrap().expect("something fits");
+            assert_eq!(best.steps, fewest_steps, "{rank_by:?}");
+            assert!(space.cost(&best.sub_network) <= space.cost(&width), "{rank_by:?}");
         }
     }
 }
