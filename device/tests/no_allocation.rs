@@ -152,13 +152,14 @@ fn integer_passes_allocate_nothing() {
     let all = Kept::all(&choices);
     let some = Kept { heads: vec![vec![0, 1], vec![]], neurons: vec![17, 0], ..all.clone() };
     for threads in [1, 3] {
-        let mut vit = PackedIntegerVit::with_threads(model, threads);
+        let vit = PackedIntegerVit::new(model);
+        let mut workspace = vit.workspace_with_threads(threads);
         let mut embedding = vec![0.0; model.sizes().embed_dim];
         wait_for_threads();
         let before = allocations();
         for (kept, correction) in [(&all, None), (&some, Some(0)), (&some, None), (&all, Some(0))] {
             let output = IntegerOutput { embedding: Some(&mut embedding), ..IntegerOutput::default() };
-            vit.infer(&frame, &Corrected { kept, correction }, output).unwrap();
+            vit.infer(&mut workspace, &frame, &Corrected { kept, correction }, output).unwrap();
         }
         assert_eq!(allocations(), before, "{threads} threads");
     }

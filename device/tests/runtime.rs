@@ -7,6 +7,7 @@ use std::time::Duration;
 use headroom_device::bundle::Bundle;
 use headroom_device::governor::{Deadline, Limits, RungProfile};
 use headroom_device::reading::SensorReading;
+use headroom_device::rung_engine::{RungEngine, RungEngineError};
 use headroom_device::runtime::{Answer, Event, Frame, Refusal, Runtime, WhenFull, profile};
 use headroom_device::switch::RungTable;
 use headroom_shared::TimeSpan;
@@ -22,8 +23,8 @@ fn frame(bundle: &Bundle, seed: u64) -> Frame {
 }
 
 /// The latencies of the ladder, so that decisions do not depend on the machine.
-fn ladder(bundle: &Bundle) -> Result<Vec<RungProfile>, headroom_device::engine::EngineError> {
-    Ok(profile::from_ladder(bundle))
+fn ladder(engine: &RungEngine) -> Result<Vec<RungProfile>, RungEngineError> {
+    Ok(profile::from_ladder(engine.bundle()))
 }
 
 /// A deadline that nothing meets: the smallest rung is the best that there is.
@@ -212,8 +213,8 @@ fn pixels_for_another_input_size_are_refused_and_images_are_not() {
 /// Here because its profile is empty.
 #[test]
 fn a_bundle_that_cannot_be_governed_is_refused() {
-    let profiler = |bundle: &Bundle| {
-        let profile = profile::from_ladder(bundle);
+    let profiler = |engine: &RungEngine| {
+        let profile = profile::from_ladder(engine.bundle());
         Ok(if profile.len() == 3 { Vec::new() } else { profile })
     };
     let runtime = Runtime::builder(open(&tiny(), 1, 2)).profiler(profiler).start().unwrap();
@@ -260,9 +261,9 @@ fn watchers_see_what_happens() {
 
 #[test]
 fn rungs_are_timed_where_the_ladder_only_predicts() {
-    let bundle = open(&tiny(), 1, 6);
-    let timed = profile::timed(&bundle, 1, Duration::from_millis(50)).unwrap();
-    let predicted = profile::from_ladder(&bundle);
+    let engine = RungEngine::f32(open(&tiny(), 1, 6));
+    let timed = profile::timed(&engine, 1, Duration::from_millis(50)).unwrap();
+    let predicted = profile::from_ladder(engine.bundle());
     assert_eq!(timed.len(), 6);
     for (timed, predicted) in timed.iter().zip(&predicted) {
         // The prediction is milliseconds, and this model takes microseconds.

@@ -49,6 +49,7 @@ use crate::bundle::trust::Trust;
 use crate::metrics::MetricsServer;
 use crate::run::Arguments;
 use crate::run::output::DEFAULT_TOP_K;
+use crate::rung_engine::RungEngine;
 use crate::runtime::{Runtime, RuntimeError};
 use crate::service::ServiceManager;
 use companion::{Companion, Supervised};
@@ -88,18 +89,18 @@ pub fn run(arguments: &Arguments, bundle: &Path, trust: Option<Trust>) -> Result
     }
 
     let files = Files { bundle: bundle.to_path_buf(), limits: options.limits.clone(), trust };
-    let bundle = files.open_bundle()?;
+    let engine = RungEngine::new(files.open_bundle()?, arguments.precision()).map_err(RuntimeError::from)?;
     let workers = usize::from(options.workers);
     let threads = arguments.threads.map_or_else(|| (arguments.threads() / workers).max(1), NonZeroUsize::get);
     let machine =
         Arc::new(Machine::new(arguments.root.clone(), files.bundle.clone(), arguments.profile.clone(), threads));
-    machine.profile(&bundle).map_err(RuntimeError::from)?;
+    machine.profile(&engine).map_err(RuntimeError::from)?;
     let supervised = Arc::new(Supervised::default());
     let (limits, supervisor_temperature) = files.limits(&machine)?;
     supervised.set_temperature(supervisor_temperature);
     let deadline = limits.deadline.map(|deadline| deadline.latency);
     let watcher = Arc::new(Watcher::new(options.flight_record.clone(), deadline, controls.clone()));
-    let runtime = Runtime::builder(bundle)
+    let runtime = Runtime::builder_with(engine)
         .limits(limits)
         .workers(workers)
         .threads(threads)
@@ -110,7 +111,7 @@ pub fn run(arguments: &Arguments, bundle: &Path, trust: Option<Trust>) -> Result
         })
         .profiler({
             let machine = machine.clone();
-            move |bundle| machine.profile(bundle)
+            move |engine| machine.profile(engine)
         })
         .governor({
             let machine = machine.clone();
