@@ -13,6 +13,8 @@
 //! - The queue is bounded ([`WhenFull`]) and keeps the [pace](crate::governor::Decision::pace) that the governor sets.
 //! - Threads that have nothing to do sleep; the pass over the sensors is the only thing that wakes up by itself.
 //!
+//! All inferences are in f32, or in another precision with [`Runtime::builder_with`].
+//!
 //! What happens can be watched as [`Event`]s. `examples/runtime.rs` is a whole program.
 
 mod client;

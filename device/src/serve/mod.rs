@@ -15,6 +15,13 @@
 //! The program ends when its input has ended and there is no socket, or on SIGTERM or SIGINT. Then what waits is
 //! refused, what has begun is finished, and every accepted request has had its answer.
 //!
+//! # Precision
+//! `--precision int8` serves `model.int8`, a bundle's weights in eight-bit integers, packed once and shared by all workers.
+//! Nothing else changes: the governor goes by times in int8, measured by `--calibrate --precision int8` or at the
+//! start, and replies have the same fields. Fidelity is the ladder's, which `host-prune --precision int8` measures in
+//! int8. All rungs must run: a bundle without `model.int8`, or with one that holds only some rungs, is refused, at the
+//! start as at a reload.
+//!
 //! # Signals
 //! | signal | effect |
 //! |---|---|
