@@ -89,7 +89,8 @@ fn contest(
         original_ends: true,
     };
     let file = source.convert()?.write()?;
-    let mut int8_engine = PackedIntegerVit::with_threads(IntegerModel::read(&file)?, threads);
+    let int8_engine = PackedIntegerVit::new(IntegerModel::read(&file)?);
+    let mut int8_workspace = int8_engine.workspace_with_threads(threads);
     let mut ways = String::new();
     if let Some(rivals) = &mut rivals {
         let request = json!({
@@ -133,7 +134,7 @@ fn contest(
             for _ in 0..=turn {
                 let start = Instant::now();
                 let output = IntegerOutput { embedding: Some(&mut embedding), ..IntegerOutput::default() };
-                int8_engine.infer(&frame, kept, output)?;
+                int8_engine.infer(&mut int8_workspace, &frame, kept, output)?;
                 seconds.push(start.elapsed().as_secs_f64());
             }
             times[1].push(median(&seconds[1..]));

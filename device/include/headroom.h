@@ -75,6 +75,12 @@
 // `HeadroomBudget::set`: `power_milliwatts` is a limit.
 #define HEADROOM_BUDGET_POWER 8
 
+// `precision`: 32-bit floating point.
+#define HEADROOM_PRECISION_F32 0
+
+// `precision`: the eight-bit integers of the bundle's `model.int8`. Pixels become the nearest 8-bit image.
+#define HEADROOM_PRECISION_INT8 1
+
 // `HeadroomOptions::sensors`: none are read; only latency governs.
 #define HEADROOM_SENSORS_NONE 0
 
@@ -383,7 +389,7 @@ HeadroomStatus headroom_governor_step(const HeadroomGovernor *governor,
 //
 // `threads` share each inference of a session; 0 is one. The results do not depend on it. `measured_profile` is the
 // file of `device-run --calibrate`; null is the one beside the bundle, if there is one. A profile of another machine,
-// power mode, bundle or number of threads is not used.
+// power mode, bundle, precision or number of threads is not used.
 //
 // # Safety
 // The texts are null or end in 0; `model` is null or room for a pointer.
@@ -391,6 +397,18 @@ HeadroomStatus headroom_model_open(const char *bundle,
                                    uint32_t threads,
                                    const char *measured_profile,
                                    HeadroomModel **model);
+
+// As `headroom_model_open`, with sessions that run in `precision`, one of `HEADROOM_PRECISION_*`.
+//
+// `HEADROOM_STATUS_BUNDLE` says that the bundle has no `model.int8`, or one that cannot run a rung of the ladder.
+//
+// # Safety
+// As of `headroom_model_open`.
+HeadroomStatus headroom_model_open_in(const char *bundle,
+                                      uint32_t precision,
+                                      uint32_t threads,
+                                      const char *measured_profile,
+                                      HeadroomModel **model);
 
 // Closes a model; null is none. Sessions and governors of it stay valid.
 //
@@ -437,6 +455,19 @@ HeadroomStatus headroom_runtime_start(const char *bundle,
                                       const HeadroomLimits *limits,
                                       const HeadroomOptions *options,
                                       HeadroomRuntime **runtime);
+
+// As `headroom_runtime_start`, with inferences in `precision`, one of `HEADROOM_PRECISION_*`; bundles that are put in
+// place later run in it too.
+//
+// `HEADROOM_STATUS_BUNDLE` says that the bundle has no `model.int8`, or one that cannot run a rung of the ladder.
+//
+// # Safety
+// As of `headroom_runtime_start`.
+HeadroomStatus headroom_runtime_start_in(const char *bundle,
+                                         uint32_t precision,
+                                         const HeadroomLimits *limits,
+                                         const HeadroomOptions *options,
+                                         HeadroomRuntime **runtime);
 
 // Stops: refuses what waits, finishes the inferences that have begun, and ends all threads. Null is none. Clients of
 // the runtime stay valid and are told `HEADROOM_STATUS_STOPPED`.

@@ -2,8 +2,8 @@
 //!
 //! The core needs neither an operating system nor a heap: choosing the rung
 //! for a [`budget`], [`switch`]ing to it, and the [`governor`] that turns
-//! [`reading`]s into it, and the [`integer`] engine. Feature `std` adds the [`model`], its CPU [`engine`]
-//! and [`bundle`]s, feature `images` the decoding and preprocessing of image
+//! [`reading`]s into it, and the [`integer`] engine. Feature `std` adds the [`model`], its CPU [`engine`],
+//! [`bundle`]s and a [`rung_engine`] for both precisions, feature `images` the decoding and preprocessing of image
 //! files, feature `serve` metrics and word to the service manager, feature
 //! `c-abi` the interface for C, feature `cli` the program `device-run`, feature
 //! `replay` a simulated board and the program `device-replay`. A build for a
@@ -45,6 +45,8 @@ pub mod metrics;
 pub mod model;
 #[cfg(feature = "replay")]
 pub mod plant;
+#[cfg(feature = "std")]
+pub mod precision;
 #[cfg(feature = "cli")]
 pub mod program;
 pub mod reading;
@@ -52,6 +54,8 @@ pub mod reading;
 pub mod replay;
 #[cfg(feature = "cli")]
 pub mod run;
+#[cfg(feature = "std")]
+pub mod rung_engine;
 #[cfg(feature = "std")]
 pub mod runtime;
 #[cfg(feature = "cli")]

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use headroom_device::calibration::{Dwell, RungTimer, calibrate};
 use headroom_device::measured_profile::{Key, MeasuredProfiles, default_path, rung_profiles};
+use headroom_device::precision::Precision;
 use headroom_device::reading::{Measurement, Missing};
+use headroom_device::rung_engine::RungEngine;
 use headroom_shared::{Origin, Power, TimeSpan};
 
 mod random_bundle;
@@ -16,15 +18,17 @@ const QUICK: Dwell = Dwell { settle: Duration::ZERO, measure: Duration::from_mil
 
 fn key(bundle_sha256: &str) -> Key {
     let bundle_sha256 = bundle_sha256.to_owned();
-    Key { board: "a test".into(), power_mode: None, gpu_tpcs: None, threads: 1, bundle_sha256 }
+    let board = "a test".into();
+    Key { board, power_mode: None, gpu_tpcs: None, precision: Precision::F32, threads: 1, bundle_sha256 }
 }
 
 #[test]
 fn every_rung_is_timed_and_its_energy_is_power_times_latency() {
-    let bundle = open(&tiny(), 1, 4);
+    let engine = RungEngine::f32(open(&tiny(), 1, 4));
+    let bundle = engine.bundle();
     let watts = Power::from_milliwatts(10_000);
     let measured = || Measurement::Measured(watts);
-    let profile = calibrate(&bundle, &mut RungTimer::new(&bundle), key(bundle.hash()), 3, QUICK, measured).unwrap();
+    let profile = calibrate(&mut RungTimer::new(&engine), key(bundle.hash()), 3, QUICK, measured).unwrap();
     assert_eq!(profile.rungs().len(), 4);
     for rung in profile.rungs() {
         assert!(rung.latency > TimeSpan::from_nanoseconds(0));
@@ -50,12 +54,12 @@ fn every_rung_is_timed_and_its_energy_is_power_times_latency() {
 
 #[test]
 fn without_a_power_sensor_only_latency_is_measured() {
-    let bundle = open(&tiny(), 1, 2);
+    let engine = RungEngine::f32(open(&tiny(), 1, 2));
     // A value of the past is none either.
     let projected = Measurement::Projected { value: Power::from_milliwatts(1), age: TimeSpan::from_nanoseconds(1) };
     for power in [Measurement::Missing(Missing::Absent), projected] {
-        let mut timer = RungTimer::new(&bundle);
-        let profile = calibrate(&bundle, &mut timer, key(bundle.hash()), 1, QUICK, || power).unwrap();
+        let mut timer = RungTimer::new(&engine);
+        let profile = calibrate(&mut timer, key(engine.bundle().hash()), 1, QUICK, || power).unwrap();
         assert!(profile.rungs().iter().all(|rung| rung.energy.is_none()));
     }
 }

@@ -1,15 +1,19 @@
 //! The steady state allocates nothing: counted by the allocator of this test program.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use headroom_device::engine::{Corrected, ElasticVit};
 use headroom_device::integer::{IntegerOutput, IntegerSource, PackedIntegerVit};
 use headroom_device::model::corrections::{BlockCorrection, Correction, CorrectionGroup, Corrections};
 use headroom_device::model::weights::Tensor;
+use headroom_device::precision::Precision;
+use headroom_device::rung_engine::RungEngine;
 use headroom_device::sources::Sensors;
 use headroom_shared::{BoardProfile, IntegerModel, TimeSpan, board_file};
 
+mod random_bundle;
 mod random_model;
 #[path = "../../tests/trees/mod.rs"]
 mod trees;
@@ -91,6 +95,7 @@ fn the_steady_state_allocates_nothing() {
     assert_that_the_counter_counts();
     forward_passes_and_switches_allocate_nothing();
     integer_passes_allocate_nothing();
+    rungs_allocate_nothing_in_either_precision();
     passes_over_the_sensors_allocate_nothing();
 }
 
@@ -152,15 +157,33 @@ fn integer_passes_allocate_nothing() {
     let all = Kept::all(&choices);
     let some = Kept { heads: vec![vec![0, 1], vec![]], neurons: vec![17, 0], ..all.clone() };
     for threads in [1, 3] {
-        let mut vit = PackedIntegerVit::with_threads(model, threads);
+        let vit = PackedIntegerVit::new(model);
+        let mut workspace = vit.workspace_with_threads(threads);
         let mut embedding = vec![0.0; model.sizes().embed_dim];
         wait_for_threads();
         let before = allocations();
         for (kept, correction) in [(&all, None), (&some, Some(0)), (&some, None), (&all, Some(0))] {
             let output = IntegerOutput { embedding: Some(&mut embedding), ..IntegerOutput::default() };
-            vit.infer(&frame, &Corrected { kept, correction }, output).unwrap();
+            vit.infer(&mut workspace, &frame, &Corrected { kept, correction }, output).unwrap();
         }
         assert_eq!(allocations(), before, "{threads} threads");
+    }
+}
+
+/// What the workers of a runtime do between a request and its answer, but for images, whose size may change.
+fn rungs_allocate_nothing_in_either_precision() {
+    let bundle = Arc::new(random_bundle::open_with_integer_model(&random_bundle::tiny(), 1, 4));
+    let pixels: Vec<f32> = noise(2, bundle.vit().pixels()).collect();
+    for (precision, threads) in [(Precision::F32, 1), (Precision::Int8, 1), (Precision::Int8, 3)] {
+        let engine = RungEngine::new(bundle.clone(), precision).unwrap();
+        let mut workspace = engine.workspace(threads);
+        wait_for_threads();
+        let before = allocations();
+        for rung in [0, 3, 1, 2] {
+            workspace.set_pixels(&pixels).unwrap();
+            engine.infer(&mut workspace, rung).unwrap();
+        }
+        assert_eq!(allocations(), before, "{precision}, {threads} threads");
     }
 }
 

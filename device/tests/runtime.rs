@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use headroom_device::bundle::Bundle;
 use headroom_device::governor::{Deadline, Limits, RungProfile};
+use headroom_device::precision::Precision;
 use headroom_device::reading::SensorReading;
-use headroom_device::runtime::{Answer, Event, Frame, Refusal, Runtime, WhenFull, profile};
+use headroom_device::rung_engine::{RungEngine, RungEngineError};
+use headroom_device::runtime::{Answer, Event, Frame, Refusal, Runtime, RuntimeError, WhenFull, profile};
 use headroom_device::switch::RungTable;
 use headroom_shared::TimeSpan;
 
 mod random_bundle;
 mod random_model;
 
-use random_bundle::{open, tiny};
+use random_bundle::{open, open_with_integer_model, tiny, write_with_integer_neurons};
 use random_model::{Choices, noise};
 
 fn frame(bundle: &Bundle, seed: u64) -> Frame {
@@ -22,8 +24,8 @@ fn frame(bundle: &Bundle, seed: u64) -> Frame {
 }
 
 /// The latencies of the ladder, so that decisions do not depend on the machine.
-fn ladder(bundle: &Bundle) -> Result<Vec<RungProfile>, headroom_device::engine::EngineError> {
-    Ok(profile::from_ladder(bundle))
+fn ladder(engine: &RungEngine) -> Result<Vec<RungProfile>, RungEngineError> {
+    Ok(profile::from_ladder(engine.bundle()))
 }
 
 /// A deadline that nothing meets: the smallest rung is the best that there is.
@@ -93,6 +95,53 @@ fn replies_are_those_of_the_engine_with_rung_and_fidelity() {
     assert_eq!(reply.macs, bundle.structure_map().rungs()[0].macs);
     assert!(reply.latency.as_nanoseconds() > 0);
     assert!(Arc::ptr_eq(&reply.bundle, &bundle));
+}
+
+#[test]
+fn in_int8_all_workers_give_what_the_engine_gives_and_bundles_that_cannot_are_refused() {
+    let engine = RungEngine::new(open_with_integer_model(&tiny(), 1, 4), Precision::Int8).unwrap();
+    let runtime = Runtime::builder_with(engine).profiler(ladder).workers(3).threads(2).start().unwrap();
+    let expected = |bundle: &Arc<Bundle>, rung: u8, frame: &Frame| {
+        let Frame::Pixels(pixels) = frame else { panic!("pixels") };
+        let engine = RungEngine::new(bundle.clone(), Precision::Int8).unwrap();
+        let mut workspace = engine.workspace(1);
+        workspace.set_pixels(pixels).unwrap();
+        engine.infer(&mut workspace, rung.into()).unwrap().embedding.to_vec()
+    };
+    let first = runtime.bundle();
+    let ask = |seeds: std::ops::Range<u64>| -> Vec<(Frame, headroom_device::runtime::Reply)> {
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = seeds
+                .map(|seed| {
+                    let (runtime, frame) = (&runtime, frame(&first, seed));
+                    scope.spawn(move || (frame.clone(), runtime.infer(frame).unwrap()))
+                })
+                .collect();
+            asked.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    };
+    let check = |rung: u8, seeds: std::ops::Range<u64>| {
+        for (frame, reply) in ask(seeds) {
+            assert_eq!(reply.rung, rung);
+            assert_eq!(reply.embedding, expected(&reply.bundle, rung, &frame));
+            assert_ne!(reply.embedding, self::expected(&reply.bundle, rung.into(), &frame), "it ran in f32");
+        }
+    };
+    check(0, 0..12);
+    runtime.set_limits(impossible()).unwrap();
+    check(3, 12..24);
+
+    let refused = runtime.replace_bundle(open(&tiny(), 2, 4)).unwrap_err();
+    assert!(matches!(refused, RuntimeError::Engine(RungEngineError::NoIntegerModel)), "{refused:?}");
+    let folder = tempfile::tempdir().unwrap();
+    write_with_integer_neurons(folder.path(), &tiny(), 2, 4, 48);
+    let refused = runtime.replace_bundle(Bundle::open(folder.path()).unwrap()).unwrap_err();
+    assert!(matches!(refused, RuntimeError::Engine(RungEngineError::Rung { rung: 0, .. })), "{refused:?}");
+    assert!(Arc::ptr_eq(&runtime.bundle(), &first));
+    check(3, 24..26);
+    runtime.replace_bundle(open_with_integer_model(&tiny(), 3, 3)).unwrap();
+    assert!(!Arc::ptr_eq(&runtime.bundle(), &first));
+    check(2, 26..28);
 }
 
 #[test]
@@ -212,8 +261,8 @@ fn pixels_for_another_input_size_are_refused_and_images_are_not() {
 /// Here because its profile is empty.
 #[test]
 fn a_bundle_that_cannot_be_governed_is_refused() {
-    let profiler = |bundle: &Bundle| {
-        let profile = profile::from_ladder(bundle);
+    let profiler = |engine: &RungEngine| {
+        let profile = profile::from_ladder(engine.bundle());
         Ok(if profile.len() == 3 { Vec::new() } else { profile })
     };
     let runtime = Runtime::builder(open(&tiny(), 1, 2)).profiler(profiler).start().unwrap();
@@ -260,9 +309,9 @@ fn watchers_see_what_happens() {
 
 #[test]
 fn rungs_are_timed_where_the_ladder_only_predicts() {
-    let bundle = open(&tiny(), 1, 6);
-    let timed = profile::timed(&bundle, 1, Duration::from_millis(50)).unwrap();
-    let predicted = profile::from_ladder(&bundle);
+    let engine = RungEngine::f32(open(&tiny(), 1, 6));
+    let timed = profile::timed(&engine, 1, Duration::from_millis(50)).unwrap();
+    let predicted = profile::from_ladder(engine.bundle());
     assert_eq!(timed.len(), 6);
     for (timed, predicted) in timed.iter().zip(&predicted) {
         // The prediction is milliseconds, and this model takes microseconds.

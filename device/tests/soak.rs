@@ -93,7 +93,8 @@ fn switch_and_infer(bundle: &Bundle) {
 
 /// The runtime's queue, answers and decisions come and go; what is in use afterwards is what was before.
 fn serve_under_changing_limits(bundle: Bundle) {
-    let runtime = Runtime::builder(bundle).profiler(|bundle| Ok(profile::from_ladder(bundle))).start().unwrap();
+    let runtime =
+        Runtime::builder(bundle).profiler(|engine| Ok(profile::from_ladder(engine.bundle()))).start().unwrap();
     let pixels: Vec<f32> = noise(3, runtime.bundle().vit().pixels()).collect();
     let serve = |requests: usize| {
         let mut rungs = [0; RUNGS];

@@ -11,6 +11,11 @@ use headroom_tests::{c_libraries, ended, program, repository, say_skipped, small
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
+#[path = "../../device/tests/random_bundle/mod.rs"]
+mod random_bundle;
+#[path = "../../device/tests/random_model/mod.rs"]
+mod random_model;
+
 /// The header as cbindgen makes it.
 fn generated_header() -> String {
     let config = cbindgen::Config::from_file(repository().join("device/cbindgen.toml")).unwrap();
@@ -90,7 +95,12 @@ fn floats(path: &Path) -> Vec<f32> {
 
 /// The frames of `device-run --synthetic`, as raw bytes.
 fn raw_frames(path: &Path, count: u64) -> (u32, u32) {
-    let bundle = Bundle::open(bundle()).unwrap();
+    raw_frames_of(bundle(), path, count)
+}
+
+/// The same of the size of another bundle.
+fn raw_frames_of(bundle: &Path, path: &Path, count: u64) -> (u32, u32) {
+    let bundle = Bundle::open(bundle).unwrap();
     let image = &bundle.description().image;
     let (height, width) = (image.height as u32, image.width as u32);
     let frames = SyntheticFrames::new(0, height, width).take(count as usize);
@@ -164,6 +174,28 @@ fn misuse_is_refused_and_never_crashes() {
         let ended = ended(run(&misuse).arg(bundle()).arg(home.path().join("nowhere")));
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "every misuse was refused\n"), "{}", ended.stderr);
         assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn in_int8_c_computes_what_device_run_does_and_refuses_what_cannot_run_so() {
+    let test = "in_int8_c_computes_what_device_run_does_and_refuses_what_cannot_run_so";
+    let home = tempdir().unwrap();
+    let [bundle, without, frame, embedding] =
+        ["bundle", "without", "frame.rgb", "embedding.f32"].map(|name| home.path().join(name));
+    random_bundle::write_with_integer_model(&bundle, &random_bundle::tiny(), 1, 4);
+    random_bundle::write(&without, &random_bundle::tiny(), 1, 4);
+    let (width, height) = raw_frames_of(&bundle, &frame, 1);
+    let Some(int8) = compiled(test, "tests/c/int8.c", false, Linked::Static, home.path()) else { return };
+    for rung in ["0", "2"] {
+        let mut command = run(&int8);
+        command.arg(&bundle).arg(&without).arg(&frame).args([&width.to_string(), &height.to_string(), rung]);
+        let _ = succeeds(command.arg(&embedding));
+        let mut command = program("device-run");
+        command.args(["--synthetic", "1", "--embedding", "--precision", "int8", "--rung", rung]);
+        let expected: Value = serde_json::from_str(&succeeds(command.arg("--bundle").arg(&bundle))).unwrap();
+        let expected = expected["embedding"].as_array().unwrap().iter();
+        assert_eq!(floats(&embedding), expected.map(|value| value.as_f64().unwrap() as f32).collect::<Vec<f32>>());
     }
 }
 

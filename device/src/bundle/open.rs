@@ -102,7 +102,7 @@ impl Bundle {
         }
         let integer_model = parts.remove(INTEGER_MODEL_FILE);
         if let Some(file) = &integer_model
-            && !IntegerModel::read(file)?.is_of(&StructureMap::read(&structure_map)?)
+            && !belongs(&IntegerModel::read(file)?, &StructureMap::read(&structure_map)?, &vit)
         {
             return Err(BundleError::OtherIntegerModel);
         }
@@ -306,6 +306,15 @@ fn check_weights_hash(map: &StructureMap<'_>, manifest: &Manifest) -> Result<(),
     let expected = hex(map.weights_sha256());
     let found = manifest.part(WEIGHTS_FILE).map(|part| part.sha256.clone()).unwrap_or_default();
     if expected == found { Ok(()) } else { Err(BundleError::OtherWeights { expected, found }) }
+}
+
+/// Whether the integer model is of these weights, with the inputs and outputs of the model in f32.
+fn belongs(model: &IntegerModel<'_>, map: &StructureMap<'_>, vit: &ElasticVit) -> bool {
+    let sizes = model.sizes();
+    model.is_of(map)
+        && sizes.frame_bytes() == vit.pixels()
+        && sizes.embed_dim == vit.embed_dim()
+        && sizes.classes == vit.classes().unwrap_or(0)
 }
 
 fn check_agreement(map: &StructureMap<'_>, description: &Description) -> Result<(), BundleError> {

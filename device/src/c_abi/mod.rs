@@ -17,6 +17,8 @@
 //! - Null and unaligned pointers and wrong sizes are refused. What cannot be
 //!   checked is the caller's promise: a pointer that is not null points to what
 //!   its type and size say, and a handle has not been closed.
+//! - Inference is in f32, unless a model or a runtime is opened by the function that asks for another precision
+//!   ([`headroom_model_open_in`], [`headroom_runtime_start_in`]).
 //! - No panic leaves it: `HEADROOM_STATUS_INTERNAL` reports one.
 //! - Handles may be used by several threads at once, except that closing one is
 //!   the last thing that happens to it.

@@ -12,12 +12,14 @@ use crate::budget::Budget;
 use crate::bundle::trust::Trust;
 use crate::bundle::{Bundle, BundleError};
 use crate::measured_profile::{Found, default_path};
+use crate::precision::Precision;
+use crate::rung_engine::{RungEngine, RungWorkspace};
 
 /// An opened bundle. Immutable: any number of threads and sessions share one.
 pub struct HeadroomModel(pub(super) Arc<OpenModel>);
 
 pub(super) struct OpenModel {
-    pub bundle: Bundle,
+    pub engine: RungEngine,
     /// That share each inference.
     pub threads: usize,
     pub rungs: Vec<HeadroomRung>,
@@ -81,17 +83,40 @@ pub struct HeadroomBudget {
     pub energy_microjoules: u64,
 }
 
+/// `precision`: 32-bit floating point.
+pub const HEADROOM_PRECISION_F32: u32 = 0;
+/// `precision`: the eight-bit integers of the bundle's `model.int8`. Pixels become the nearest 8-bit image.
+pub const HEADROOM_PRECISION_INT8: u32 = 1;
+
 /// Opens the bundle in the folder `bundle`: checks every hash and packs the weights.
 ///
 /// `threads` share each inference of a session; 0 is one. The results do not depend on it. `measured_profile` is the
 /// file of `device-run --calibrate`; null is the one beside the bundle, if there is one. A profile of another machine,
-/// power mode, bundle or number of threads is not used.
+/// power mode, bundle, precision or number of threads is not used.
 ///
 /// # Safety
 /// The texts are null or end in 0; `model` is null or room for a pointer.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn headroom_model_open(
     bundle: *const c_char,
+    threads: u32,
+    measured_profile: *const c_char,
+    model: *mut *mut HeadroomModel,
+) -> HeadroomStatus {
+    // SAFETY: the promises of this function's own caller.
+    unsafe { headroom_model_open_in(bundle, HEADROOM_PRECISION_F32, threads, measured_profile, model) }
+}
+
+/// As `headroom_model_open`, with sessions that run in `precision`, one of `HEADROOM_PRECISION_*`.
+///
+/// `HEADROOM_STATUS_BUNDLE` says that the bundle has no `model.int8`, or one that cannot run a rung of the ladder.
+///
+/// # Safety
+/// As of `headroom_model_open`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn headroom_model_open_in(
+    bundle: *const c_char,
+    precision: u32,
     threads: u32,
     measured_profile: *const c_char,
     model: *mut *mut HeadroomModel,
@@ -105,7 +130,8 @@ pub unsafe extern "C" fn headroom_model_open(
             // SAFETY: the promise of this function's own caller.
             unsafe { pointer::path(measured_profile, "measured_profile")? }
         };
-        let opened = OpenModel::new(&path, checked_threads(threads)?, &profile)?;
+        let (precision, threads) = (checked_precision(precision)?, checked_threads(threads)?);
+        let opened = OpenModel::new(&path, precision, threads, &profile)?;
         output.write(Box::into_raw(Box::new(HeadroomModel(Arc::new(opened)))));
         Ok(())
     })
@@ -136,7 +162,7 @@ pub unsafe extern "C" fn headroom_model_sizes(
     guarded(|| {
         // SAFETY: the promises of this function's own caller.
         let (output, model) = unsafe { (Output::new(sizes, "sizes")?, pointer::reference(model, "model")?) };
-        output.write(sizes_of(&model.0.bundle));
+        output.write(sizes_of(model.0.engine.bundle()));
         Ok(())
     })
 }
@@ -208,6 +234,24 @@ pub(super) fn open_bundle(path: &Path) -> Result<Bundle, Failure> {
     })
 }
 
+/// A bundle all of whose rungs run in `precision`.
+pub(super) fn open_engine(path: &Path, precision: Precision) -> Result<RungEngine, Failure> {
+    let refused = |error| Failure::of(HeadroomStatus::Bundle, &error);
+    RungEngine::new(open_bundle(path)?, precision).map_err(refused)
+}
+
+/// One of `HEADROOM_PRECISION_*`.
+pub(super) fn checked_precision(precision: u32) -> Result<Precision, Failure> {
+    match precision {
+        HEADROOM_PRECISION_F32 => Ok(Precision::F32),
+        HEADROOM_PRECISION_INT8 => Ok(Precision::Int8),
+        found => {
+            let message = format!("`precision` is {found}, expected 0 or 1");
+            Err(Failure::new(HeadroomStatus::InvalidArgument, message))
+        }
+    }
+}
+
 /// More threads share no inference of an image.
 const MOST_THREADS: u32 = 256;
 
@@ -234,9 +278,10 @@ pub(super) fn sizes_of(bundle: &Bundle) -> HeadroomSizes {
 }
 
 impl OpenModel {
-    fn new(path: &Path, threads: usize, measured_profile: &Path) -> Result<Self, Failure> {
-        let bundle = open_bundle(path)?;
-        let found = Found::on_this_machine(measured_profile, Path::new("/"), threads, bundle.hash())
+    fn new(path: &Path, precision: Precision, threads: usize, measured_profile: &Path) -> Result<Self, Failure> {
+        let engine = open_engine(path, precision)?;
+        let bundle = engine.bundle();
+        let found = Found::on_this_machine(measured_profile, Path::new("/"), precision, threads, bundle.hash())
             .map_err(|error| Failure::of(HeadroomStatus::MeasuredProfile, &error))?;
         let rungs = {
             let map = bundle.structure_map();
@@ -249,8 +294,13 @@ impl OpenModel {
             ladder.iter().map(HeadroomRung::new).collect()
         };
         let labels = bundle.description().labels.iter().flatten();
-        let labels = labels.map(|label| CString::new(label.replace('\0', " ")).unwrap_or_default()).collect();
-        Ok(Self { bundle, threads, rungs, labels })
+        let labels: Vec<_> = labels.map(|label| CString::new(label.replace('\0', " ")).unwrap_or_default()).collect();
+        Ok(Self { engine, threads, rungs, labels })
+    }
+
+    /// What a session infers with.
+    pub(super) fn workspace(&self) -> RungWorkspace {
+        self.engine.workspace(self.threads)
     }
 
     pub(super) fn rung(&self, index: usize) -> Result<&HeadroomRung, Failure> {
@@ -263,7 +313,7 @@ impl OpenModel {
 
     /// The ladder with the costs of [`Self::rungs`].
     pub(super) fn ladder(&self) -> Vec<Rung<'_>> {
-        let map = self.bundle.structure_map();
+        let map = self.engine.bundle().structure_map();
         map.rungs().iter().zip(&self.rungs).map(|(rung, costs)| costs.overlay(rung)).collect()
     }
 }

@@ -8,13 +8,16 @@ use headroom_shared::{TimeSpan, board_file};
 
 use super::governor::HeadroomDecision;
 use super::limits::HeadroomLimits;
-use super::model::{HeadroomSizes, checked_threads, open_bundle, sizes_of};
+use super::model::{
+    HEADROOM_PRECISION_F32, HeadroomSizes, checked_precision, checked_threads, open_bundle, open_engine, sizes_of,
+};
 use super::pointer::{self, Output};
 use super::status::{Failure, HeadroomStatus, guarded};
 use crate::bundle::Bundle;
 use crate::governor::{Governor, Inputs};
 use crate::lock::lock;
 use crate::measured_profile::{Found, MeasuredProfile, default_path, rung_profiles};
+use crate::precision::Precision;
 use crate::runtime::{Runtime, RuntimeError, profile};
 use crate::sources::Sensors;
 
@@ -62,6 +65,25 @@ pub unsafe extern "C" fn headroom_runtime_start(
     options: *const HeadroomOptions,
     runtime: *mut *mut HeadroomRuntime,
 ) -> HeadroomStatus {
+    // SAFETY: the promises of this function's own caller.
+    unsafe { headroom_runtime_start_in(bundle, HEADROOM_PRECISION_F32, limits, options, runtime) }
+}
+
+/// As `headroom_runtime_start`, with inferences in `precision`, one of `HEADROOM_PRECISION_*`; bundles that are put in
+/// place later run in it too.
+///
+/// `HEADROOM_STATUS_BUNDLE` says that the bundle has no `model.int8`, or one that cannot run a rung of the ladder.
+///
+/// # Safety
+/// As of `headroom_runtime_start`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn headroom_runtime_start_in(
+    bundle: *const c_char,
+    precision: u32,
+    limits: *const HeadroomLimits,
+    options: *const HeadroomOptions,
+    runtime: *mut *mut HeadroomRuntime,
+) -> HeadroomStatus {
     guarded(|| {
         // SAFETY: the promises of this function's own caller.
         let (output, path) = unsafe { (Output::new(runtime, "runtime")?, pointer::path(bundle, "bundle")?) };
@@ -78,17 +100,18 @@ pub unsafe extern "C" fn headroom_runtime_start(
             *unsafe { pointer::reference(options, "options")? }
         };
         let (limits, threads) = (limits.checked()?, checked_threads(options.threads)?);
-        let bundle = open_bundle(&path)?;
-        let sensors = sensors(&bundle, options.sensors)?;
-        let measured = Measured::new(Mutex::new(measured_profile(&path, &bundle, threads)?));
-        let mut builder = Runtime::builder(bundle).limits(limits).threads(threads).profiler({
+        let engine = open_engine(&path, checked_precision(precision)?)?;
+        let sensors = sensors(engine.bundle(), options.sensors)?;
+        let profile = measured_profile(&path, engine.bundle(), engine.precision(), threads)?;
+        let measured = Measured::new(Mutex::new(profile));
+        let mut builder = Runtime::builder_with(engine).limits(limits).threads(threads).profiler({
             let measured = Arc::clone(&measured);
-            move |bundle| {
+            move |engine| {
                 let profile = lock(&measured).take();
-                let map = bundle.structure_map();
+                let map = engine.bundle().structure_map();
                 match profile.and_then(|profile| profile.overlay(map.rungs()).ok()) {
                     Some(rungs) => Ok(rung_profiles(&rungs)),
-                    None => profile::timed(bundle, threads, profile::TIMING),
+                    None => profile::timed(engine, threads, profile::TIMING),
                 }
             }
         });
@@ -192,7 +215,7 @@ pub unsafe extern "C" fn headroom_runtime_replace_bundle(
         // SAFETY: the promises of this function's own caller.
         let (runtime, path) = unsafe { (pointer::reference(runtime, "runtime")?, pointer::path(bundle, "bundle")?) };
         let bundle = open_bundle(&path)?;
-        let profile = measured_profile(&path, &bundle, runtime.threads)?;
+        let profile = measured_profile(&path, &bundle, runtime.runtime.precision(), runtime.threads)?;
         // Of two threads that replace at once the later profile stays; one that does not fit its bundle is not used.
         *lock(&runtime.measured) = profile;
         runtime.runtime.replace_bundle(bundle).map_err(|error| refused(&error))
@@ -208,8 +231,13 @@ fn refused(error: &RuntimeError) -> Failure {
     Failure::of(status, error)
 }
 
-fn measured_profile(path: &Path, bundle: &Bundle, threads: usize) -> Result<Option<MeasuredProfile>, Failure> {
-    let found = Found::on_this_machine(&default_path(path), Path::new("/"), threads, bundle.hash())
+fn measured_profile(
+    path: &Path,
+    bundle: &Bundle,
+    precision: Precision,
+    threads: usize,
+) -> Result<Option<MeasuredProfile>, Failure> {
+    let found = Found::on_this_machine(&default_path(path), Path::new("/"), precision, threads, bundle.hash())
         .map_err(|error| Failure::of(HeadroomStatus::MeasuredProfile, &error))?;
     Ok(found.profile().cloned())
 }

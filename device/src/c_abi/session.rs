@@ -5,22 +5,13 @@ use std::sync::{Arc, Mutex, TryLockError};
 use super::model::{HeadroomModel, OpenModel};
 use super::pointer::{self, Output, Outputs};
 use super::status::{Failure, HeadroomStatus, guarded};
-use crate::engine::{Output as Computed, Workspace};
-use crate::images::{Preprocessor, RgbImage};
-use crate::switch::RungTable;
+use crate::images::RgbImage;
+use crate::rung_engine::{RungOutput, RungWorkspace};
 
 /// The buffers of one inference at a time; a thread that infers has one of its own. It keeps its model open.
 pub struct HeadroomSession {
     model: Arc<OpenModel>,
-    table: RungTable,
-    buffers: Mutex<Buffers>,
-}
-
-struct Buffers {
-    workspace: Workspace,
-    /// Absent for models whose input is no RGB image; the text says why.
-    preprocessor: Result<Preprocessor, String>,
-    pixels: Vec<f32>,
+    workspace: Mutex<RungWorkspace>,
 }
 
 /// Makes a session of a model.
@@ -36,9 +27,8 @@ pub unsafe extern "C" fn headroom_session_new(
         // SAFETY: the promises of this function's own caller.
         let (output, model) = unsafe { (Output::new(session, "session")?, pointer::reference(model, "model")?) };
         let model = Arc::clone(&model.0);
-        let buffers = Mutex::new(Buffers::new(&model));
-        let table = RungTable::new(&model.bundle.structure_map());
-        output.write(Box::into_raw(Box::new(HeadroomSession { model, table, buffers })));
+        let workspace = Mutex::new(model.workspace());
+        output.write(Box::into_raw(Box::new(HeadroomSession { model, workspace })));
         Ok(())
     })
 }
@@ -77,13 +67,16 @@ pub unsafe extern "C" fn headroom_session_infer_pixels(
     guarded(|| {
         // SAFETY: the promise of this function's own caller.
         let session = unsafe { pointer::reference(session, "session")? };
-        let expected = session.model.bundle.vit().pixels();
+        let expected = session.model.engine.bundle().vit().pixels();
         // SAFETY: the promises of this function's own caller.
         let (results, pixels) = unsafe {
             let results = Results::new(session, embedding, embedding_size, logits, logits_size)?;
             (results, pointer::values(pixels, pixel_count, expected, "pixels")?)
         };
-        session.with_buffers(|buffers| session.infer(&mut buffers.workspace, pixels, rung, results))
+        session.with_workspace(|workspace| {
+            workspace.set_pixels(pixels).map_err(|error| Failure::of(HeadroomStatus::Inference, &error))?;
+            session.infer(workspace, rung, results)
+        })
     })
 }
 
@@ -113,11 +106,9 @@ pub unsafe extern "C" fn headroom_session_infer_rgb8(
             unsafe { (pointer::reference(session, "session")?, rgb_image(rgb, byte_count, width, height)?) };
         // SAFETY: the promises of this function's own caller.
         let results = unsafe { Results::new(session, embedding, embedding_size, logits, logits_size)? };
-        session.with_buffers(|Buffers { workspace, preprocessor, pixels }| {
-            let refused = |text: &str| Failure::new(HeadroomStatus::Inference, text);
-            let preprocessor = preprocessor.as_mut().map_err(|text| refused(text))?;
-            preprocessor.evaluation_into(&image, pixels).map_err(|error| refused(&error.to_string()))?;
-            session.infer(workspace, pixels, rung, results)
+        session.with_workspace(|workspace| {
+            workspace.set_image(&image).map_err(|error| Failure::of(HeadroomStatus::Inference, &error))?;
+            session.infer(workspace, rung, results)
         })
     })
 }
@@ -157,7 +148,7 @@ impl Results {
         logits: *mut f32,
         logits_size: usize,
     ) -> Result<Self, Failure> {
-        let vit = session.model.bundle.vit();
+        let vit = session.model.engine.bundle().vit();
         // SAFETY: the promises of this function's own caller.
         unsafe {
             Ok(Self {
@@ -167,47 +158,34 @@ impl Results {
         }
     }
 
-    fn write(self, computed: &Computed<'_>) {
-        self.embedding.write(computed.pooled);
+    fn write(self, computed: &RungOutput<'_>) {
+        self.embedding.write(computed.embedding);
         self.logits.write(computed.logits.unwrap_or_default());
     }
 }
 
-impl Buffers {
-    fn new(model: &OpenModel) -> Self {
-        let bundle = &model.bundle;
-        Self {
-            workspace: bundle.vit().workspace_with_threads(1, model.threads),
-            preprocessor: Preprocessor::new(&bundle.description().image).map_err(|error| error.to_string()),
-            pixels: vec![0.0; bundle.vit().pixels()],
-        }
-    }
-}
-
 impl HeadroomSession {
-    fn with_buffers(&self, body: impl FnOnce(&mut Buffers) -> Result<(), Failure>) -> Result<(), Failure> {
-        match self.buffers.try_lock() {
-            Ok(mut buffers) => body(&mut buffers),
+    fn with_workspace(&self, body: impl FnOnce(&mut RungWorkspace) -> Result<(), Failure>) -> Result<(), Failure> {
+        match self.workspace.try_lock() {
+            Ok(mut workspace) => body(&mut workspace),
             Err(TryLockError::WouldBlock) => {
                 let message = "another thread is using the session; each thread needs its own";
                 Err(Failure::new(HeadroomStatus::Busy, message))
             }
             Err(TryLockError::Poisoned(poisoned)) => {
                 // After a panic the buffers are of no use.
-                let mut buffers = poisoned.into_inner();
-                *buffers = Buffers::new(&self.model);
-                self.buffers.clear_poison();
-                body(&mut buffers)
+                let mut workspace = poisoned.into_inner();
+                *workspace = self.model.workspace();
+                self.workspace.clear_poison();
+                body(&mut workspace)
             }
         }
     }
 
-    fn infer(&self, workspace: &mut Workspace, pixels: &[f32], rung: usize, results: Results) -> Result<(), Failure> {
+    fn infer(&self, workspace: &mut RungWorkspace, rung: usize, results: Results) -> Result<(), Failure> {
         self.model.rung(rung)?;
-        let bundle = &self.model.bundle;
-        let kept = bundle.corrected(rung, &self.table.sub_networks()[rung]);
         let refused = |error| Failure::of(HeadroomStatus::Inference, &error);
-        results.write(&bundle.vit().embed(workspace, pixels, 1, &kept).map_err(refused)?);
+        results.write(&self.model.engine.infer(workspace, rung).map_err(refused)?);
         Ok(())
     }
 }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use headroom_shared::Power;
 
 use super::timing::RungTimer;
-use crate::engine::EngineError;
 use crate::reading::Measurement;
+use crate::rung_engine::RungEngineError;
 
 /// How long a rung runs in one turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub fn mean_powers(
     timer: &mut RungTimer<'_>,
     dwell: Dwell,
     power: &mut dyn FnMut() -> Measurement<Power>,
-) -> Result<Option<Vec<Power>>, EngineError> {
+) -> Result<Option<Vec<Power>>, RungEngineError> {
     // Counters of energy tell a power only from their second reading on.
     let _ = power();
     std::thread::sleep(SAMPLE_PERIOD);
@@ -71,7 +71,7 @@ fn run_for(
     timer: &mut RungTimer<'_>,
     rung: usize,
     mut sample: impl FnMut(),
-) -> Result<(), EngineError> {
+) -> Result<(), RungEngineError> {
     let start = Instant::now();
     let mut sampled = start;
     loop {

@@ -11,26 +11,25 @@ pub use timing::{RungTimer, RungTimes};
 
 use headroom_shared::Power;
 
-use crate::bundle::Bundle;
-use crate::engine::EngineError;
 use crate::measured_profile::{Key, MeasuredProfile, MeasuredRung};
 use crate::reading::Measurement;
+use crate::rung_engine::RungEngineError;
 
 /// Times every rung `repetitions` times, in turns, and where `power` can be read also measures the energy of each.
 ///
 /// # Errors
 /// If the engine refuses a rung.
 pub fn calibrate(
-    bundle: &Bundle,
     timer: &mut RungTimer<'_>,
     key: Key,
     repetitions: u32,
     dwell: Dwell,
     mut power: impl FnMut() -> Measurement<Power>,
-) -> Result<MeasuredProfile, EngineError> {
-    let times = timer.take_turns(repetitions)?;
+) -> Result<MeasuredProfile, RungEngineError> {
+    let every: Vec<usize> = (0..timer.rungs()).collect();
+    let times = timer.take_turns(&every, repetitions)?;
     let powers = mean_powers(timer, dwell, &mut power)?;
-    let map = bundle.structure_map();
+    let map = timer.engine().bundle().structure_map();
     let rungs = map.rungs().iter().zip(&times).enumerate().map(|(index, (rung, times))| {
         let latency = times.median();
         let power = powers.as_ref().map(|powers| powers[index]);

@@ -4,68 +4,61 @@ use std::time::Instant;
 
 use headroom_shared::TimeSpan;
 
-use crate::bundle::Bundle;
-use crate::engine::{EngineError, Workspace};
-use crate::switch::RungTable;
+use crate::rung_engine::{RungEngine, RungEngineError, RungWorkspace};
 
 /// Runs single inferences of a bundle's rungs and tells how long each took.
 pub struct RungTimer<'a> {
-    bundle: &'a Bundle,
-    table: RungTable,
-    workspace: Workspace,
-    pixels: Vec<f32>,
+    engine: &'a RungEngine,
+    workspace: RungWorkspace,
 }
 
 impl<'a> RungTimer<'a> {
     /// A timer of one inference at a time. The input is a grey image: any finite one takes the same time.
     #[must_use]
-    pub fn new(bundle: &'a Bundle) -> Self {
-        Self::with_threads(bundle, 1)
+    pub fn new(engine: &'a RungEngine) -> Self {
+        Self::with_threads(engine, 1)
     }
 
     /// The same, of inferences that `threads` threads share.
     #[must_use]
-    pub fn with_threads(bundle: &'a Bundle, threads: usize) -> Self {
-        Self {
-            bundle,
-            table: RungTable::new(&bundle.structure_map()),
-            workspace: bundle.vit().workspace_with_threads(1, threads),
-            pixels: vec![0.5; bundle.vit().pixels()],
-        }
+    pub fn with_threads(engine: &'a RungEngine, threads: usize) -> Self {
+        Self { engine, workspace: engine.workspace(threads) }
+    }
+
+    /// The engine whose rungs are timed.
+    #[must_use]
+    pub fn engine(&self) -> &'a RungEngine {
+        self.engine
     }
 
     /// How many rungs there are.
     #[must_use]
     pub fn rungs(&self) -> usize {
-        self.table.sub_networks().len()
+        self.engine.table().sub_networks().len()
     }
 
-    /// Runs one inference of rung `rung`, which must be one of the ladder.
+    /// Runs one inference of rung `rung`.
     ///
     /// # Errors
     /// If the engine refuses it.
-    ///
-    /// # Panics
-    /// If there is no such rung.
-    pub fn run(&mut self, rung: usize) -> Result<TimeSpan, EngineError> {
-        let kept = self.bundle.corrected(rung, &self.table.sub_networks()[rung]);
+    pub fn run(&mut self, rung: usize) -> Result<TimeSpan, RungEngineError> {
         let start = Instant::now();
-        let output = self.bundle.vit().embed(&mut self.workspace, &self.pixels, 1, &kept)?;
-        std::hint::black_box(output.pooled);
+        let output = self.engine.infer(&mut self.workspace, rung)?;
+        std::hint::black_box(output.embedding);
         Ok(start.elapsed().into())
     }
 
-    /// Times every rung `repetitions` (at least 1) times. The rungs take turns, so that a busy machine slows all of
+    /// Times each of `rungs` `repetitions` (at least 1) times. The rungs take turns, so that a busy machine slows all of
     /// them and not one; a first turn warms caches and is not counted.
     ///
     /// # Errors
     /// If the engine refuses a rung.
-    pub fn take_turns(&mut self, repetitions: u32) -> Result<Vec<RungTimes>, EngineError> {
+    pub fn take_turns(&mut self, rungs: &[usize], repetitions: u32) -> Result<Vec<RungTimes>, RungEngineError> {
         let repetitions = repetitions.max(1);
-        let mut times = vec![Vec::with_capacity(repetitions as usize); self.rungs()];
+        let mut times = vec![Vec::with_capacity(repetitions as usize); rungs.len()];
         for turn in 0..=repetitions {
-            for (rung, times) in times.iter_mut().enumerate() {
-                let time = self.run(rung)?;
+            for (rung, times) in rungs.iter().zip(&mut times) {
+                let time = self.run(*rung)?;
                 if turn > 0 {
                     times.push(time);
                 }

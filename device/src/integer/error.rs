@@ -7,6 +7,9 @@ pub enum IntegerEngineError {
     /// See [`arena_bytes`](super::arena_bytes).
     #[error("the arena has {found} bytes, the model needs {needed}")]
     Arena { needed: usize, found: usize },
+    /// The workspace was made for a model of other sizes.
+    #[error("the workspace was made for another model")]
+    Workspace,
     /// The frame is not RGB of the model's input size.
     #[error("the frame has {found} bytes, expected {expected}")]
     Frame { expected: usize, found: usize },

@@ -6,8 +6,9 @@
 //!   of them, and a switch copies nothing.
 //! - All scratch memory is one `arena` of the caller, whose size is
 //!   [`arena_bytes`] of the shape.
-//! - With feature `std`, `PackedIntegerVit` packs the weights once for AVX-512 VNNI, AVX2 or NEON, and shares a pass
-//!   among threads (`fast`), and `IntegerSource` makes the parts of an integer model from one in f32 (`convert`).
+//! - With feature `std`, `PackedIntegerVit` packs the weights once for AVX-512 VNNI, AVX2 or NEON, shares them among
+//!   passes and a pass among threads (`fast`), `frames` makes frames of an input for the f32 engine (`pixels`), and
+//!   `IntegerSource` makes the parts of an integer model from one in f32 (`convert`).
 //! - A pass (`forward`) quantises each row of activations by itself
 //!   (`quantise`) for exact integer products (`product`, `attention`); norms,
 //!   softmax and activations (`norm`, `functions`) are f32 operations in one
@@ -35,6 +36,8 @@ mod kept;
 mod kernel;
 mod lanes;
 mod norm;
+#[cfg(feature = "std")]
+mod pixels;
 mod product;
 mod quantise;
 mod single_product;
@@ -47,6 +50,8 @@ pub use convert::{ConvertError, IntegerSource};
 pub use engine::{IntegerOutput, IntegerVit};
 pub use error::IntegerEngineError;
 #[cfg(feature = "std")]
-pub use fast::PackedIntegerVit;
+pub use fast::{IntegerWorkspace, PackedIntegerVit};
 pub use kept::check as check_kept;
+#[cfg(feature = "std")]
+pub use pixels::{frames, write_frames};
 pub use single_product::SingleProduct;

@@ -5,7 +5,8 @@ use headroom_shared::integer_model::BlockCounts;
 use proptest::prelude::*;
 
 use super::{
-    ArenaSizes, FEW_TOKENS, IntegerEngineError, IntegerOutput, IntegerSource, IntegerVit, PackedIntegerVit, arena_bytes,
+    ArenaSizes, FEW_TOKENS, IntegerEngineError, IntegerOutput, IntegerSource, IntegerVit, IntegerWorkspace,
+    PackedIntegerVit, arena_bytes,
 };
 use crate::engine::reference::Reference;
 use crate::model::Corrections;
@@ -109,13 +110,18 @@ fn infer(file: &[u8], frame: &[u8], kept: &Kept) -> [Vec<f32>; 3] {
 }
 
 /// As [`infer`], with packed weights.
-fn infer_packed(vit: &mut PackedIntegerVit<'_>, frame: &[u8], kept: &Kept) -> [Vec<f32>; 3] {
+fn infer_packed(
+    vit: &PackedIntegerVit<'_>,
+    workspace: &mut IntegerWorkspace,
+    frame: &[u8],
+    kept: &Kept,
+) -> [Vec<f32>; 3] {
     let sizes = *vit.model().sizes();
     let mut outputs =
         [sizes.embed_dim, sizes.classes, sizes.tokens() * sizes.embed_dim].map(|count| vec![f32::NAN; count]);
     let [embedding, logits, tokens] = &mut outputs;
     let output = IntegerOutput { embedding: Some(embedding), logits: Some(logits), tokens: Some(tokens) };
-    vit.infer(frame, kept, output).unwrap();
+    vit.infer(workspace, frame, kept, output).unwrap();
     outputs
 }
 
@@ -161,10 +167,11 @@ proptest! {
         let model = IntegerModel::read(&file).unwrap();
         let frame = frame(&model, seed);
         let expected = bits(infer(&file, &frame, &kept));
-        for mut vit in PackedIntegerVit::available(model, threads) {
+        for vit in PackedIntegerVit::available(model) {
+            let mut workspace = vit.workspace_with_threads(threads);
             // The second pass finds the buffers as the first left them.
             for _ in 0..2 {
-                prop_assert_eq!(&bits(infer_packed(&mut vit, &frame, &kept)), &expected, "{}", vit.instructions());
+                prop_assert_eq!(&bits(infer_packed(&vit, &mut workspace, &frame, &kept)), &expected, "{}", vit.instructions());
             }
         }
     }
@@ -213,6 +220,20 @@ fn the_arena_is_exact_and_what_does_not_fit_is_refused() {
     let output = IntegerOutput { embedding: Some(&mut short), ..IntegerOutput::default() };
     let refused = IntegerEngineError::Output { output: "embedding", expected: 20, found: 3 };
     assert_eq!(vit.infer(&frame, &all, output), Err(refused));
+}
+
+#[test]
+fn a_workspace_of_another_model_is_refused() {
+    let [one, other] = [20, 24].map(|width| {
+        let choices = Choices::vit(3, 4, width, 2, 2, 24);
+        file(&choices, 1, &dense(&choices))
+    });
+    let [one, other] = [&one, &other].map(|file| PackedIntegerVit::new(IntegerModel::read(file).unwrap()));
+    let frame = frame(one.model(), 1);
+    let all = Kept::all(&Choices::vit(3, 4, 20, 2, 2, 24));
+    let infer = |workspace: &mut IntegerWorkspace| one.infer(workspace, &frame, &all, IntegerOutput::default());
+    assert_eq!(infer(&mut other.workspace()), Err(IntegerEngineError::Workspace));
+    assert_eq!(infer(&mut one.workspace()), Ok(()));
 }
 
 /// Every address of the arena does: the buffers find the first aligned one.
@@ -282,7 +303,7 @@ fn the_processor_has_the_instructions_for_int8_that_it_should() {
     let choices = Choices::vit(3, 4, 20, 2, 2, 24);
     let file = file(&choices, 1, &dense(&choices));
     let model = IntegerModel::read(&file).unwrap();
-    let names: Vec<_> = PackedIntegerVit::available(model, 1).map(|vit| vit.instructions()).collect();
+    let names: Vec<_> = PackedIntegerVit::available(model).map(|vit| vit.instructions()).collect();
     println!("instruction sets for int8, best first: {}", names.join(", "));
     assert_eq!(names.last(), Some(&"portable"));
     if cfg!(target_arch = "aarch64") {

@@ -12,7 +12,7 @@ use crate::whole_file;
 /// The version of the file that this code writes and reads.
 pub const MEASURED_PROFILE_VERSION: u32 = 1;
 
-/// Profiles of a file at most: power modes times numbers of threads of a few bundles.
+/// Profiles of a file at most: power modes times precisions times numbers of threads of a few bundles.
 const MAX_PROFILES: usize = 64;
 
 /// What [`MAX_PROFILES`] with [`MAX_RUNGS`] rungs each stay far below.
@@ -183,6 +183,7 @@ mod tests {
 
     use super::super::tests::{key, profile};
     use super::*;
+    use crate::precision::Precision;
 
     fn saved(profiles: &MeasuredProfiles) -> String {
         let folder = tempfile::tempdir().unwrap();
@@ -217,6 +218,24 @@ mod tests {
         }
         assert_eq!(profiles.profiles().len(), MAX_PROFILES);
         assert!(saved(&profiles).len() < MAX_BYTES as usize);
+    }
+
+    #[test]
+    fn f32_and_int8_stand_beside_each_other_and_a_file_without_a_precision_is_of_f32() {
+        let mut profiles = two();
+        let before = saved(&profiles);
+        assert!(!before.contains("precision"), "a program that knows of no precision reads it: {before}");
+        let mut int8 = profile(&[4, 3, 1], true);
+        int8.key.precision = Precision::Int8;
+        profiles.insert(int8.clone());
+        let text = saved(&profiles);
+        assert_eq!((profiles.profiles().len(), text.matches("precision = \"int8\"").count()), (3, 1), "{text}");
+        assert_eq!(profiles.find(&key()), Some(&profile(&[9, 6, 2], true)));
+        assert_eq!(profiles.find(&int8.key), Some(&int8));
+        let said = text.replacen("threads = 1", "precision = \"f32\"\nthreads = 1", 1);
+        assert_eq!(MeasuredProfiles::parse(&said).unwrap(), profiles, "f32 may be said");
+        let other = MeasuredProfiles::parse(&text.replace("\"int8\"", "\"int4\"")).unwrap_err().to_string();
+        assert!(other.contains("int4") && other.contains("int8"), "{other}");
     }
 
     #[test]

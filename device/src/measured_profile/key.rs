@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::precision::Precision;
 use crate::sources::Sensors;
 
 /// Everything that times depend on and that does not change from one second to the next.
@@ -17,6 +18,10 @@ pub struct Key {
     pub power_mode: Option<String>,
     /// Texture processing clusters of the GPU that are on; absent where there is none that says so.
     pub gpu_tpcs: Option<u32>,
+    /// Of the inferences. Absent in a file is f32: files from before there was another are still right, and a program
+    /// from that time reads what was measured in f32.
+    #[serde(default, skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
     /// Threads of one inference.
     pub threads: u32,
     /// The bundle's hash.
@@ -28,7 +33,7 @@ impl Key {
     ///
     /// Reads all sensors once, because the power mode is not part of an ordinary pass.
     #[must_use]
-    pub fn of(root: &Path, sensors: &mut Sensors, threads: usize, bundle_sha256: &str) -> Self {
+    pub fn of(root: &Path, sensors: &mut Sensors, precision: Precision, threads: usize, bundle_sha256: &str) -> Self {
         sensors.read_everything(headroom_shared::TimeSpan::from_nanoseconds(0));
         let mode = sensors.power_mode();
         let number = || mode.id().value().map(|id| id.to_string());
@@ -37,6 +42,7 @@ impl Key {
             board: machine_name(root),
             power_mode: mode.name().map(str::to_owned).or_else(number),
             gpu_tpcs: tpcs.iter().copied().max(),
+            precision,
             threads: u32::try_from(threads).unwrap_or(u32::MAX),
             bundle_sha256: bundle_sha256.to_owned(),
         }
@@ -52,6 +58,7 @@ impl Key {
             ("board", self.board.clone(), other.board.clone()),
             ("power mode", known(&self.power_mode), known(&other.power_mode)),
             ("TPC count", count(self.gpu_tpcs), count(other.gpu_tpcs)),
+            ("precision", self.precision.to_string(), other.precision.to_string()),
             ("threads", self.threads.to_string(), other.threads.to_string()),
         ];
         parts.into_iter().find(|(_, found, expected)| found != expected)
@@ -68,7 +75,8 @@ impl fmt::Display for Key {
             write!(formatter, ", {tpcs} TPCs")?;
         }
         let plural = if self.threads == 1 { "" } else { "s" };
-        write!(formatter, ", {} thread{plural}", self.threads)
+        write!(formatter, ", {} thread{plural}", self.threads)?;
+        if self.precision.is_f32() { Ok(()) } else { write!(formatter, ", {}", self.precision) }
     }
 }
 
@@ -138,10 +146,13 @@ mod tests {
             ("etc/nvpmodel.conf", "< POWER_MODEL ID=2 NAME=MODE_30W >\n"),
         ]);
         let mut sensors = Sensors::discover(root.path(), None);
-        let key = Key::of(root.path(), &mut sensors, 2, "ab");
+        let key = Key::of(root.path(), &mut sensors, Precision::F32, 2, "ab");
         assert_eq!(key.to_string(), "Jetson, power mode MODE_30W, 2 threads");
         let other = Key { power_mode: Some("MAXN".into()), ..key.clone() };
         assert_eq!(key.difference(&key), None);
+        let int8 = Key { precision: Precision::Int8, ..key.clone() };
+        assert_eq!(int8.to_string(), "Jetson, power mode MODE_30W, 2 threads, int8");
+        assert_eq!(int8.difference(&key), Some(("precision", "int8".into(), "f32".into())));
         assert_eq!(other.difference(&key), Some(("power mode", "MAXN".into(), "MODE_30W".into())));
     }
 }

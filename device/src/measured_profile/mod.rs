@@ -4,9 +4,13 @@
 //! tens of percent at best. `device-run --calibrate` measures, and keeps the
 //! result in a file beside the bundle, which is itself hashed and never
 //! changed. A file holds one profile for each [`Key`]: the same bundle takes
-//! other times in another power mode, with more threads or on another board. A
-//! profile is used under its own key only; anything else would be a guess that
-//! claims to be a measurement.
+//! other times in another power mode, with more threads, in int8 or on another
+//! board. A profile is used under its own key only; anything else would be a
+//! guess that claims to be a measurement.
+//!
+//! A file without a precision is of f32, as all were before there was int8. A
+//! program from that time still reads a file of f32 alone, and refuses one in
+//! which int8 was measured too.
 //!
 //! Between the rungs, at any step of the ranking, costs are interpolated over
 //! MACs ([`MeasuredProfile::at`]), and [`InterpolationError`] says how far off
@@ -167,12 +171,14 @@ fn energies(rungs: &[MeasuredRung]) -> Option<Vec<(u64, f64)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::precision::Precision;
 
     pub(super) fn key() -> Key {
         Key {
             board: "a test bench".into(),
             power_mode: Some("MODE_30W".into()),
             gpu_tpcs: Some(4),
+            precision: Precision::F32,
             threads: 1,
             bundle_sha256: "ab".repeat(32),
         }

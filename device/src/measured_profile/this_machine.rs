@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::{Key, MeasuredProfile, MeasuredProfileError, MeasuredProfiles};
+use crate::precision::Precision;
 use crate::sources::Sensors;
 
 /// What a file of measured profiles has for a key.
@@ -19,20 +20,21 @@ pub enum Found {
 
 impl Found {
     /// Looks in the file at `path` for the profile of a bundle with this hash, on the machine whose files are under
-    /// `root`, with so many threads for an inference.
+    /// `root`, in `precision` with so many threads for an inference.
     ///
     /// # Errors
     /// If there is a file and it is refused.
     pub fn on_this_machine(
         path: &Path,
         root: &Path,
+        precision: Precision,
         threads: usize,
         bundle_sha256: &str,
     ) -> Result<Self, MeasuredProfileError> {
         let profiles = MeasuredProfiles::read(path)?;
         // Most bundles have no profile: the sensors need not be looked for.
         let Some(last) = profiles.profiles().last() else { return Ok(Self::Nothing) };
-        let key = Key::of(root, &mut Sensors::discover(root, None), threads, bundle_sha256);
+        let key = Key::of(root, &mut Sensors::discover(root, None), precision, threads, bundle_sha256);
         if let Some(profile) = profiles.find(&key) {
             return Ok(Self::Profile(profile.clone()));
         }
@@ -75,7 +77,8 @@ mod tests {
     fn a_profile_of_another_key_is_not_used_and_the_difference_said() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("measured.toml");
-        let find = |hash: &str| Found::on_this_machine(&path, home.path(), 1, hash).unwrap();
+        let find_in = |precision, hash: &str| Found::on_this_machine(&path, home.path(), precision, 1, hash);
+        let find = |hash: &str| find_in(Precision::F32, hash).unwrap();
         let hash = key().bundle_sha256;
         assert_eq!(find(&hash), Found::Nothing);
 
@@ -87,11 +90,13 @@ mod tests {
 
         // The machine of an empty tree: no name, no power mode, no GPU.
         let mut here = profile(&[6, 4, 2], false);
-        here.key = Key::of(home.path(), &mut Sensors::discover(home.path(), None), 1, &hash);
+        here.key = Key::of(home.path(), &mut Sensors::discover(home.path(), None), Precision::F32, 1, &hash);
         profiles.insert(here.clone());
         profiles.write(&path).unwrap();
         assert_eq!(find(&hash).profile(), Some(&here));
+        let int8 = find_in(Precision::Int8, &hash).unwrap();
+        assert!(int8.to_string().contains("another precision (f32, here int8) and not used"), "{int8}");
         std::fs::write(&path, "version = 1\nprofile = 3").unwrap();
-        assert!(Found::on_this_machine(&path, home.path(), 1, &hash).is_err());
+        assert!(find_in(Precision::F32, &hash).is_err());
     }
 }

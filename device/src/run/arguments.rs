@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use super::DeviceChoice;
+use crate::precision::Precision;
 use crate::serve::ServeArguments;
 
 /// Runs an elastic Vision Transformer from a bundle, at any of its sizes.
@@ -53,7 +54,7 @@ pub struct Arguments {
     pub embedding: bool,
 
     /// Run in f32 (the default), or in the int8 of the bundle's `model.int8`.
-    #[arg(long, value_name = "PRECISION", conflicts_with_all = ["report", "serve"])]
+    #[arg(long, value_name = "PRECISION", conflicts_with = "probe")]
     pub precision: Option<Precision>,
 
     /// Run on the processor (`cpu`, the default), on an NVIDIA GPU in f16 (`cuda` or `cuda:N`), or on a GPU where one can
@@ -70,7 +71,8 @@ pub struct Arguments {
     pub sweep: bool,
 
     /// Measure latency, and energy where power can be read, of every rung on this machine, and keep them beside the
-    /// bundle for the governor: under the power mode, the number of threads and whatever else they depend on.
+    /// bundle for the governor: under the power mode, the precision, the number of threads and whatever else they depend
+    /// on.
     #[arg(long, groups = ["report", "timing", "sensing"], conflicts_with_all = ["input", "synthetic", "rung", "macs", "top_k", "embedding"])]
     pub calibrate: bool,
 
@@ -108,22 +110,18 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// The numbers that inferences compute with.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision.unwrap_or_default()
+    }
+
     /// The threads that share each inference.
     #[must_use]
     pub fn threads(&self) -> usize {
         let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         self.threads.unwrap_or_else(available).get()
     }
-}
-
-/// The numbers that an inference computes with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Precision {
-    /// 32-bit floating point.
-    F32,
-    /// Eight-bit integers.
-    Int8,
 }
 
 /// A time of 10 ms to ten minutes.

@@ -15,6 +15,7 @@ use crate::calibration::{Dwell, RungTimer, calibrate};
 use crate::measured_profile::{InterpolationError, Key, MeasuredProfile, MeasuredProfiles};
 use crate::program;
 use crate::reading::Measurement;
+use crate::rung_engine::RungEngine;
 use crate::sources::Sensors;
 
 /// What was measured, as JSON.
@@ -25,19 +26,20 @@ struct Report<'a> {
     profile: &'a MeasuredProfile,
 }
 
-pub(super) fn run(bundle: &Bundle, path: &Path, arguments: &Arguments) -> Result<(), RunError> {
+pub(super) fn run(engine: &RungEngine, path: &Path, arguments: &Arguments) -> Result<(), RunError> {
+    let bundle = engine.bundle();
     let file = arguments.profile_path(path);
     // Refused before minutes are spent.
     let mut profiles = MeasuredProfiles::read(&file)?;
     let mut sensors = sensors(bundle, &arguments.root);
-    let key = Key::of(&arguments.root, &mut sensors, arguments.threads(), bundle.hash());
+    let key = Key::of(&arguments.root, &mut sensors, engine.precision(), arguments.threads(), bundle.hash());
     anstream::eprintln!("measuring {} rungs on {key}", bundle.structure_map().rungs().len());
     let half = arguments.power_seconds / 2;
     let start = Instant::now();
     let power = || sensors.read(start.elapsed().into()).power;
-    let mut timer = RungTimer::with_threads(bundle, arguments.threads());
+    let mut timer = RungTimer::with_threads(engine, arguments.threads());
     let dwell = Dwell { settle: half, measure: half };
-    let profile = calibrate(bundle, &mut timer, key, arguments.repetitions, dwell, power)?;
+    let profile = calibrate(&mut timer, key, arguments.repetitions, dwell, power)?;
     profiles.insert(profile.clone());
     profiles.write(&file)?;
     let report = Report { version: OUTPUT_VERSION, file, profile: &profile };

@@ -2,37 +2,35 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
-use headroom_shared::{Rung, StructureMap, SubNetwork};
+use headroom_shared::{Rung, StructureMap};
 
 use super::image_files::for_each_image;
 use super::output::{DEFAULT_TOP_K, Line, OUTPUT_VERSION, top_classes, write_line};
-use super::{Arguments, DeviceChoice, Precision, RunError};
+use super::{Arguments, DeviceChoice, RunError};
 use crate::budget::Budget;
 use crate::bundle::Bundle;
-use crate::engine::{Corrected, Workspace};
 use crate::error_text::with_causes;
 use crate::images::{Preprocessor, RgbImage};
-use crate::integer::{IntegerOutput, PackedIntegerVit};
-use crate::switch::RungTable;
+use crate::rung_engine::{RungEngine, RungWorkspace};
 
 /// Runs what the command line asks for.
-pub(super) fn run(bundle: &Bundle, arguments: &Arguments) -> Result<(), RunError> {
+pub(super) fn run(bundle: &Arc<Bundle>, arguments: &Arguments) -> Result<(), RunError> {
     let has_classes = bundle.description().head.is_some();
     if arguments.top_k.is_some() && !has_classes {
         return Err(RunError::NoClassifier);
     }
     let map = bundle.structure_map();
     let index = chosen_rung(&map, arguments)?;
-    let sub_network = RungTable::new(&map).sub_networks()[index];
+    // Refused before anything else, where the model's input is no RGB image.
+    let preprocessor = Preprocessor::new(&bundle.description().image)?;
     let mut inference = Inference {
         bundle,
-        engine: Engine::new(bundle, arguments, &bundle.corrected(index, &sub_network))?,
+        engine: Engine::new(bundle, arguments, index, preprocessor)?,
         index,
         rung: map.rungs()[index],
-        sub_network,
-        preprocessor: Preprocessor::new(&bundle.description().image)?,
         top_k: (has_classes && !arguments.embedding).then(|| arguments.top_k.unwrap_or(DEFAULT_TOP_K)),
     };
     match (&arguments.input, arguments.synthetic) {
@@ -53,28 +51,29 @@ fn chosen_rung(map: &StructureMap<'_>, arguments: &Arguments) -> Result<usize, R
 }
 
 /// What runs, with its buffers.
-enum Engine<'a> {
-    F32(Box<Workspace>),
-    Int8 {
-        vit: Box<PackedIntegerVit<'a>>,
-        embedding: Vec<f32>,
-        logits: Vec<f32>,
-    },
+enum Engine {
+    Cpu(Box<(RungEngine, RungWorkspace)>),
     /// Made for the chosen rung alone.
     #[cfg(feature = "cuda")]
     Cuda {
+        preprocessor: Preprocessor,
         vit: Box<crate::cuda::CudaVit>,
         output: crate::cuda::CudaOutput,
     },
 }
 
-impl<'a> Engine<'a> {
-    fn new(bundle: &'a Bundle, arguments: &Arguments, kept: &Corrected<'_, SubNetwork>) -> Result<Self, RunError> {
+impl Engine {
+    fn new(
+        bundle: &Arc<Bundle>,
+        arguments: &Arguments,
+        rung: usize,
+        preprocessor: Preprocessor,
+    ) -> Result<Self, RunError> {
         let device = arguments.device.unwrap_or(DeviceChoice::Cpu);
         let on_gpu = match device {
             DeviceChoice::Cpu => None,
-            DeviceChoice::Auto => Some(Self::on_gpu(bundle, arguments, 0, kept)),
-            DeviceChoice::Cuda(ordinal) => Some(Self::on_gpu(bundle, arguments, ordinal, kept)),
+            DeviceChoice::Auto => Some(Self::on_gpu(bundle, arguments, 0, rung, preprocessor)),
+            DeviceChoice::Cuda(ordinal) => Some(Self::on_gpu(bundle, arguments, ordinal, rung, preprocessor)),
         };
         match on_gpu {
             None => {}
@@ -83,15 +82,10 @@ impl<'a> Engine<'a> {
             }
             Some(engine) => return engine,
         }
-        if arguments.precision != Some(Precision::Int8) {
-            return Ok(Self::F32(Box::new(bundle.vit().workspace_with_threads(1, arguments.threads()))));
-        }
-        let model = bundle.integer_model().ok_or(RunError::NoIntegerModel)?;
-        Ok(Self::Int8 {
-            embedding: vec![0.0; model.sizes().embed_dim],
-            logits: vec![0.0; model.sizes().classes],
-            vit: Box::new(PackedIntegerVit::with_threads(model, arguments.threads())),
-        })
+        let engine = RungEngine::partial(bundle.clone(), arguments.precision())?;
+        engine.check(rung)?;
+        let workspace = engine.workspace(arguments.threads());
+        Ok(Self::Cpu(Box::new((engine, workspace))))
     }
 
     #[cfg(feature = "cuda")]
@@ -99,9 +93,11 @@ impl<'a> Engine<'a> {
         bundle: &Bundle,
         arguments: &Arguments,
         ordinal: usize,
-        kept: &Corrected<'_, SubNetwork>,
+        rung: usize,
+        preprocessor: Preprocessor,
     ) -> Result<Self, RunError> {
         use crate::cuda::{CudaError, CudaOutput, CudaVit, weights::LaidOutWeights};
+        use crate::switch::RungTable;
 
         let path = arguments.bundle.as_deref().ok_or(RunError::NoBundle)?;
         let (weights, corrections) =
@@ -109,24 +105,24 @@ impl<'a> Engine<'a> {
         let description = bundle.description();
         let laid_out = LaidOutWeights::new(description, &weights, &corrections).map_err(CudaError::from)?;
         drop((weights, corrections));
-        let vit = CudaVit::new(ordinal, description, &laid_out, &[*kept])?;
+        let table = RungTable::new(&bundle.structure_map());
+        let kept = bundle.corrected(rung, &table.sub_networks()[rung]);
+        let vit = CudaVit::new(ordinal, description, &laid_out, &[kept])?;
         anstream::eprintln!("running on {} in f16", vit.device());
-        Ok(Self::Cuda { vit: Box::new(vit), output: CudaOutput::default() })
+        Ok(Self::Cuda { preprocessor, vit: Box::new(vit), output: CudaOutput::default() })
     }
 
     #[cfg(not(feature = "cuda"))]
-    fn on_gpu(_: &Bundle, _: &Arguments, _: usize, _: &Corrected<'_, SubNetwork>) -> Result<Self, RunError> {
+    fn on_gpu(_: &Bundle, _: &Arguments, _: usize, _: usize, _: Preprocessor) -> Result<Self, RunError> {
         Err(RunError::NoCuda)
     }
 }
 
 struct Inference<'a> {
     bundle: &'a Bundle,
-    engine: Engine<'a>,
+    engine: Engine,
     index: usize,
     rung: Rung<'a>,
-    sub_network: SubNetwork,
-    preprocessor: Preprocessor,
     /// `None` prints embeddings.
     top_k: Option<usize>,
 }
@@ -149,32 +145,20 @@ impl Inference<'_> {
 
     fn run_one(&mut self, input: &str, image: &RgbImage) -> Result<(), RunError> {
         let (milliseconds, pooled, logits) = match &mut self.engine {
-            Engine::F32(workspace) => {
-                let pixels = self.preprocessor.evaluation(image)?;
-                let kept = self.bundle.corrected(self.index, &self.sub_network);
+            Engine::Cpu(cpu) => {
+                let (engine, workspace) = &mut **cpu;
+                workspace.set_image(image)?;
                 let start = Instant::now();
-                let output = self.bundle.vit().embed(workspace, &pixels, 1, &kept)?;
-                (start.elapsed().as_secs_f64() * 1e3, output.pooled, output.logits)
+                let output = engine.infer(workspace, self.index)?;
+                (start.elapsed().as_secs_f64() * 1e3, output.embedding, output.logits)
             }
             #[cfg(feature = "cuda")]
-            Engine::Cuda { vit, output } => {
-                let pixels = self.preprocessor.evaluation(image)?;
+            Engine::Cuda { preprocessor, vit, output } => {
+                let pixels = preprocessor.evaluation(image)?;
                 let start = Instant::now();
                 *output = vit.infer(&pixels, 0)?;
                 let logits = (!output.logits.is_empty()).then_some(output.logits.as_slice());
                 (start.elapsed().as_secs_f64() * 1e3, output.pooled.as_slice(), logits)
-            }
-            Engine::Int8 { vit, embedding, logits } => {
-                let frame = self.preprocessor.evaluation_frame(image)?;
-                let start = Instant::now();
-                // The integer model has its own list of the rungs that run with a correction.
-                let correction = vit.model().correction_of_rung(self.index);
-                let kept = Corrected { kept: &self.sub_network, correction };
-                let output =
-                    IntegerOutput { embedding: Some(&mut *embedding), logits: Some(&mut *logits), tokens: None };
-                vit.infer(frame.as_raw(), &kept, output)?;
-                let logits = (!logits.is_empty()).then_some(logits.as_slice());
-                (start.elapsed().as_secs_f64() * 1e3, embedding.as_slice(), logits)
             }
         };
         let labels = self.bundle.description().labels.as_deref();

@@ -12,19 +12,20 @@ mod sweep;
 pub(crate) mod trust;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-pub use arguments::{Arguments, MacsBudget, Precision};
+pub use crate::precision::Precision;
+pub use arguments::{Arguments, MacsBudget};
 pub use device::DeviceChoice;
 pub use image_files::NoImages;
 
 use crate::budget::NothingFits;
 use crate::bundle::trust::TrustError;
 use crate::bundle::{Bundle, BundleError};
-use crate::engine::EngineError;
 use crate::images::{PreprocessError, SearchError, SyntheticFrames};
-use crate::integer::IntegerEngineError;
 use crate::measured_profile::{Found, MeasuredProfileError, OtherLadder, default_path};
 use crate::model::Description;
+use crate::rung_engine::{RungEngine, RungEngineError};
 use crate::serve::{self, ServeError};
 
 /// Why `device-run` failed.
@@ -64,15 +65,12 @@ pub enum RunError {
     /// Classes were asked for, and the model has no classifier.
     #[error("the model has no classifier")]
     NoClassifier,
-    /// The engine refuses the input.
-    #[error("inference failed")]
-    Engine(#[from] EngineError),
-    /// The bundle has nothing to run in int8.
-    #[error("the bundle has no `model.int8`")]
-    NoIntegerModel,
-    /// The integer engine refuses the input or the rung.
-    #[error("inference in int8 failed")]
-    IntegerEngine(#[from] IntegerEngineError),
+    /// The engine refuses the bundle, the rung or the input.
+    #[error(transparent)]
+    Engine(#[from] RungEngineError),
+    /// `model.int8` holds no rung.
+    #[error("`model.int8` can run no rung")]
+    NoRung,
     /// A GPU was asked for, and this program has no engine for it.
     #[error("this program was built without CUDA")]
     NoCuda,
@@ -120,7 +118,7 @@ impl RunError {
                 Some("--profile FILE keeps the profile elsewhere".into())
             }
             Self::NotCalibrated { .. } => Some("run `device-run --calibrate` first".into()),
-            Self::NoIntegerModel => Some("make the bundle with `host-prune --precision int8`".into()),
+            Self::Engine(error) => error.hint().map(Into::into),
             Self::NoCuda => Some("build it with `--features cuda`, or run with `--device cpu`".into()),
             #[cfg(feature = "cuda")]
             Self::Cuda(error) => error.hint().map(Into::into),
@@ -149,12 +147,13 @@ pub fn run(arguments: &Arguments) -> Result<(), RunError> {
     }
     let bundle =
         trust::open(path, trust.as_ref()).map_err(|source| RunError::Bundle { path: path.to_path_buf(), source })?;
+    let bundle = Arc::new(bundle);
     if arguments.calibrate {
-        calibrate::run(&bundle, path, arguments)?;
+        calibrate::run(&RungEngine::new(bundle.clone(), arguments.precision())?, path, arguments)?;
     } else if let Some(budget) = arguments.predict {
         predict::run(&bundle, path, budget, arguments)?;
     } else if arguments.sweep {
-        sweep::run(&bundle, path, arguments)?;
+        sweep::run(&RungEngine::partial(bundle.clone(), arguments.precision())?, path, arguments)?;
     } else {
         inference::run(&bundle, arguments)?;
     }
@@ -169,7 +168,8 @@ impl Arguments {
 
     /// The measured profile that holds for a bundle on this machine.
     fn found_profile(&self, bundle: &Bundle, path: &Path) -> Result<Found, MeasuredProfileError> {
-        Found::on_this_machine(&self.profile_path(path), &self.root, self.threads(), bundle.hash())
+        let (precision, threads) = (self.precision(), self.threads());
+        Found::on_this_machine(&self.profile_path(path), &self.root, precision, threads, bundle.hash())
     }
 }
 

@@ -8,52 +8,71 @@ use serde::Serialize;
 
 use super::output::{OUTPUT_VERSION, write_line};
 use super::{Arguments, RunError};
-use crate::bundle::Bundle;
-use crate::calibration::RungTimer;
+use crate::calibration::{RungTimer, RungTimes};
+use crate::error_text::with_causes;
+use crate::precision::Precision;
+use crate::rung_engine::{RungEngine, RungEngineError};
 
 /// One rung of the sweep.
 #[derive(Clone, Debug, Serialize)]
 struct Line {
     version: u32,
+    precision: Precision,
     rung: usize,
     macs: u64,
     macs_share: f64,
     weight_bytes: u64,
     fidelity: f32,
-    median_ms: f64,
-    fastest_ms: f64,
-    slowest_ms: f64,
-    latency_share: f64,
+    /// The times are absent of a rung that cannot run, and the share also where the dense one cannot.
+    median_ms: Option<f64>,
+    fastest_ms: Option<f64>,
+    slowest_ms: Option<f64>,
+    latency_share: Option<f64>,
+    /// Why it cannot run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
     /// What the governor would be told.
     known_ms: f64,
     /// `measured`, or `estimated` for the board's processor.
     known_origin: String,
 }
 
-/// Times every rung ([`RungTimer::take_turns`]), and shows beside it what was known of its latency.
-pub(super) fn run(bundle: &Bundle, path: &Path, arguments: &Arguments) -> Result<(), RunError> {
-    let map = bundle.structure_map();
-    let found = arguments.found_profile(bundle, path)?;
+/// Times every rung ([`RungTimer::take_turns`]) that can run, and shows beside it what was known of its latency.
+pub(super) fn run(engine: &RungEngine, path: &Path, arguments: &Arguments) -> Result<(), RunError> {
+    let map = engine.bundle().structure_map();
+    let found = arguments.found_profile(engine.bundle(), path)?;
     anstream::eprintln!("{found}");
     let known = match found.profile() {
         Some(profile) => profile.overlay(map.rungs())?,
         None => map.rungs().to_vec(),
     };
-    let times = RungTimer::with_threads(bundle, arguments.threads()).take_turns(arguments.repetitions)?;
-    let (dense_ms, dense_macs) = (milliseconds(times[0].median()), map.rungs()[0].macs);
-    let lines = known.iter().zip(&times).enumerate().map(|(index, (rung, times))| Line {
-        version: OUTPUT_VERSION,
-        rung: index,
-        macs: rung.macs,
-        macs_share: share(rung, dense_macs),
-        weight_bytes: rung.weight_bytes,
-        fidelity: rung.fidelity,
-        median_ms: milliseconds(times.median()),
-        fastest_ms: milliseconds(times.fastest()),
-        slowest_ms: milliseconds(times.slowest()),
-        latency_share: milliseconds(times.median()) / dense_ms,
-        known_ms: milliseconds(rung.latency().value),
-        known_origin: rung.latency().origin.to_string(),
+    let checked: Vec<Result<(), RungEngineError>> = (0..known.len()).map(|rung| engine.check(rung)).collect();
+    let run: Vec<usize> = (0..known.len()).filter(|rung| checked[*rung].is_ok()).collect();
+    if run.is_empty() {
+        return Err(RunError::NoRung);
+    }
+    let times = RungTimer::with_threads(engine, arguments.threads()).take_turns(&run, arguments.repetitions)?;
+    let times_of = |rung: usize| run.iter().position(|run| *run == rung).map(|place| &times[place]);
+    let (dense, dense_macs) = (times_of(0).map(RungTimes::median), map.rungs()[0].macs);
+    let lines = known.iter().zip(&checked).enumerate().map(|(index, (rung, checked))| {
+        let times = times_of(index);
+        let median = times.map(RungTimes::median);
+        Line {
+            version: OUTPUT_VERSION,
+            precision: engine.precision(),
+            rung: index,
+            macs: rung.macs,
+            macs_share: share(rung, dense_macs),
+            weight_bytes: rung.weight_bytes,
+            fidelity: rung.fidelity,
+            median_ms: median.map(milliseconds),
+            fastest_ms: times.map(|times| milliseconds(times.fastest())),
+            slowest_ms: times.map(|times| milliseconds(times.slowest())),
+            latency_share: median.zip(dense).map(|(median, dense)| milliseconds(median) / milliseconds(dense)),
+            refused: checked.as_ref().err().map(|error| with_causes(error)),
+            known_ms: milliseconds(rung.latency().value),
+            known_origin: rung.latency().origin.to_string(),
+        }
     });
     if arguments.json {
         for line in lines {
@@ -64,21 +83,28 @@ pub(super) fn run(bundle: &Bundle, path: &Path, arguments: &Arguments) -> Result
     let mut out = std::io::stdout().lock();
     writeln!(out, "rung    MACs   fidelity   median ms   of dense   fastest   slowest   known before")?;
     for line in lines {
+        let start = format!("{:>4}  {:>5.1} %   {:>8.4}", line.rung, line.macs_share * 100.0, line.fidelity);
+        if let Some(refused) = line.refused {
+            writeln!(out, "{start}   not timed: {refused}")?;
+            continue;
+        }
         writeln!(
             out,
-            "{:>4}  {:>5.1} %   {:>8.4}   {:>9.3}   {:>6.1} %   {:>7.3}   {:>7.3}   {:>7.3} {}",
-            line.rung,
-            line.macs_share * 100.0,
-            line.fidelity,
-            line.median_ms,
-            line.latency_share * 100.0,
-            line.fastest_ms,
-            line.slowest_ms,
+            "{start}   {}   {} %   {}   {}   {:>7.3} {}",
+            cell(line.median_ms, 9, 3),
+            cell(line.latency_share.map(|share| share * 100.0), 6, 1),
+            cell(line.fastest_ms, 7, 3),
+            cell(line.slowest_ms, 7, 3),
             line.known_ms,
             line.known_origin
         )?;
     }
     Ok(())
+}
+
+/// A number with so many digits, or a dash, in a cell of a width.
+fn cell(value: Option<f64>, width: usize, digits: usize) -> String {
+    value.map_or_else(|| format!("{:>width$}", "-"), |value| format!("{value:>width$.digits$}"))
 }
 
 fn share(rung: &Rung<'_>, dense_macs: u64) -> f64 {

@@ -13,6 +13,8 @@
 //! - The queue is bounded ([`WhenFull`]) and keeps the [pace](crate::governor::Decision::pace) that the governor sets.
 //! - Threads that have nothing to do sleep; the pass over the sensors is the only thing that wakes up by itself.
 //!
+//! All inferences are in f32, or in another precision with [`Runtime::builder_with`].
+//!
 //! What happens can be watched as [`Event`]s. `examples/runtime.rs` is a whole program.
 
 mod client;
@@ -42,7 +44,9 @@ use std::time::Duration;
 use crate::bundle::Bundle;
 use crate::governor::{Decision, GovernorError, Limits, RungProfile};
 use crate::lock::lock;
+use crate::precision::Precision;
 use crate::reading::SensorReading;
+use crate::rung_engine::RungEngine;
 use model::Model;
 use shared::Shared;
 use start::Profiler;
@@ -51,6 +55,7 @@ use start::Profiler;
 pub struct Runtime {
     shared: Arc<Shared>,
     profiler: Box<Profiler>,
+    precision: Precision,
     threads_of_inference: usize,
     clients: AtomicU64,
     /// Empty after the end.
@@ -76,9 +81,14 @@ pub struct Health {
 }
 
 impl Runtime {
-    /// A runtime to configure, then to [start](Builder::start).
+    /// A runtime in f32 to configure, then to [start](Builder::start).
     pub fn builder(bundle: Bundle) -> Builder {
-        Builder::new(bundle)
+        Builder::new(RungEngine::f32(bundle))
+    }
+
+    /// The same in the precision of `engine`, in which bundles that replace its own run too.
+    pub fn builder_with(engine: RungEngine) -> Builder {
+        Builder::new(engine)
     }
 
     /// Somebody who sends requests, with a share of the queue of its own.
@@ -101,12 +111,13 @@ impl Runtime {
     /// This blocks while the bundle is profiled.
     ///
     /// # Errors
-    /// If the bundle cannot be run or governed. The old one then goes on serving.
+    /// If the bundle cannot be run, or a rung of it not in the [precision](Self::precision) that is served, or if it
+    /// cannot be governed. The old one then goes on serving.
     pub fn replace_bundle(&self, bundle: Bundle) -> Result<(), RuntimeError> {
         let _one_at_a_time = lock(&self.replacing);
-        let profile = (self.profiler)(&bundle)?;
-        let bundle = Arc::new(bundle);
-        Ok(self.shared.set_model(profile, |generation| Model::new(generation, bundle, self.threads_of_inference))?)
+        let engine = RungEngine::new(bundle, self.precision)?;
+        let profile = (self.profiler)(&engine)?;
+        Ok(self.shared.set_model(profile, |generation| Model::new(generation, engine, self.threads_of_inference))?)
     }
 
     /// Governs within other limits from now on.
@@ -162,7 +173,13 @@ impl Runtime {
     /// The bundle that serves.
     #[must_use]
     pub fn bundle(&self) -> Arc<Bundle> {
-        self.shared.model().bundle.clone()
+        self.shared.model().engine.bundle().clone()
+    }
+
+    /// The precision of all inferences.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Requests that wait.

@@ -9,9 +9,9 @@ use headroom_shared::{Rung, TimeSpan};
 
 use crate::bundle::Bundle;
 use crate::calibration::RungTimer;
-use crate::engine::EngineError;
 use crate::governor::RungProfile;
 use crate::measured_profile::rung_profiles;
+use crate::rung_engine::{RungEngine, RungEngineError};
 
 /// How long the rungs of a bundle are timed where nobody else knows what they cost.
 pub const TIMING: Duration = Duration::from_secs(1);
@@ -28,9 +28,9 @@ pub fn from_ladder(bundle: &Bundle) -> Vec<RungProfile> {
 ///
 /// # Errors
 /// If the engine refuses a rung.
-pub fn timed(bundle: &Bundle, threads: usize, time: Duration) -> Result<Vec<RungProfile>, EngineError> {
-    let latencies = latencies(bundle, threads, time)?;
-    let map = bundle.structure_map();
+pub fn timed(engine: &RungEngine, threads: usize, time: Duration) -> Result<Vec<RungProfile>, RungEngineError> {
+    let latencies = latencies(engine, threads, time)?;
+    let map = engine.bundle().structure_map();
     let measured = map.rungs().iter().zip(latencies);
     let rungs: Vec<Rung<'_>> = measured
         .map(|(rung, latency)| Rung { measured_latency: Some(latency), measured_energy: None, ..*rung })
@@ -40,10 +40,10 @@ pub fn timed(bundle: &Bundle, threads: usize, time: Duration) -> Result<Vec<Rung
 
 /// The fastest of a few inferences of each rung. Rungs for which there was no time are interpolated over MACs; no rung
 /// is faster than a smaller one, which only noise makes it.
-fn latencies(bundle: &Bundle, threads: usize, time: Duration) -> Result<Vec<TimeSpan>, EngineError> {
-    let map = bundle.structure_map();
+fn latencies(engine: &RungEngine, threads: usize, time: Duration) -> Result<Vec<TimeSpan>, RungEngineError> {
+    let map = engine.bundle().structure_map();
     let rungs = map.rungs();
-    let mut timer = RungTimer::with_threads(bundle, threads);
+    let mut timer = RungTimer::with_threads(engine, threads);
     let mut run = |rung: usize| timer.run(rung).map(TimeSpan::as_seconds);
     let begin = Instant::now();
     // Warms caches and maps the workspace; not counted.

@@ -6,15 +6,16 @@ use std::time::Instant;
 use headroom_shared::TimeSpan;
 
 use crate::bundle::Bundle;
-use crate::engine::EngineError;
 #[cfg(feature = "images")]
 use crate::images::{PreprocessError, RgbImage};
+use crate::rung_engine::RungEngineError;
 
 /// One image.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Frame {
-    /// The model's input: normalised, `[channels, height, width]` of its input size.
+    /// The model's input: normalised, `[channels, height, width]` of its input size. In int8 it becomes the nearest
+    /// 8-bit image.
     Pixels(Vec<f32>),
     /// An image of any size, which is preprocessed for the bundle that runs it.
     #[cfg(feature = "images")]
@@ -58,7 +59,7 @@ pub enum Refusal {
     ShuttingDown,
     /// The frame does not fit the model, which may have changed since the frame was made.
     #[error("inference failed")]
-    Engine(#[from] EngineError),
+    Engine(#[from] RungEngineError),
     /// The image cannot be made the model's input.
     #[cfg(feature = "images")]
     #[error("cannot preprocess the image")]

@@ -56,7 +56,7 @@ impl Shared {
             (governing.decision(), governing.profile().to_vec())
         };
         shared.queue.set_pace(decision.pace.into());
-        (shared.observer)(&Event::BundleServes { bundle: &shared.model().bundle, profile: &profile });
+        (shared.observer)(&Event::BundleServes { bundle: shared.model().engine.bundle(), profile: &profile });
         shared
     }
 
@@ -108,7 +108,7 @@ impl Shared {
             *lock(&self.model) = model.clone();
             Ok::<_, GovernorError>((decided, model))
         })?;
-        (self.observer)(&Event::BundleServes { bundle: &model.bundle, profile: &profile });
+        (self.observer)(&Event::BundleServes { bundle: model.engine.bundle(), profile: &profile });
         self.tell(&decided);
         Ok(())
     }

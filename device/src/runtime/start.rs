@@ -13,25 +13,24 @@ use super::model::Model;
 use super::queue::Queue;
 use super::shared::{Observer, Shared};
 use super::{Runtime, govern, profile, worker};
-use crate::bundle::Bundle;
-use crate::engine::EngineError;
 use crate::governor::{Governor, GovernorError, Limits, RungProfile};
 use crate::lock::lock;
 use crate::reading::SensorReading;
+use crate::rung_engine::{RungEngine, RungEngineError};
 
 /// Reads the sensors at a moment of the runtime's clock.
 pub(super) type Sensors = Box<dyn FnMut(TimeSpan) -> SensorReading + Send>;
 
 /// Says what each rung of a bundle costs.
-pub(super) type Profiler = dyn Fn(&Bundle) -> Result<Vec<RungProfile>, EngineError> + Send + Sync;
+pub(super) type Profiler = dyn Fn(&RungEngine) -> Result<Vec<RungProfile>, RungEngineError> + Send + Sync;
 
 /// Why a bundle cannot serve.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RuntimeError {
-    /// A rung does not run.
+    /// A rung does not run, or not in the precision that is served.
     #[error("the bundle cannot be run")]
-    Engine(#[from] EngineError),
+    Engine(#[from] RungEngineError),
     /// Profile and limits make no sense together.
     #[error("the bundle cannot be governed within these limits")]
     Governor(#[from] GovernorError),
@@ -43,7 +42,7 @@ pub enum RuntimeError {
 /// A runtime before it starts. Made by [`Runtime::builder`].
 #[must_use = "nothing runs before `start`"]
 pub struct Builder {
-    bundle: Bundle,
+    engine: RungEngine,
     limits: Limits,
     workers: usize,
     threads: usize,
@@ -57,9 +56,9 @@ pub struct Builder {
 }
 
 impl Builder {
-    pub(super) fn new(bundle: Bundle) -> Self {
+    pub(super) fn new(engine: RungEngine) -> Self {
         Self {
-            bundle,
+            engine,
             limits: Limits::default(),
             workers: 1,
             threads: 1,
@@ -114,7 +113,7 @@ impl Builder {
     /// new bundle. The default is [`profile::timed`] within about a second.
     pub fn profiler(
         mut self,
-        profiler: impl Fn(&Bundle) -> Result<Vec<RungProfile>, EngineError> + Send + Sync + 'static,
+        profiler: impl Fn(&RungEngine) -> Result<Vec<RungProfile>, RungEngineError> + Send + Sync + 'static,
     ) -> Self {
         self.profiler = Some(Box::new(profiler));
         self
@@ -143,15 +142,17 @@ impl Builder {
     pub fn start(self) -> Result<Runtime, RuntimeError> {
         let threads = self.threads;
         let profiler =
-            self.profiler.unwrap_or_else(|| Box::new(move |bundle| profile::timed(bundle, threads, profile::TIMING)));
-        let profile = profiler(&self.bundle)?;
-        let model = Arc::new(Model::new(1, Arc::new(self.bundle), threads));
+            self.profiler.unwrap_or_else(|| Box::new(move |engine| profile::timed(engine, threads, profile::TIMING)));
+        let profile = profiler(&self.engine)?;
+        let precision = self.engine.precision();
+        let model = Arc::new(Model::new(1, self.engine, threads));
         let governing = Governing::new(self.make_governor, model.clone(), profile, self.limits)?;
         let queue = Queue::new(self.queue_capacity);
         let shared = Arc::new(Shared::new(model, governing, queue, self.observer, self.workers));
         let runtime = Runtime {
             shared: shared.clone(),
             profiler,
+            precision,
             threads_of_inference: threads,
             clients: AtomicU64::new(0),
             threads: Mutex::default(),

@@ -37,35 +37,29 @@ fn work_through(shared: &Shared, number: usize) {
 }
 
 fn infer(model: &Model, buffers: &mut Option<Buffers>, frame: &Frame, accepted: Instant) -> Answer {
-    let buffers = match buffers {
+    let Buffers { workspace, .. } = match buffers {
         Some(own) if own.generation == model.generation => own,
         other => other.insert(model.buffers()),
     };
-    let pixels = match frame {
-        Frame::Pixels(pixels) => pixels.as_slice(),
+    match frame {
+        Frame::Pixels(pixels) => workspace.set_pixels(pixels)?,
         #[cfg(feature = "images")]
-        Frame::Rgb(image) => {
-            let preprocessor = buffers.preprocessor.as_mut().map_err(|error| error.clone())?;
-            preprocessor.evaluation_into(image, &mut buffers.pixels)?;
-            &buffers.pixels
-        }
-    };
-    let bundle = &model.bundle;
+        Frame::Rgb(image) => workspace.set_image(image)?,
+    }
     // Read once: whatever is published meanwhile, this inference runs this rung.
     let rung = model.active.get();
-    let kept = bundle.corrected(rung, &model.table.sub_networks()[rung]);
     let start = Instant::now();
-    let output = bundle.vit().embed(&mut buffers.workspace, pixels, 1, &kept)?;
+    let output = model.engine.infer(workspace, rung)?;
     let latency = TimeSpan::from(start.elapsed());
     let (macs, fidelity) = model.costs[rung];
     Ok(Reply {
-        bundle: bundle.clone(),
+        bundle: model.engine.bundle().clone(),
         rung: rung as u8,
         macs,
         fidelity,
         latency,
         queued: (start - accepted).into(),
-        embedding: output.pooled.to_vec(),
+        embedding: output.embedding.to_vec(),
         logits: output.logits.map(<[f32]>::to_vec),
     })
 }

@@ -80,6 +80,7 @@ impl ServeError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Bundle { source, .. } => source.hint(),
+            Self::Runtime(RuntimeError::Engine(error)) => error.hint().map(Into::into),
             Self::UnknownEnergy => Some("`device-run --calibrate` measures it, where power can be measured".into()),
             Self::Socket(SocketError::InUse { .. }) => Some("stop it, or name another --socket".into()),
             Self::HalfFrame { .. } => Some("does --stdin-rgb name the size that the frames have?".into()),

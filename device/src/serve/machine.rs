@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use headroom_shared::{BoardProfile, Power, Rung, TimeSpan, board_file};
 
 use crate::bundle::Bundle;
-use crate::engine::EngineError;
 use crate::governor::{Governor, GovernorError, Inputs, Limits, RungProfile, TemperatureLimits};
 use crate::lock::lock;
 use crate::measured_profile::{self, Found, rung_profiles};
 use crate::reading::SensorReading;
+use crate::rung_engine::{RungEngine, RungEngineError};
 use crate::runtime::profile;
 use crate::sources::Sensors;
 
@@ -84,10 +84,11 @@ impl Machine {
         is_its_board
     }
 
-    /// What each rung of `bundle` costs here: as it was calibrated in this state of this machine, or else timed now, or
+    /// What each rung of a bundle costs here: as it was calibrated in this state of this machine, or else timed now, or
     /// a moment ago. On another board than the bundle's, nothing of the predicted figures is used: without a
     /// calibration, all rungs draw [`NOMINAL`] power then.
-    pub(super) fn profile(&self, bundle: &Bundle) -> Result<Vec<RungProfile>, EngineError> {
+    pub(super) fn profile(&self, engine: &RungEngine) -> Result<Vec<RungProfile>, RungEngineError> {
+        let bundle = engine.bundle();
         if let Some((_, profile)) = lock(&self.profiled).as_ref().filter(|(hash, _)| hash == bundle.hash()) {
             return Ok(profile.clone());
         }
@@ -98,12 +99,12 @@ impl Machine {
                 bundle.manifest().target
             );
         }
-        let calibrated = self.calibrated(bundle);
+        let calibrated = self.calibrated(engine);
         let has_energy =
             calibrated.as_ref().is_some_and(|rungs| rungs.iter().all(|rung| rung.measured_energy.is_some()));
         let mut profile = match calibrated {
             Some(rungs) => rung_profiles(&rungs),
-            None => profile::timed(bundle, self.threads, profile::TIMING)?,
+            None => profile::timed(engine, self.threads, profile::TIMING)?,
         };
         if let (Some(dense), Some(smallest)) = (profile.first(), profile.last()) {
             let (dense, smallest) = (dense.latency, smallest.latency);
@@ -134,11 +135,12 @@ impl Machine {
     }
 
     /// The ladder with what `--calibrate` measured of it in this state of this machine, if it did.
-    fn calibrated<'a>(&self, bundle: &'a Bundle) -> Option<Vec<Rung<'a>>> {
+    fn calibrated<'a>(&self, engine: &'a RungEngine) -> Option<Vec<Rung<'a>>> {
+        let bundle = engine.bundle();
         let unused = |error: &dyn Error| anstream::eprintln!("warning: the calibration is not used: {error}");
         let beside = || measured_profile::default_path(&self.bundle);
         let path = self.calibrations.clone().unwrap_or_else(beside);
-        let found = Found::on_this_machine(&path, &self.root, self.threads, bundle.hash());
+        let found = Found::on_this_machine(&path, &self.root, engine.precision(), self.threads, bundle.hash());
         match found.inspect_err(|error| unused(error)).ok()? {
             Found::Profile(profile) => {
                 let rungs = profile.overlay(bundle.structure_map().rungs()).inspect_err(|error| unused(error)).ok()?;

@@ -15,6 +15,13 @@
 //! The program ends when its input has ended and there is no socket, or on SIGTERM or SIGINT. Then what waits is
 //! refused, what has begun is finished, and every accepted request has had its answer.
 //!
+//! # Precision
+//! `--precision int8` serves `model.int8`, a bundle's weights in eight-bit integers, packed once and shared by all workers.
+//! Nothing else changes: the governor goes by times in int8, measured by `--calibrate --precision int8` or at the
+//! start, and replies have the same fields. Fidelity is the ladder's, which `host-prune --precision int8` measures in
+//! int8. All rungs must run: a bundle without `model.int8`, or with one that holds only some rungs, is refused, at the
+//! start as at a reload.
+//!
 //! # Signals
 //! | signal | effect |
 //! |---|---|
@@ -49,6 +56,7 @@ use crate::bundle::trust::Trust;
 use crate::metrics::MetricsServer;
 use crate::run::Arguments;
 use crate::run::output::DEFAULT_TOP_K;
+use crate::rung_engine::RungEngine;
 use crate::runtime::{Runtime, RuntimeError};
 use crate::service::ServiceManager;
 use companion::{Companion, Supervised};
@@ -88,18 +96,18 @@ pub fn run(arguments: &Arguments, bundle: &Path, trust: Option<Trust>) -> Result
     }
 
     let files = Files { bundle: bundle.to_path_buf(), limits: options.limits.clone(), trust };
-    let bundle = files.open_bundle()?;
+    let engine = RungEngine::new(files.open_bundle()?, arguments.precision()).map_err(RuntimeError::from)?;
     let workers = usize::from(options.workers);
     let threads = arguments.threads.map_or_else(|| (arguments.threads() / workers).max(1), NonZeroUsize::get);
     let machine =
         Arc::new(Machine::new(arguments.root.clone(), files.bundle.clone(), arguments.profile.clone(), threads));
-    machine.profile(&bundle).map_err(RuntimeError::from)?;
+    machine.profile(&engine).map_err(RuntimeError::from)?;
     let supervised = Arc::new(Supervised::default());
     let (limits, supervisor_temperature) = files.limits(&machine)?;
     supervised.set_temperature(supervisor_temperature);
     let deadline = limits.deadline.map(|deadline| deadline.latency);
     let watcher = Arc::new(Watcher::new(options.flight_record.clone(), deadline, controls.clone()));
-    let runtime = Runtime::builder(bundle)
+    let runtime = Runtime::builder_with(engine)
         .limits(limits)
         .workers(workers)
         .threads(threads)
@@ -110,7 +118,7 @@ pub fn run(arguments: &Arguments, bundle: &Path, trust: Option<Trust>) -> Result
         })
         .profiler({
             let machine = machine.clone();
-            move |bundle| machine.profile(bundle)
+            move |engine| machine.profile(engine)
         })
         .governor({
             let machine = machine.clone();

@@ -11,6 +11,7 @@ use headroom_device::bundle::{Bundle, Manifest, Part};
 use headroom_device::integer::IntegerSource;
 use headroom_device::model::weights::Weights;
 use headroom_device::model::{Corrections, Description};
+use headroom_shared::integer_model::BlockCounts;
 use headroom_shared::structure_map::encoded_bound;
 use headroom_shared::{
     Energy, Ladder, MlpKind, ModelShape, Rung, Step, StepKind, StructureMap, SubNetwork, TimeSpan, cost,
@@ -26,19 +27,24 @@ pub fn tiny() -> Choices {
 
 /// Writes a bundle with `rungs` rungs (at least 2), whose predicted latencies are whole milliseconds and fall to 1 ms.
 pub fn write(folder: &Path, choices: &Choices, seed: u64, rungs: usize) {
-    write_parts(folder, choices, seed, rungs, false);
+    write_parts(folder, choices, seed, rungs, None);
 }
 
 /// The same with all of the model in int8 too.
 pub fn write_with_integer_model(folder: &Path, choices: &Choices, seed: u64, rungs: usize) {
-    write_parts(folder, choices, seed, rungs, true);
+    write_parts(folder, choices, seed, rungs, Some(choices.neurons));
 }
 
-fn write_parts(folder: &Path, choices: &Choices, seed: u64, rungs: usize, int8: bool) {
+/// The same with only so many neurons of each block in int8, as for a board with little flash.
+pub fn write_with_integer_neurons(folder: &Path, choices: &Choices, seed: u64, rungs: usize, neurons: usize) {
+    write_parts(folder, choices, seed, rungs, Some(neurons));
+}
+
+fn write_parts(folder: &Path, choices: &Choices, seed: u64, rungs: usize, int8_neurons: Option<usize>) {
     let (description, f32_weights) = build(choices, seed);
     let weights = safetensors(&f32_weights);
     let map = structure_map(choices, description.tokens(), &weights, rungs);
-    let integer_model = int8.then(|| integer_model(&description, &f32_weights, &weights));
+    let integer_model = int8_neurons.map(|neurons| integer_model(&description, &f32_weights, &weights, neurons));
     let mut parts = vec![
         (BOARD_FILE, include_bytes!("../../../boards/jetson-orin-nano/board.toml").to_vec()),
         (DESCRIPTION_FILE, serde_json::to_vec(&description).unwrap()),
@@ -72,13 +78,22 @@ pub fn open(choices: &Choices, seed: u64, rungs: usize) -> Bundle {
     Bundle::open(folder.path()).unwrap()
 }
 
-fn integer_model(description: &Description, weights: &Weights, file: &[u8]) -> Vec<u8> {
+/// The same with a complete integer model.
+pub fn open_with_integer_model(choices: &Choices, seed: u64, rungs: usize) -> Bundle {
+    let folder = tempfile::tempdir().unwrap();
+    write_with_integer_model(folder.path(), choices, seed, rungs);
+    Bundle::open(folder.path()).unwrap()
+}
+
+fn integer_model(description: &Description, weights: &Weights, file: &[u8], neurons: usize) -> Vec<u8> {
+    let all = IntegerSource::all_counts(description);
+    let counts: Vec<BlockCounts> = all.into_iter().map(|block| BlockCounts { neurons, ..block }).collect();
     let source = IntegerSource {
         description,
         weights,
         weights_sha256: sha256(file),
         corrections: &Corrections::default(),
-        counts: &IntegerSource::all_counts(description),
+        counts: &counts,
         original_ends: true,
     };
     source.convert().unwrap().write().unwrap()

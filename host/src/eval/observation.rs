@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use headroom_device::bundle::Bundle;
 use headroom_device::engine::Workspace;
 use headroom_device::images::{Preprocessor, decode_file};
+use headroom_device::integer::frames;
 use headroom_device::switch::RungTable;
 use headroom_shared::{KeptStructures, SubNetwork};
 use rayon::prelude::*;
@@ -15,7 +16,6 @@ use super::integer::IntegerRungs;
 use super::labelled_images::LabelledImages;
 use crate::embedder::cosine;
 use crate::progress::Progress;
-use crate::quantisation::frames;
 
 /// Images that one thread decodes and runs together.
 const IMAGES_PER_RUN: usize = 4;

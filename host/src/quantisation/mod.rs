@@ -3,28 +3,24 @@
 //! Weights are rounded to nearest by [`headroom_device::integer::IntegerSource`], and activations while the model runs:
 //! there is nothing to calibrate.
 
-mod frames;
-
 use std::sync::{Mutex, PoisonError};
 
-use headroom_device::integer::{IntegerEngineError, IntegerOutput, PackedIntegerVit};
+use headroom_device::integer::{IntegerEngineError, IntegerOutput, IntegerWorkspace, PackedIntegerVit};
 use headroom_shared::{IntegerModel, KeptStructures};
 use rayon::prelude::*;
 
-pub use frames::frames;
-
 /// A set of frames and the integer model that embeds them.
 pub struct IntegerEmbedder<'a> {
-    model: IntegerModel<'a>,
+    vit: PackedIntegerVit<'a>,
     frames: &'a [u8],
-    spare: Mutex<Vec<PackedIntegerVit<'a>>>,
+    spare: Mutex<Vec<IntegerWorkspace>>,
 }
 
 impl<'a> IntegerEmbedder<'a> {
-    /// `frames` holds whole ones of the model's input size ([`frames`]).
+    /// `frames` holds whole ones of the model's input size ([`headroom_device::integer::frames`]).
     #[must_use]
     pub fn new(model: IntegerModel<'a>, frames: &'a [u8]) -> Self {
-        Self { model, frames, spare: Mutex::new(Vec::new()) }
+        Self { vit: PackedIntegerVit::new(model), frames, spare: Mutex::new(Vec::new()) }
     }
 
     /// The pooled embeddings of all frames, `[frames, embed_dim]`. The result does not depend on the number of threads.
@@ -32,15 +28,16 @@ impl<'a> IntegerEmbedder<'a> {
     /// # Errors
     /// If the engine refuses the sub-network.
     pub fn embed<K: KeptStructures + Sync>(&self, kept: &K) -> Result<Vec<f32>, IntegerEngineError> {
-        let (frame_bytes, embed_dim) = (self.model.sizes().frame_bytes(), self.model.sizes().embed_dim);
+        let sizes = self.vit.model().sizes();
+        let (frame_bytes, embed_dim) = (sizes.frame_bytes(), sizes.embed_dim);
         let mut embeddings = vec![0.0; self.frames.len() / frame_bytes * embed_dim];
         let frames = self.frames.par_chunks_exact(frame_bytes);
         frames.zip(embeddings.par_chunks_exact_mut(embed_dim)).try_for_each(|(frame, embedding)| {
             let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let mut vit = spare.unwrap_or_else(|| PackedIntegerVit::new(self.model));
+            let mut workspace = spare.unwrap_or_else(|| self.vit.workspace());
             let output = IntegerOutput { embedding: Some(embedding), ..IntegerOutput::default() };
-            let result = vit.infer(frame, kept, output);
-            self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(vit);
+            let result = self.vit.infer(&mut workspace, frame, kept, output);
+            self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
             result
         })?;
         Ok(embeddings)

@@ -5,6 +5,7 @@ mod clients;
 mod debian_package;
 mod ends;
 mod inputs;
+mod int8;
 mod reload;
 mod server;
 mod supervisor;

@@ -12,7 +12,7 @@ use crate::random_model::Choices;
 use crate::server::{Client, Home, Received};
 
 /// What the client's frame `id` is answered with: bundle and rung.
-fn served(client: &Client, id: u64) -> ([u8; 32], u8) {
+pub fn served(client: &Client, id: u64) -> ([u8; 32], u8) {
     client.infer(id);
     match client.receive() {
         Received::Result { id: found, bundle, rung, .. } => {
@@ -24,14 +24,14 @@ fn served(client: &Client, id: u64) -> ([u8; 32], u8) {
 }
 
 /// A home whose bundle is a link, as a deployment switches it.
-fn linked() -> Home {
+pub fn linked() -> Home {
     let home = Home::new();
     fs::rename(home.path("bundle"), home.path("first")).unwrap();
     symlink(home.path("first"), home.path("bundle")).unwrap();
     home
 }
 
-fn point_to(home: &Home, name: &str) {
+pub fn point_to(home: &Home, name: &str) {
     symlink(home.path(name), home.path("next")).unwrap();
     fs::rename(home.path("next"), home.path("bundle")).unwrap();
 }

@@ -1,5 +1,5 @@
-//! The integer engine on processors with vector instructions and several cores: weights are packed once, at load, and a
-//! pass is one thread's or a team's.
+//! The integer engine on processors with vector instructions and several cores: weights are packed once, at load, and
+//! shared by any number of passes. A pass is one thread's or a team's, and writes to a workspace.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -10,13 +10,16 @@ mod neon;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod packed;
 mod shared_pass;
+mod workspace;
+
+pub use workspace::IntegerWorkspace;
 
 use std::fmt;
 
 use headroom_shared::KeptStructures;
 use headroom_shared::integer_model::IntegerModel;
 
-use super::arena::{ArenaSizes, Buffers, arena_bytes};
+use super::arena::{ArenaSizes, Buffers};
 use super::engine::IntegerOutput;
 use super::error::IntegerEngineError;
 use super::forward::{self, Execution, InPlace};
@@ -24,13 +27,12 @@ use shared_pass::Crew;
 
 /// An elastic Vision Transformer on int8 weights, as fast as this processor allows. Its results have the bits of
 /// [`IntegerVit`](super::IntegerVit)'s.
+///
+/// Passes at the same time share it, each with an [`IntegerWorkspace`] of its own.
 pub struct PackedIntegerVit<'a> {
     model: IntegerModel<'a>,
     sizes: ArenaSizes,
-    arena: Vec<u8>,
     instructions: Instructions,
-    /// Where more than one thread shares a pass.
-    crew: Option<Crew>,
 }
 
 /// An instruction set, with the weights as it reads them.
@@ -75,48 +77,45 @@ impl fmt::Debug for PackedIntegerVit<'_> {
 const MOST_TOGETHER: usize = 100;
 
 impl<'a> PackedIntegerVit<'a> {
-    /// Packs the weights of `model` for the best instructions of this processor, for passes on the calling thread
-    /// alone.
+    /// Packs the weights of `model` for the best instructions of this processor.
     #[must_use]
     pub fn new(model: IntegerModel<'a>) -> Self {
-        Self::with_threads(model, 1)
-    }
-
-    /// As [`new`](Self::new), for passes that `threads` threads share, the calling one counted (at least 1; fewer where
-    /// the system starts no more, see [`threads`](Self::threads)).
-    ///
-    /// Any number of threads gives the same bits. More threads than free cores make passes slower.
-    #[must_use]
-    pub fn with_threads(model: IntegerModel<'a>, threads: usize) -> Self {
         let best = Instructions::KINDS.iter().find_map(|detect| detect(&model));
-        Self::with_instructions(model, best.unwrap_or(Instructions::Portable), threads)
+        Self::with_instructions(model, best.unwrap_or(Instructions::Portable))
     }
 
     /// One for each instruction set that this processor has, best first.
     #[cfg(test)]
-    pub(super) fn available(model: IntegerModel<'a>, threads: usize) -> impl Iterator<Item = Self> {
+    pub(super) fn available(model: IntegerModel<'a>) -> impl Iterator<Item = Self> {
         let all = Instructions::KINDS.iter().filter_map(move |detect| detect(&model));
-        all.map(move |instructions| Self::with_instructions(model, instructions, threads))
+        all.map(move |instructions| Self::with_instructions(model, instructions))
     }
 
-    fn with_instructions(model: IntegerModel<'a>, instructions: Instructions, threads: usize) -> Self {
+    fn with_instructions(model: IntegerModel<'a>, instructions: Instructions) -> Self {
         let tokens = model.sizes().tokens();
         let together = tokens.div_ceil(tokens.div_ceil(MOST_TOGETHER));
-        let sizes = ArenaSizes::of_model(&model, together);
-        let crew = (threads > 1).then(|| Crew::new(threads, sizes));
-        Self { model, sizes, arena: vec![0; arena_bytes(&sizes)], instructions, crew }
+        Self { model, sizes: ArenaSizes::of_model(&model, together), instructions }
+    }
+
+    /// What a pass writes to, for passes on the calling thread alone.
+    #[must_use]
+    pub fn workspace(&self) -> IntegerWorkspace {
+        self.workspace_with_threads(1)
+    }
+
+    /// As [`workspace`](Self::workspace), for passes that `threads` threads share, the calling one counted (at least 1;
+    /// fewer where the system starts no more, see [`IntegerWorkspace::threads`]).
+    ///
+    /// Any number of threads gives the same bits. More threads than free cores make passes slower.
+    #[must_use]
+    pub fn workspace_with_threads(&self, threads: usize) -> IntegerWorkspace {
+        IntegerWorkspace::new(self.sizes, threads)
     }
 
     /// The model.
     #[must_use]
     pub fn model(&self) -> &IntegerModel<'a> {
         &self.model
-    }
-
-    /// The threads that share a pass, the calling one counted.
-    #[must_use]
-    pub fn threads(&self) -> usize {
-        self.crew.as_ref().map_or(1, Crew::threads)
     }
 
     /// The instructions that the kernels use, such as `AVX-512 VNNI`.
@@ -138,16 +137,18 @@ impl<'a> PackedIntegerVit<'a> {
     /// As [`IntegerVit::infer`](super::IntegerVit::infer).
     ///
     /// # Errors
-    /// If the frame, the structures or the outputs do not fit the model. Nothing was computed then.
+    /// If the workspace, the frame, the structures or the outputs do not fit the model. Nothing was computed then.
     pub fn infer(
-        &mut self,
+        &self,
+        workspace: &mut IntegerWorkspace,
         frame: &[u8],
         kept: &impl KeptStructures,
         output: IntegerOutput<'_>,
     ) -> Result<(), IntegerEngineError> {
+        workspace.check(&self.sizes)?;
         forward::check(&self.model, frame, kept, &output)?;
-        let buffers = Buffers::cut(&mut self.arena, &self.sizes);
-        let run = Run { model: &self.model, buffers, together: self.sizes.together, crew: self.crew.as_mut() };
+        let (buffers, crew) = workspace.parts();
+        let run = Run { model: &self.model, buffers, together: self.sizes.together, crew };
         match &self.instructions {
             #[cfg(target_arch = "x86_64")]
             Instructions::Avx512(avx512) => run.on(avx512, frame, kept, output),

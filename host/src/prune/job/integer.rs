@@ -1,7 +1,7 @@
 //! The model in eight-bit integers, and the rungs measured with it.
 
 use headroom_device::engine::Corrected;
-use headroom_device::integer::IntegerSource;
+use headroom_device::integer::{IntegerSource, frames};
 use headroom_device::model::{Corrections, Weights};
 use headroom_device::run::Precision;
 use headroom_shared::IntegerModel;
@@ -13,7 +13,7 @@ use super::super::measure::Measured;
 use super::ladder::MeasuredLadder;
 use super::{Job, Passes, Ranked};
 use crate::embedder::mean_cosine;
-use crate::quantisation::{IntegerEmbedder, frames};
+use crate::quantisation::IntegerEmbedder;
 
 impl Job<'_> {
     /// In what the device is to compute.
