@@ -62,8 +62,23 @@ fn rungs_merge_tokens_and_run_on_the_device() {
     }
 }
 
+/// In int8 a rung is as faithful as in f32, merged tokens or not.
 #[test]
-fn a_model_or_an_engine_that_cannot_merge_is_refused_at_once() {
+fn rungs_merge_tokens_in_integers_too() {
+    let home = tempdir().unwrap();
+    let out = home.path().join("bundle");
+    let rungs = ladder(small_job(&out).args(["--tokens", "only", "--precision", "int8"]));
+    assert!(rungs.iter().any(|rung| merged(rung) > 0), "{rungs:?}");
+    for (number, rung) in rungs.iter().enumerate() {
+        assert!(rung["fidelity_to_f32"].as_f64().unwrap() > 0.98, "{rung}");
+        let run = ["--precision", "int8", "--synthetic", "2", "--rung", &number.to_string()];
+        let lines = succeeds(program("device-run").arg("--bundle").arg(&out).args(run));
+        assert_eq!(lines.lines().count(), 2, "rung {number}");
+    }
+}
+
+#[test]
+fn a_model_that_cannot_merge_is_refused_at_once() {
     let home = tempdir().unwrap();
     let out = home.path().join("bundle");
     let job = || {
@@ -71,15 +86,8 @@ fn a_model_or_an_engine_that_cannot_merge_is_refused_at_once() {
         job.args(["--tokens", "on"]);
         job
     };
-    is_refused(job().args(["--precision", "int8"]), &["integer engine", "--tokens"]);
-    let _ = succeeds(job().args(["--precision", "f32"]));
-    let mut microcontroller = program("host-prune");
-    microcontroller
-        .args(["--target", "nucleo-h743zi", "--tokens", "on", "--quiet", "--out"])
-        .arg(home.path().join("b"));
-    is_refused(&mut microcontroller, &["integer engine", "--tokens"]);
-
-    let test = "a_model_or_an_engine_that_cannot_merge_is_refused_at_once";
+    let _ = succeeds(&mut job());
+    let test = "a_model_that_cannot_merge_is_refused_at_once";
     let Some(fixtures) = Reference::Fixtures.folder(test) else { return };
     let rotary = fixtures.join("hf_dinov3");
     is_refused(job().arg("--force").arg("--model").arg(rotary), &["rotary", "--tokens"]);

@@ -20,6 +20,9 @@ pub(crate) struct ReferenceOutput {
     pub tokens: Rows,
     pub pooled: Vec<f64>,
     pub logits: Option<Vec<f64>>,
+    /// How much likenesses of tokens may change before others are merged: the smallest gap between one that was chosen
+    /// and the next best.
+    pub margin: f64,
 }
 
 pub(crate) fn activation(activation: Activation, x: f64) -> f64 {
@@ -80,13 +83,15 @@ impl Reference<'_> {
         let mut tokens = self.embed(pixels);
         let mut hidden_states = vec![tokens.clone()];
         let mut groups: Vec<Vec<usize>> = (0..tokens.len()).map(|token| vec![token]).collect();
+        let mut margin = f64::INFINITY;
         for (index, block) in self.description.blocks.iter().enumerate() {
             let heads: Vec<usize> = (0..kept.heads(index)).map(|place| kept.head(index, place)).collect();
             let value_dims = kept.value_dims(index).unwrap_or(self.description.head_dim);
             let query_dims = kept.query_dims(index).unwrap_or(self.description.head_dim);
             let dims = HeadDims { query: query_dims, value: value_dims };
             let merged = kept.merged_tokens(index);
-            self.block(block, &heads, dims, kept.neurons(index), merged, &mut tokens, &mut groups);
+            let of_block = self.block(block, &heads, dims, kept.neurons(index), merged, &mut tokens, &mut groups);
+            margin = margin.min(of_block);
             hidden_states.push(tokens.clone());
         }
         if let Some(norm) = &self.description.final_norm {
@@ -106,7 +111,7 @@ impl Reference<'_> {
                 mean(&[self.linear(class, &tokens[0]), self.linear(distillation, &tokens[1])])
             }
         });
-        ReferenceOutput { hidden_states, tokens, pooled, logits }
+        ReferenceOutput { hidden_states, tokens, pooled, logits, margin }
     }
 
     fn embed(&self, pixels: &[f32]) -> Rows {
@@ -144,6 +149,7 @@ impl Reference<'_> {
         tokens
     }
 
+    /// Returns the margin of the merge.
     #[expect(clippy::too_many_arguments, reason = "all that a block depends on")]
     fn block(
         &self,
@@ -154,7 +160,7 @@ impl Reference<'_> {
         merged: usize,
         tokens: &mut Rows,
         groups: &mut Vec<Vec<usize>>,
-    ) {
+    ) -> f64 {
         let head_dim = self.description.head_dim;
         let normed: Rows = tokens.iter().map(|row| self.norm(&block.norm1, row)).collect();
         let project = |linear: &Linear| -> Rows { normed.iter().map(|row| self.linear(linear, row)).collect() };
@@ -182,7 +188,7 @@ impl Reference<'_> {
             }
             add(&mut tokens[token], &branch);
         }
-        self.merge(&keys, heads, dims.query, merged, tokens, groups);
+        let margin = self.merge(&keys, heads, dims.query, merged, tokens, groups);
         let scale2 = block.layer_scale2.as_ref().map(|scale| self.values(scale));
         for token in tokens {
             let normed = self.norm(&block.norm2, token);
@@ -201,6 +207,7 @@ impl Reference<'_> {
             }
             add(token, &branch);
         }
+        margin
     }
 
     fn merge(
@@ -211,7 +218,7 @@ impl Reference<'_> {
         merged: usize,
         tokens: &mut Rows,
         groups: &mut Vec<Vec<usize>>,
-    ) {
+    ) -> f64 {
         let (prefix, head_dim) = (self.description.prefix_tokens(), self.description.head_dim);
         let mean_key = |key: &Vec<f64>| -> Vec<f64> {
             (0..query_dims).map(|column| heads.iter().map(|head| key[head * head_dim + column]).sum()).collect()
@@ -224,16 +231,23 @@ impl Reference<'_> {
         let mut edges = Vec::new();
         for even in (prefix..tokens.len()).step_by(2) {
             let mut best: Option<(f64, usize)> = None;
+            let mut lead = f64::INFINITY;
             for odd in (prefix + 1..tokens.len()).step_by(2) {
-                if best.is_none_or(|(likeness, _)| cosine(even, odd) > likeness) {
-                    best = Some((cosine(even, odd), odd));
+                let likeness = cosine(even, odd);
+                if let Some((before, _)) = best {
+                    lead = if likeness > before { likeness - before } else { lead.min(before - likeness) };
+                }
+                if best.is_none_or(|(before, _)| likeness > before) {
+                    best = Some((likeness, odd));
                 }
             }
-            edges.extend(best.map(|(likeness, odd)| (likeness, even, odd)));
+            edges.extend(best.map(|(likeness, odd)| (likeness, even, odd, lead)));
         }
         // Stable: the first of equals stays first.
         edges.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let lead = if merged == 0 { None } else { edges.get(merged).map(|next| edges[merged - 1].0 - next.0) };
         edges.truncate(merged);
+        let margin = edges.iter().map(|edge| edge.3).chain(lead).fold(f64::INFINITY, f64::min);
         let (before, sizes) = (tokens.clone(), groups.clone());
         for odd in (prefix + 1..before.len()).step_by(2) {
             let sources: Vec<usize> =
@@ -249,6 +263,7 @@ impl Reference<'_> {
         let left: Vec<usize> = (0..before.len()).filter(|&token| !is_gone(token)).collect();
         *tokens = left.iter().map(|&token| tokens[token].clone()).collect();
         *groups = left.iter().map(|&token| groups[token].clone()).collect();
+        margin
     }
 
     fn rotate(&self, rows: &mut Rows) {

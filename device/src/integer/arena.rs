@@ -5,6 +5,7 @@ use headroom_shared::shape::MlpKind;
 
 use super::attention::{padded_dims, padded_tokens, pairs};
 use super::error::IntegerEngineError;
+use super::merge::{MatchBuffers, TokenGroups, spread_tokens};
 use super::quantise::{Step, quantised_stride};
 
 /// Tokens that go through an MLP together where memory is scarce.
@@ -23,6 +24,8 @@ pub struct ArenaSizes {
     pub embed_dim: usize,
     /// Heads times dimensions of a value.
     pub attended: usize,
+    /// Heads times dimensions of a key: threads that share a pass keep the keys of a block apart.
+    pub keys: usize,
     pub query_dims: usize,
     pub value_dims: usize,
     pub neurons: usize,
@@ -41,6 +44,7 @@ impl ArenaSizes {
             tokens: sizes.tokens(),
             embed_dim: sizes.embed_dim,
             attended: largest.heads * largest.value_dims,
+            keys: largest.heads * largest.query_dims,
             query_dims: largest.query_dims,
             value_dims: largest.value_dims,
             neurons: largest.neurons,
@@ -54,7 +58,7 @@ impl ArenaSizes {
     #[must_use]
     pub fn of_model(model: &IntegerModel<'_>, together: usize) -> Self {
         let mut largest = BlockCounts { heads: 0, query_dims: 1, value_dims: 1, neurons: 0 };
-        let mut attended = 0;
+        let (mut attended, mut keys) = (0, 0);
         for block in 0..model.sizes().blocks {
             let counts = model.counts(block);
             largest.heads = largest.heads.max(counts.heads);
@@ -62,8 +66,9 @@ impl ArenaSizes {
             largest.value_dims = largest.value_dims.max(counts.value_dims);
             largest.neurons = largest.neurons.max(counts.neurons);
             attended = attended.max(counts.heads * counts.value_dims);
+            keys = keys.max(counts.heads * counts.query_dims);
         }
-        Self { attended, ..Self::new(model.sizes(), &largest, together) }
+        Self { attended, keys, ..Self::new(model.sizes(), &largest, together) }
     }
 
     /// Values of the widest row that is quantised a few tokens at a time.
@@ -77,20 +82,22 @@ impl ArenaSizes {
     }
 
     /// Values of each buffer, and bytes of a value, in order.
-    const fn buffers(&self) -> [(usize, usize); 15] {
+    const fn buffers(&self) -> [(usize, usize); 21] {
         let quantised =
             most(self.tokens * quantised_stride(self.embed_dim), self.together * quantised_stride(self.widest()));
         let padded_tokens = padded_tokens(self.tokens);
         let query_pairs = pairs(self.query_dims);
         let hidden = self.together * self.neurons;
+        let hidden = if self.gated { 2 * hidden } else { hidden };
+        let half = self.tokens.div_ceil(2);
         [
             (self.tokens * self.embed_dim, 4),
             (quantised, 1),
             (most(self.tokens, self.together), size_of::<Step>()),
             (WIDENED_TOKENS * quantised_stride(most(self.widest(), self.embed_dim)), 2),
-            (if self.gated { 2 * hidden } else { hidden }, 4),
+            (most(hidden, self.tokens * self.query_dims), 4),
             (2 * self.embed_dim, 4),
-            (self.tokens * self.head_dims(), 4),
+            (most(self.tokens, spread_tokens(self.tokens)) * self.head_dims(), 4),
             (self.tokens * query_pairs, 2),
             (padded_tokens * query_pairs, 2),
             (padded_tokens * padded_dims(self.value_dims), 2),
@@ -99,6 +106,12 @@ impl ArenaSizes {
             (padded_tokens, 4),
             (padded_tokens, 2),
             (self.tokens * self.attended, 4),
+            (self.tokens, 2),
+            (self.tokens, 4),
+            (self.tokens, 2),
+            (half, 4),
+            (half, 2),
+            (self.tokens, 2),
         ]
     }
 }
@@ -131,6 +144,7 @@ pub(super) struct Buffers<'a> {
     pub head: HeadBuffers<'a>,
     /// What the heads give, `[tokens, heads * value_dims]`.
     pub attended: &'a mut [f32],
+    pub groups: TokenGroups<'a>,
 }
 
 /// What layers need that look at each token alone.
@@ -141,7 +155,8 @@ pub(super) struct RowBuffers<'a> {
     pub steps: &'a mut [Step],
     /// A few rows of `quantised`, less their zeros, in the order that the kernel reads.
     pub widened: &'a mut [i16],
-    /// Neurons, `[together, neurons]`; of a gated MLP first the gates and then the others.
+    /// Neurons, `[together, neurons]`; of a gated MLP first the gates and then the others. Before the MLP, where tokens
+    /// are merged, their keys `[tokens, query_dims]`.
     pub hidden: &'a mut [f32],
     /// One row, or two.
     pub row: &'a mut [f32],
@@ -149,7 +164,7 @@ pub(super) struct RowBuffers<'a> {
 
 /// What a head needs.
 pub(super) struct HeadBuffers<'a> {
-    /// Queries, keys or values of a head, `[tokens, dims]`.
+    /// Queries, keys or values of a head, `[tokens, dims]`; after the heads, keys of tokens to be compared.
     pub rows: &'a mut [f32],
     pub queries: &'a mut [i16],
     pub keys: &'a mut [i16],
@@ -188,6 +203,16 @@ impl<'a> Buffers<'a> {
                 attention: take(&mut rest, &mut buffers),
             },
             attended: take(&mut rest, &mut buffers),
+            groups: TokenGroups {
+                sizes: take(&mut rest, &mut buffers),
+                log_sizes: take(&mut rest, &mut buffers),
+                places: take(&mut rest, &mut buffers),
+                matches: MatchBuffers {
+                    likeness: take(&mut rest, &mut buffers),
+                    odd: take(&mut rest, &mut buffers),
+                    moves: take(&mut rest, &mut buffers),
+                },
+            },
         }
     }
 }

@@ -132,9 +132,13 @@ impl Kernel for QuantiseValues<'_> {
     }
 }
 
-/// From exact scores to the attention of a query, zeros after the last token; and the sum of it.
+/// From exact scores to the attention of a query, zeros after the last token; and the sum of it. A merged token counts
+/// as many times as it has sources: their logarithms are added to the scores.
 #[inline(always)]
-pub(super) fn softmax(scores: &mut [f32], attention: &mut [i16]) -> i32 {
+pub(super) fn softmax(scores: &mut [f32], log_sizes: Option<&[f32]>, attention: &mut [i16]) -> i32 {
+    if let Some(log_sizes) = log_sizes {
+        scores.iter_mut().zip(log_sizes).for_each(|(score, log_size)| *score += log_size);
+    }
     let largest = largest(scores);
     let mut total = 0_i32;
     for score in &mut *scores {
@@ -167,6 +171,8 @@ pub(super) struct Attend<'a> {
     /// Scores are divided by it.
     pub root: f32,
     pub tokens: usize,
+    /// The logarithms of their sizes, once tokens were merged.
+    pub log_sizes: Option<&'a [f32]>,
     pub query_dims: usize,
     pub value_dims: usize,
     /// One for each padded token.
@@ -193,7 +199,7 @@ impl Kernel for Attend<'_> {
             for ((score, key), key_scale) in scores.iter_mut().zip(self.keys.chunks_exact(pairs)).zip(self.key_scales) {
                 *score = dot(query, key) as f32 * (scale * key_scale);
             }
-            let sum = softmax(scores, attention);
+            let sum = softmax(scores, self.log_sizes, attention);
             let scale = self.value_scale / sum as f32;
             for (out, values) in out.iter_mut().zip(self.values.chunks_exact(padded)) {
                 *out = dot(attention, values) as f32 * scale;

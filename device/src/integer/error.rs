@@ -16,9 +16,9 @@ pub enum IntegerEngineError {
     /// The sub-network keeps more of a block than is stored, or nothing where something is needed.
     #[error("block {block}: {found} {structure} were selected, 1 to {most} are stored")]
     Selection { block: usize, structure: &'static str, most: usize, found: usize },
-    /// The sub-network merges tokens, which this engine cannot.
-    #[error("block {block} was to merge tokens, which the integer engine cannot")]
-    MergedTokens { block: usize },
+    /// At most half of the patch tokens that reach a block can be merged.
+    #[error("block {block}: {found} tokens were to be merged, at most {most} can be")]
+    MergedTokens { block: usize, most: usize, found: usize },
     /// The kept heads are no prefix.
     #[error("block {block}: head {head} was selected at place {place}; only the first heads can be")]
     Head { block: usize, place: usize, head: usize },

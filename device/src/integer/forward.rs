@@ -12,6 +12,7 @@ use super::error::IntegerEngineError;
 use super::functions::{Activate, tanh};
 use super::kept;
 use super::kernel::Kernel;
+use super::merge::{AddKeys, MatchTokens, Merge, TokenGroups};
 use super::norm::{NormaliseAndQuantise, NormaliseRows, normalise};
 use super::product::{self, Product};
 use super::quantise::{QuantiseRows, QuantisedRows, Step, quantise_row, quantised_stride};
@@ -89,28 +90,42 @@ pub(super) fn run(
     let pass = Pass { execution, model };
     let (sizes, read) = (model.sizes(), tokens_read(model, &output));
     let width = sizes.embed_dim;
-    let Buffers { stream, mut rows, mut head, attended } = buffers;
+    let Buffers { stream, mut rows, mut head, attended, mut groups } = buffers;
     pass.start(stream);
+    groups.start();
     for (part, out) in stream[sizes.prefix_tokens * width..].chunks_mut(together * width).enumerate() {
         pass.embed(frame, part * together, out, &mut rows);
     }
     pass.embedding_norm(stream, rows.row);
+    let mut tokens = sizes.tokens();
     for index in 0..sizes.blocks {
-        let step = BlockStep::new(model, kept, index, read);
-        pass.norm(&step.block, stream, rows.quantised, rows.steps, rows.row);
+        let step = BlockStep::new(model, kept, index, read, tokens);
+        pass.norm(&step.block, &stream[..tokens * width], rows.quantised, rows.steps, rows.row);
         let columns = step.attended();
+        let mut keys = (step.merged > 0).then(|| &mut rows.hidden[..step.keys()]);
+        if let Some(keys) = &mut keys {
+            keys.fill(0.0);
+        }
         for head_index in 0..step.kept.heads {
-            let normed = Normed { quantised: rows.quantised, steps: rows.steps };
+            let log_sizes = groups.log_sizes(tokens);
+            let normed = Normed { quantised: rows.quantised, steps: rows.steps, log_sizes };
             let out = &mut attended[head_index * step.stored.value_dims..];
-            pass.head(&step, head_index, normed, rows.widened, &mut head, out, columns);
+            pass.head(&step, head_index, normed, rows.widened, &mut head, keys.as_deref_mut(), out, columns);
         }
         for (part, out) in stream[..step.wanted * width].chunks_mut(together * width).enumerate() {
             let first = part * together;
             let attended = &mut attended[first * columns..][..out.len() / width * columns];
-            pass.tokens(&step, attended, out, &mut rows);
+            pass.end_attention(&step, attended, out, &mut rows);
+        }
+        if step.merged > 0 {
+            pass.merge(&step, rows.hidden, head.rows, &mut groups, stream);
+        }
+        tokens = step.left();
+        for out in stream[..step.wanted.min(tokens) * width].chunks_mut(together * width) {
+            pass.mlp(&step, out, &mut rows);
         }
     }
-    pass.finish(read, stream, &mut rows, output);
+    pass.finish(read.min(tokens), stream, groups.places, &mut rows, output);
 }
 
 /// The first tokens, as many, that the outputs need.
@@ -138,14 +153,19 @@ pub(super) struct BlockStep<'a> {
     ends: BlockEnds<'a>,
     pub stored: BlockCounts,
     pub kept: BlockCounts,
-    /// The first tokens, as many, that are needed after it.
+    /// Those that reach it.
+    pub tokens: usize,
+    /// The first of them, as many, that are needed after its attention.
     pub wanted: usize,
+    /// Those that it merges into others.
+    pub merged: usize,
 }
 
 impl<'a> BlockStep<'a> {
-    /// Block `index`; `read` tokens are needed after the last.
-    pub fn new(model: &IntegerModel<'a>, kept: &impl KeptStructures, index: usize, read: usize) -> Self {
+    /// Block `index`, which so many `tokens` reach; `read` are needed after the last.
+    pub fn new(model: &IntegerModel<'a>, kept: &impl KeptStructures, index: usize, read: usize, tokens: usize) -> Self {
         let block = model.block(index);
+        let wanted = if index + 1 == model.sizes().blocks { read.min(tokens) } else { tokens };
         let ends = match (kept.correction(), block.ends) {
             (None, Some(ends)) => ends,
             (correction, _) => model.corrected_ends(correction.unwrap_or_default(), index),
@@ -155,8 +175,21 @@ impl<'a> BlockStep<'a> {
             ends,
             stored: model.counts(index),
             kept: BlockCounts::of(kept, index, model.sizes().head_dim),
-            wanted: if index + 1 == model.sizes().blocks { read } else { model.sizes().tokens() },
+            tokens,
+            wanted,
+            // Where only the first tokens are wanted, they are prefix tokens, which are never merged.
+            merged: if wanted < tokens { 0 } else { kept.merged_tokens(index) },
         }
+    }
+
+    /// Tokens that are left after it.
+    pub fn left(&self) -> usize {
+        self.tokens - self.merged
+    }
+
+    /// Values of the keys of a head.
+    pub fn keys(&self) -> usize {
+        self.tokens * self.kept.query_dims
     }
 
     /// Values that the heads give for a token. Removed dimensions keep their places.
@@ -170,6 +203,8 @@ impl<'a> BlockStep<'a> {
 pub(super) struct Normed<'b> {
     pub quantised: &'b [u8],
     pub steps: &'b [Step],
+    /// The logarithms of the tokens' sizes, once some were merged.
+    pub log_sizes: Option<&'b [f32]>,
 }
 
 /// The parts of a pass, in order: who calls them says which tokens and which heads.
@@ -237,7 +272,8 @@ impl<E: Execution> Pass<'_, '_, E> {
         });
     }
 
-    /// One head for all wanted tokens, whose outputs are `stride` values apart.
+    /// One head for all wanted tokens, whose outputs are `stride` values apart. Its keys are added to `keys_of_heads`, where
+    /// tokens are to be merged.
     #[allow(clippy::too_many_arguments, reason = "buffers that one thread or several own")]
     pub fn head(
         &self,
@@ -246,11 +282,13 @@ impl<E: Execution> Pass<'_, '_, E> {
         normed: Normed<'_>,
         widened: &mut [i16],
         buffers: &mut HeadBuffers<'_>,
+        keys_of_heads: Option<&mut [f32]>,
         out: &mut [f32],
         stride: usize,
     ) {
-        let (width, tokens) = (self.model.sizes().embed_dim, self.model.sizes().tokens());
-        let BlockStep { block, stored, kept, wanted, .. } = step;
+        let width = self.model.sizes().embed_dim;
+        let BlockStep { block, stored, kept, wanted, tokens, .. } = step;
+        let tokens = *tokens;
         let HeadBuffers { rows, queries, keys, values, query_scales, key_scales, scores, attention } = buffers;
         let mut project = |layer: IntegerLinear<'_>, first: usize, dims: usize, tokens: usize, out: &mut [f32]| {
             self.execution.product(Product {
@@ -273,6 +311,9 @@ impl<E: Execution> Pass<'_, '_, E> {
         let row = pairs(query_dims);
         project(block.key, head * stored.query_dims, query_dims, tokens, rows);
         let values_f32 = &rows[..tokens * query_dims];
+        if let Some(sums) = keys_of_heads {
+            self.execution.run(AddKeys { sums, keys: values_f32 });
+        }
         self.execution.run(QuantiseQueries { values: values_f32, dims: query_dims, out: queries, scales: key_scales });
         self.execution.keys(&mut queries[..tokens * row], keys, query_dims, tokens);
         project(block.value, head * stored.value_dims, value_dims, tokens, rows);
@@ -307,6 +348,7 @@ impl<E: Execution> Pass<'_, '_, E> {
             value_scale,
             root: libm::sqrtf(self.model.sizes().head_dim as f32),
             tokens,
+            log_sizes: normed.log_sizes,
             query_dims,
             value_dims,
             scores,
@@ -316,8 +358,8 @@ impl<E: Execution> Pass<'_, '_, E> {
         });
     }
 
-    /// What follows the heads, for some tokens: the projection of what the heads gave them, and the MLP.
-    pub fn tokens(&self, step: &BlockStep<'_>, attended: &[f32], out: &mut [f32], buffers: &mut RowBuffers<'_>) {
+    /// The projection of what the heads gave some tokens.
+    pub fn end_attention(&self, step: &BlockStep<'_>, attended: &[f32], out: &mut [f32], buffers: &mut RowBuffers<'_>) {
         let width = self.model.sizes().embed_dim;
         let count = out.len() / width;
         let columns = step.attended();
@@ -326,11 +368,28 @@ impl<E: Execution> Pass<'_, '_, E> {
         self.execution.run(QuantiseRows { values: attended, columns, quantised, steps });
         let rows = QuantisedRows { values: quantised, stride, steps, columns };
         self.add_to_stream(step.ends.projection, rows, out, widened);
-        self.mlp(step, out, buffers);
+    }
+
+    /// Merges tokens of the stream by their `keys`, which were added up over the heads, `[tokens, query_dims]`.
+    pub fn merge(
+        &self,
+        step: &BlockStep<'_>,
+        keys: &mut [f32],
+        spread: &mut [f32],
+        groups: &mut TokenGroups<'_>,
+        stream: &mut [f32],
+    ) {
+        let sizes = self.model.sizes();
+        let (prefix, dims) = (sizes.prefix_tokens, step.kept.query_dims);
+        let keys = &mut keys[prefix * dims..step.keys()];
+        let matches = &mut groups.matches;
+        self.execution.run(MatchTokens { keys, dims, spread, likeness: matches.likeness, odd: matches.odd });
+        let merge = Merge { prefix, tokens: step.tokens, merged: step.merged, width: sizes.embed_dim };
+        groups.merge(merge, stream);
     }
 
     /// The MLP branch of a block, for some tokens.
-    fn mlp(&self, step: &BlockStep<'_>, out: &mut [f32], buffers: &mut RowBuffers<'_>) {
+    pub fn mlp(&self, step: &BlockStep<'_>, out: &mut [f32], buffers: &mut RowBuffers<'_>) {
         let sizes = self.model.sizes();
         let width = sizes.embed_dim;
         let count = out.len() / width;
@@ -376,17 +435,26 @@ impl<E: Execution> Pass<'_, '_, E> {
         self.add_to_stream(step.ends.down, rows, out, widened);
     }
 
-    /// Final norm, pooling and head.
-    pub fn finish(&self, read: usize, stream: &mut [f32], buffers: &mut RowBuffers<'_>, output: IntegerOutput<'_>) {
+    /// Final norm, pooling and head, of the first tokens of the stream, as many as are `read`. `places` says which of
+    /// them stands for each token of the dense model.
+    pub fn finish(
+        &self,
+        read: usize,
+        stream: &mut [f32],
+        places: &[u16],
+        buffers: &mut RowBuffers<'_>,
+        output: IntegerOutput<'_>,
+    ) {
         let sizes = self.model.sizes();
         let width = sizes.embed_dim;
-        let prefix = sizes.prefix_tokens * width;
         if let Some(norm) = self.model.final_norm() {
             let rows = &mut stream[..read * width];
             self.execution.run(NormaliseRows { norm: &norm, rows, row: &mut buffers.row[..width] });
         }
         if let Some(tokens) = output.tokens {
-            tokens.copy_from_slice(stream);
+            for (out, place) in tokens.chunks_exact_mut(width).zip(places) {
+                out.copy_from_slice(&stream[usize::from(*place) * width..][..width]);
+            }
         }
         if let Some(logits) = output.logits {
             let class = self.model.head();
@@ -395,11 +463,11 @@ impl<E: Execution> Pass<'_, '_, E> {
                 HeadLayers::One(layer) if sizes.head == Some(HeadKind::ClassAndPatchMean) => {
                     let (class, patches) = buffers.row.split_at_mut(width);
                     class.copy_from_slice(&stream[..width]);
-                    mean(&stream[prefix..], patches);
+                    mean(stream, &places[sizes.prefix_tokens..], patches);
                     self.classify(buffers, layer, 2 * width, logits, false);
                 }
                 HeadLayers::One(layer) => {
-                    self.pool(stream, buffers);
+                    self.pool(stream, places, buffers);
                     self.classify(buffers, layer, width, logits, false);
                 }
                 HeadLayers::Two(class, distillation) => {
@@ -412,23 +480,25 @@ impl<E: Execution> Pass<'_, '_, E> {
             }
         }
         if let Some(embedding) = output.embedding {
-            self.pool(stream, buffers);
+            self.pool(stream, places, buffers);
             embedding.copy_from_slice(&buffers.row[..width]);
         }
     }
 
     /// Brings the image embedding into the row.
-    fn pool(&self, stream: &[f32], buffers: &mut RowBuffers<'_>) {
+    fn pool(&self, stream: &[f32], places: &[u16], buffers: &mut RowBuffers<'_>) {
         let sizes = self.model.sizes();
-        let (width, prefix) = (sizes.embed_dim, sizes.prefix_tokens * sizes.embed_dim);
+        let width = sizes.embed_dim;
         let RowBuffers { row, quantised, steps, widened, .. } = buffers;
         let (pooled, other) = row.split_at_mut(width);
         match sizes.pooling {
             PoolingKind::Class | PoolingKind::ClassThenNorm | PoolingKind::ClassDenseTanh => {
                 pooled.copy_from_slice(&stream[..width]);
             }
-            PoolingKind::MeanClassDistillation => mean(&stream[..2 * width], pooled),
-            PoolingKind::MeanPatches | PoolingKind::MeanPatchesThenNorm => mean(&stream[prefix..], pooled),
+            PoolingKind::MeanClassDistillation => mean(stream, &places[..2], pooled),
+            PoolingKind::MeanPatches | PoolingKind::MeanPatchesThenNorm => {
+                mean(stream, &places[sizes.prefix_tokens..], pooled);
+            }
         }
         match self.model.pooling() {
             PoolingLayer::None => {}
@@ -472,14 +542,14 @@ impl<E: Execution> Pass<'_, '_, E> {
     }
 }
 
-/// The mean of rows as wide as `out`.
-fn mean(rows: &[f32], out: &mut [f32]) {
+/// The mean of the rows at `places`, as wide as `out`: a merged token weighs as much as it has sources.
+fn mean(rows: &[f32], places: &[u16], out: &mut [f32]) {
     out.fill(0.0);
-    let count = rows.len() / out.len();
-    for row in rows.chunks_exact(out.len()) {
+    for place in places {
+        let row = &rows[usize::from(*place) * out.len()..];
         out.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
     }
-    out.iter_mut().for_each(|sum| *sum /= count as f32);
+    out.iter_mut().for_each(|sum| *sum /= places.len() as f32);
 }
 
 /// Brings the bytes of a patch into one row, and zeros after them.

@@ -5,7 +5,7 @@ use headroom_shared::integer_model::{BlockCounts, IntegerModel};
 
 use super::error::IntegerEngineError;
 
-/// Refuses a sub-network that needs more than is stored, or merges tokens.
+/// Refuses a sub-network that needs more than is stored, or merges more tokens than it can.
 ///
 /// # Errors
 /// The first thing that `model` cannot run of it.
@@ -16,10 +16,13 @@ pub fn check(model: &IntegerModel<'_>, kept: &impl KeptStructures) -> Result<(),
         None if !model.sizes().original_ends => return Err(IntegerEngineError::NoOriginalEnds),
         _ => {}
     }
+    let mut patches = model.sizes().patches();
     for block in 0..model.sizes().blocks {
-        if kept.merged_tokens(block) > 0 {
-            return Err(IntegerEngineError::MergedTokens { block });
+        let (most, found) = (patches / 2, kept.merged_tokens(block));
+        if found > most {
+            return Err(IntegerEngineError::MergedTokens { block, most, found });
         }
+        patches -= found;
         let (stored, asked) = (model.counts(block), BlockCounts::of(kept, block, model.sizes().head_dim));
         for (structure, fewest, most, found) in [
             ("heads", 0, stored.heads, asked.heads),

@@ -11,8 +11,8 @@
 //!   `IntegerSource` makes the parts of an integer model from one in f32 (`convert`).
 //! - A pass (`forward`) quantises each row of activations by itself
 //!   (`quantise`) for exact integer products (`product`, `attention`); norms,
-//!   softmax and activations (`norm`, `functions`) are f32 operations in one
-//!   fixed order (`lanes`). So an inference has the same bits on every
+//!   softmax and activations (`norm`, `functions`) and the merging of similar
+//!   tokens (`merge`) are f32 operations in one fixed order (`lanes`). So an inference has the same bits on every
 //!   processor, with every instruction set.
 //!
 //! # Why these numbers
@@ -35,6 +35,7 @@ mod functions;
 mod kept;
 mod kernel;
 mod lanes;
+mod merge;
 mod norm;
 #[cfg(feature = "std")]
 mod pixels;

@@ -250,7 +250,7 @@ fn attend(head: Attend<'_>) {
                 start += 2 * PANEL;
             }
         }
-        let sum = softmax(&mut scores[..head.tokens], attention);
+        let sum = softmax(&mut scores[..head.tokens], head.log_sizes, attention);
         let scale = head.value_scale / sum as f32;
         let out = &mut head.out[query * head.stride..][..head.value_dims];
         let mut vector = 0;

@@ -9,6 +9,7 @@ use crate::engine::team::{Tasks, Team};
 use crate::integer::arena::{ArenaSizes, Buffers, arena_bytes};
 use crate::integer::engine::IntegerOutput;
 use crate::integer::forward::{BlockStep, Execution, Normed, Pass, tokens_read};
+use crate::integer::merge::AddKeys;
 use crate::integer::quantise::quantised_stride;
 
 /// Threads, each with scratch memory of its own.
@@ -17,6 +18,8 @@ pub(super) struct Crew {
     team: Team,
     sizes: ArenaSizes,
     arenas: Vec<Vec<u8>>,
+    /// The keys of a block, `[heads, tokens, query_dims]`: heads are finished in any order, and added up in one.
+    keys: Vec<f32>,
 }
 
 impl Crew {
@@ -24,7 +27,7 @@ impl Crew {
     pub fn new(threads: usize, sizes: ArenaSizes) -> Self {
         let team = Team::new(threads);
         let arenas = vec![vec![0; arena_bytes(&sizes)]; team.threads()];
-        Self { team, sizes, arenas }
+        Self { team, sizes, arenas, keys: vec![0.0; sizes.tokens * sizes.keys] }
     }
 
     /// The threads, the caller counted.
@@ -53,14 +56,16 @@ impl Crew {
     ) {
         let pass = Pass { execution, model };
         let (sizes, read) = (model.sizes(), tokens_read(model, &output));
-        let (width, tokens) = (sizes.embed_dim, sizes.tokens());
+        let width = sizes.embed_dim;
+        let mut tokens = sizes.tokens();
         let together = tokens.div_ceil(self.threads()).min(self.sizes.together);
         let part_of = |part: usize, count: usize| part * together..((part + 1) * together).min(count);
-        let Buffers { stream, mut rows, attended, .. } = buffers;
+        let Buffers { stream, mut rows, head, attended, mut groups } = buffers;
         let normed_stride = quantised_stride(width);
 
         pass.start(stream);
-        let patches = tokens - sizes.prefix_tokens;
+        groups.start();
+        let patches = sizes.patches();
         let embedded = Shared::new(&mut stream[sizes.prefix_tokens * width..]);
         self.each(patches.div_ceil(together), |part, own| {
             let part = part_of(part, patches);
@@ -73,29 +78,58 @@ impl Crew {
             pass.norm(&model.block(0), stream, rows.quantised, rows.steps, rows.row);
         }
 
+        let mut keys = std::mem::take(&mut self.keys);
         for index in 0..sizes.blocks {
-            let step = BlockStep::new(model, kept, index, read);
+            let step = BlockStep::new(model, kept, index, read, tokens);
             let (columns, dims) = (step.attended(), step.stored.value_dims);
             let attended = &mut attended[..step.wanted * columns];
-            let normed = Normed { quantised: rows.quantised, steps: &rows.steps[..tokens] };
-            let given = Shared::new(attended);
-            self.each(step.kept.heads, |head, own| {
-                pass.head(&step, head, normed, own.rows.widened, &mut own.head, own.attended, dims);
+            let log_sizes = groups.log_sizes(tokens);
+            let normed = Normed { quantised: rows.quantised, steps: &rows.steps[..tokens], log_sizes };
+            let (given, kept_keys) = (Shared::new(attended), Shared::new(&mut keys));
+            self.each(step.kept.heads, |index, own| {
+                let keys = (step.merged > 0).then(|| {
+                    // SAFETY: a head has its own keys, and is one thread's.
+                    let keys = unsafe { kept_keys.part(index * step.keys()..(index + 1) * step.keys()) };
+                    keys.fill(0.0);
+                    keys
+                });
+                pass.head(&step, index, normed, own.rows.widened, &mut own.head, keys, own.attended, dims);
                 for (token, values) in own.attended.chunks_exact(dims).take(step.wanted).enumerate() {
-                    let start = token * columns + head * dims;
+                    let start = token * columns + index * dims;
                     // SAFETY: a head has its own columns, and is one thread's.
                     unsafe { given.part(start..start + dims) }.copy_from_slice(values);
                 }
             });
 
+            let attended = &*attended;
+            if step.merged > 0 {
+                let shared_stream = Shared::new(&mut *stream);
+                self.each(step.wanted.div_ceil(together), |part, own| {
+                    let part = part_of(part, step.wanted);
+                    // SAFETY: each token is in one part, and each part is one thread's.
+                    let out = unsafe { shared_stream.part(part.start * width..part.end * width) };
+                    pass.end_attention(&step, &attended[part.start * columns..part.end * columns], out, &mut own.rows);
+                });
+                let sums = &mut rows.hidden[..step.keys()];
+                sums.fill(0.0);
+                for keys in keys.chunks_exact(step.keys()).take(step.kept.heads) {
+                    execution.run(AddKeys { sums, keys });
+                }
+                pass.merge(&step, sums, head.rows, &mut groups, stream);
+            }
+            tokens = step.left();
+            let wanted = step.wanted.min(tokens);
             let next = (index + 1 < sizes.blocks).then(|| model.block(index + 1));
-            let (attended, stream) = (&*attended, Shared::new(&mut *stream));
+            let shared_stream = Shared::new(&mut *stream);
             let (quantised, steps) = (Shared::new(&mut *rows.quantised), Shared::new(&mut *rows.steps));
-            self.each(step.wanted.div_ceil(together), |part, own| {
-                let part = part_of(part, step.wanted);
+            self.each(wanted.div_ceil(together), |part, own| {
+                let part = part_of(part, wanted);
                 // SAFETY: each token is in one part, and each part is one thread's.
-                let out = unsafe { stream.part(part.start * width..part.end * width) };
-                pass.tokens(&step, &attended[part.start * columns..part.end * columns], out, &mut own.rows);
+                let out = unsafe { shared_stream.part(part.start * width..part.end * width) };
+                if step.merged == 0 {
+                    pass.end_attention(&step, &attended[part.start * columns..part.end * columns], out, &mut own.rows);
+                }
+                pass.mlp(&step, out, &mut own.rows);
                 if let Some(next) = &next {
                     // SAFETY: as above, and no head reads them in this step.
                     let (quantised, steps) = unsafe {
@@ -105,6 +139,7 @@ impl Crew {
                 }
             });
         }
-        pass.finish(read, stream, &mut rows, output);
+        self.keys = keys;
+        pass.finish(read.min(tokens), stream, groups.places, &mut rows, output);
     }
 }

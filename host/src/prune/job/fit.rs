@@ -1,6 +1,6 @@
 //! What of a model a microcontroller has room for.
 
-use headroom_device::integer::{ArenaSizes, ConvertError, FEW_TOKENS, arena_bytes};
+use headroom_device::integer::{ArenaSizes, FEW_TOKENS, arena_bytes};
 use headroom_device::model::{Corrections, Weights};
 use headroom_device::run::Precision;
 use headroom_shared::board::Microcontroller;
@@ -9,9 +9,9 @@ use headroom_shared::integer_model::{BlockCounts, IntegerModelParts};
 use headroom_shared::shape::DIMENSION_QUANTUM;
 use headroom_shared::{FlashImage, IntegerModel, ModelShape, Rung, SubNetwork};
 
+use super::super::PruneError;
 use super::super::measure::Measured;
 use super::super::report::{FitReport, NeedReport};
-use super::super::{PruneError, TokenMerging};
 use super::bundle::structure_map;
 use super::{Job, Ranked};
 
@@ -22,9 +22,6 @@ impl Job<'_> {
         let board = &self.board.profile.microcontroller;
         if self.precision() != Precision::Int8 {
             return if board.is_some() { Err(PruneError::OnlyIntegers { board: self.board.name }) } else { Ok(()) };
-        }
-        if self.options.tokens != TokenMerging::Off {
-            return Err(ConvertError::Part { part: "merging of tokens" }.into());
         }
         let dims = usize::from(shape.head_dim.min(DIMENSION_QUANTUM));
         let smallest = BlockCounts {

@@ -8,7 +8,6 @@
 use headroom_device::engine::ElasticVit;
 use headroom_device::model::Weights;
 use headroom_device::model::description::Position;
-use headroom_device::run::Precision;
 use headroom_shared::{BoardProfile, ModelShape, Step, SubNetwork, cost};
 
 use super::super::images::JobImages;
@@ -44,9 +43,6 @@ impl Job<'_> {
     pub(super) fn check_token_merging(&self) -> Result<(), PruneError> {
         if self.options.tokens == TokenMerging::Off {
             return Ok(());
-        }
-        if self.precision() == Precision::Int8 {
-            return Err(PruneError::TokensInIntegers);
         }
         if matches!(self.checkpoint.description.embedding.position, Position::Rotary { .. }) {
             return Err(PruneError::TokensWithRotary);
