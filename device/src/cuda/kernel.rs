@@ -23,10 +23,11 @@ pub enum Kernel {
     ChooseMerged = 10,
     MergeTokens = 11,
     CopyBack = 12,
+    Rotary = 13,
 }
 
 impl Kernel {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::GatherPatches,
         Self::AddTokens,
         Self::BiasFunction,
@@ -40,6 +41,7 @@ impl Kernel {
         Self::ChooseMerged,
         Self::MergeTokens,
         Self::CopyBack,
+        Self::Rotary,
     ];
 
     /// The name of its function.
@@ -59,6 +61,7 @@ impl Kernel {
             Self::ChooseMerged => "choose_merged_kernel",
             Self::MergeTokens => "merge_tokens_kernel",
             Self::CopyBack => "copy_back_kernel",
+            Self::Rotary => "rotary_kernel",
         }
     }
 
@@ -79,6 +82,7 @@ impl Kernel {
             Self::ChooseMerged => include_str!("kernels/choose_merged.cu"),
             Self::MergeTokens => include_str!("kernels/merge_tokens.cu"),
             Self::CopyBack => include_str!("kernels/copy_back.cu"),
+            Self::Rotary => include_str!("kernels/rotary.cu"),
         }
     }
 

@@ -4,7 +4,7 @@
 
 use super::unsupported::Unsupported;
 use crate::model::description::{Head, LayerNorm, Linear, Mlp, Pooling, Position, TensorRef};
-use crate::model::position::learned_positions;
+use crate::model::position::{learned_positions, rotary_tables};
 use crate::model::{Corrections, Description, Weights};
 
 /// The values of all weights, and their places.
@@ -52,6 +52,13 @@ pub(super) struct BlockParts {
     pub gated: bool,
 }
 
+/// Offsets of the cosines and sines of each patch, `[patches, head_dim / 2]`: both halves of a head are turned by them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RotaryTables {
+    pub cosines: usize,
+    pub sines: usize,
+}
+
 #[derive(Clone, Debug)]
 pub(super) enum PoolingParts {
     /// The mean of some tokens, then perhaps a norm.
@@ -77,6 +84,7 @@ pub(super) struct Parts {
     /// Prefix tokens, positions and the bias of the patches, `[tokens, embed_dim]`.
     pub start: usize,
     pub embedding_norm: Option<Norm>,
+    pub rotary: Option<RotaryTables>,
     pub blocks: Vec<BlockParts>,
     pub final_norm: Option<Norm>,
     pub pooling: PoolingParts,
@@ -111,13 +119,14 @@ impl Layout<'_> {
         let patch = self.matrix(&embedding.patch.weight, width * image.channels * image.patch * image.patch)?;
         let start = self.start()?;
         let embedding_norm = embedding.norm.as_ref().map(|norm| self.norm(norm, width)).transpose()?;
+        let rotary = self.rotary();
         let blocks = (0..description.blocks.len()).map(|block| self.block(block)).collect::<Result<Vec<_>, _>>()?;
         let final_norm = description.final_norm.as_ref().map(|norm| self.norm(norm, width)).transpose()?;
         let pooling = self.pooling()?;
         let classes = self.classes()?;
         let head = description.head.as_ref().map(|head| self.head(head, classes)).transpose()?;
         let corrections = self.corrections(corrections)?;
-        Ok(Parts { patch, start, embedding_norm, blocks, final_norm, pooling, head, classes, corrections })
+        Ok(Parts { patch, start, embedding_norm, rotary, blocks, final_norm, pooling, head, classes, corrections })
     }
 
     fn values(&self, tensor: &TensorRef, expected: usize) -> Result<&[f32], Unsupported> {
@@ -185,8 +194,9 @@ impl Layout<'_> {
     fn start(&mut self) -> Result<usize, Unsupported> {
         let description = self.description;
         let (width, tokens, prefix) = (description.embed_dim, description.tokens(), description.prefix_tokens());
-        let Position::Learned { prefix_positions, .. } = description.embedding.position else {
-            return Err(Unsupported::Rotary);
+        let prefix_positions = match description.embedding.position {
+            Position::Learned { prefix_positions, .. } => prefix_positions,
+            Position::Rotary { .. } => 0,
         };
         let mut start = Vec::with_capacity(tokens * width);
         for tokens in &description.embedding.prefix {
@@ -200,6 +210,15 @@ impl Layout<'_> {
             start[token * width..][..width].iter_mut().zip(position).for_each(|(value, position)| *value += position);
         }
         Ok(self.push_vector(start))
+    }
+
+    fn rotary(&mut self) -> Option<RotaryTables> {
+        let (cosines, sines) = rotary_tables(self.description)?;
+        let head_dim = self.description.head_dim;
+        let mut half = |table: Vec<f32>| {
+            self.push_vector(table.chunks_exact(head_dim).flat_map(|row| &row[..head_dim / 2]).copied())
+        };
+        Some(RotaryTables { cosines: half(cosines), sines: half(sines) })
     }
 
     fn block(&mut self, index: usize) -> Result<BlockParts, Unsupported> {

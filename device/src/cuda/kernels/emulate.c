@@ -89,6 +89,7 @@ long long emulate(int kernel, float **p, const int *n, float number) {
         if (kernel == 7) mean_tokens(thread, n[0], p[0], p[1], p[2], n[1], n[2], n[3], n[4], n[5]);
         if (kernel == 11)
             merge_tokens(thread, n[0], p[0], p[1], p[2], p[3], p[4], p[5], n[1], n[2], n[3], n[4], n[5]);
+        if (kernel == 13) rotary(thread, n[0], p[0], p[1], p[2], n[1], n[2], n[3], n[4]);
         if (kernel == 12) copy_back(thread, n[0], p[0], p[1], p[2], n[1], n[2], n[3]);
     }
     return stores;

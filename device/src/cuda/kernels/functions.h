@@ -94,6 +94,21 @@ FUNCTION void gate(int thread, int count, half_bits *values, const float *bias, 
     store_half(values + place, opened * (load_half(values + place + columns) + bias[stride + column]));
 }
 
+/* Turns a pair of dimensions of a query or key by its patch: x cos + [-x2, x1] sin over the two halves of a head, in
+ * place. Rows are the heads' queries, then their keys, then their values; prefix tokens are not turned. */
+FUNCTION void rotary(int thread, int count, half_bits *attention, const float *cosines, const float *sines, int tokens,
+                     int prefix, int heads, int head_dim) {
+    if (thread >= count) return;
+    int half = head_dim / 2, patches = tokens - prefix;
+    int dim = thread % half, head = thread / half % (2 * heads), row = thread / (half * 2 * heads);
+    int patch = row % patches, token = row / patches * tokens + prefix + patch;
+    half_bits *low = attention + (token * 3 * heads + head) * head_dim + dim, *high = low + half;
+    float x1 = load_half(low), x2 = load_half(high);
+    float cosine = cosines[patch * half + dim], sine = sines[patch * half + dim];
+    store_half(low, x1 * cosine - x2 * sine);
+    store_half(high, x2 * cosine + x1 * sine);
+}
+
 /* A lane's part of stream += scale * (branch + bias) in one row; returns the sum of what it wrote. */
 FUNCTION float add_branch(int row, int lane, float *stream, const float *branch, const float *bias, const float *scale,
                           int width, int has_branch) {

@@ -70,6 +70,14 @@ impl Builder<'_> {
             &[Buffer::Attention.at(0), Buffer::Vectors.at(layer.bias)],
             &[rows * 3 * part, part, 3, heads * head_dim, Function::Identity as usize],
         );
+        if let Some(tables) = self.parts.rotary {
+            let patches = self.tokens - self.sizes.prefix;
+            self.launch(
+                Kernel::Rotary,
+                &[Buffer::Attention.at(0), Buffer::Vectors.at(tables.cosines), Buffer::Vectors.at(tables.sines)],
+                &[self.sizes.images * patches * part, self.tokens, self.sizes.prefix, rung.heads, head_dim],
+            );
+        }
     }
 
     fn attend(&mut self, rung: &BlockRung) {

@@ -4,6 +4,7 @@ use headroom_shared::KeptStructures;
 
 use super::super::unsupported::Unsupported;
 use crate::model::Description;
+use crate::model::description::Position;
 
 /// What a rung keeps of a block.
 pub(super) struct BlockRung {
@@ -57,6 +58,14 @@ impl BlockRung {
             if found > most {
                 return Err(Unsupported::TooMany { block, structure, most, found });
             }
+        }
+        let rotary = matches!(description.embedding.position, Position::Rotary { .. });
+        let fewest = if rotary { head_dim } else { 1 };
+        if rung.query_dims < fewest {
+            return Err(Unsupported::QueryDims { block, fewest, found: rung.query_dims });
+        }
+        if rotary && rung.merged > 0 {
+            return Err(Unsupported::MergingWithRotary { block });
         }
         for place in 0..rung.heads {
             let head = kept.head(block, place);

@@ -90,6 +90,15 @@ fn launch() -> impl Strategy<Value = (Launch, Vec<usize>)> {
                     vec![count, of_tokens, of_tokens, of_tokens, (images - 1) * dense + tokens, images * left * row];
                 (vec![count, tokens, left, row, dense, has_branch.into()], lengths)
             }
+            Kernel::Rotary => {
+                let (images, prefix, patches, heads, head_dim) = (a, b - 1, width, c, 2 * d);
+                let (tokens, table) = (prefix + patches, patches * d);
+                let count = images * patches * heads * head_dim;
+                let integers = vec![count, tokens, prefix, heads, head_dim];
+                // After the last token's keys come its values.
+                let attention = images * tokens * 3 * heads * head_dim - heads * head_dim;
+                (integers, vec![attention, table, table])
+            }
             Kernel::CopyBack => {
                 let (images, tokens, dense) = (a, b, b + c);
                 let count = images * dense * width;

@@ -35,6 +35,7 @@ pub(super) fn run(launch: &Launch, slices: &mut Slices) -> usize {
         Kernel::ChooseMerged => choose_merged(&n, slices),
         Kernel::MergeTokens => merge_tokens(&n, slices),
         Kernel::CopyBack => copy_back(&n, slices),
+        Kernel::Rotary => rotary(&n, slices),
     }
 }
 
@@ -255,4 +256,24 @@ fn copy_back(n: &[usize], slices: &mut Slices) -> usize {
         row.copy_from_slice(&left[token * width..][..width]);
     }
     count
+}
+
+fn rotary(n: &[usize], slices: &mut Slices) -> usize {
+    let [count, tokens, prefix, heads, head_dim] = n[..] else { panic!("{n:?}") };
+    let [attention, cosines, sines] = &mut slices[..] else { panic!() };
+    let half = head_dim / 2;
+    let images = count / ((tokens - prefix) * heads * head_dim);
+    for image in attention.chunks_mut(tokens * 3 * heads * head_dim).take(images) {
+        for (patch, row) in image.chunks_mut(3 * heads * head_dim).skip(prefix).enumerate() {
+            for head in row.chunks_mut(head_dim).take(2 * heads) {
+                let before = head.to_vec();
+                for dim in 0..half {
+                    let (cosine, sine) = (cosines[patch * half + dim], sines[patch * half + dim]);
+                    head[dim] = before[dim] * cosine - before[half + dim] * sine;
+                    head[half + dim] = before[half + dim] * cosine + before[dim] * sine;
+                }
+            }
+        }
+    }
+    2 * count
 }
