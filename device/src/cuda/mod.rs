@@ -10,8 +10,8 @@
 //!   is the choice of a graph.
 //!
 //! A rung's token schedule is known at load, so that the number of tokens of each block is a constant of
-//! its table, and merging needs no word from the CPU. Models with attention pooling are refused
-//! ([`Unsupported`]).
+//! its table, and merging needs no word from the CPU. What the CPU engine runs runs here, but for rungs
+//! that keep other heads than the first ([`Unsupported`]).
 
 mod buffer;
 mod kernel;

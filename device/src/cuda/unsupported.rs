@@ -4,8 +4,6 @@
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unsupported {
-    #[error("the GPU engine has no attention pooling")]
-    AttentionPooling,
     #[error("block {block} needs at least {fewest} query dimensions of a head, and the rung keeps {found}")]
     QueryDims { block: usize, fewest: usize, found: usize },
     #[error("block {block} merges tokens, which have no common place for rotary positions to turn them by")]

@@ -3,7 +3,7 @@
 //! What a model leaves out (a bias, a layer scale) is stored as zeros or ones, so that a plan has one form.
 
 use super::unsupported::Unsupported;
-use crate::model::description::{Head, LayerNorm, Linear, Mlp, Pooling, Position, TensorRef};
+use crate::model::description::{Activation, Head, LayerNorm, Linear, Mlp, Pooling, Position, TensorRef};
 use crate::model::position::{learned_positions, rotary_tables};
 use crate::model::{Corrections, Description, Weights};
 
@@ -65,6 +65,23 @@ pub(super) enum PoolingParts {
     Mean { first: usize, taken: usize, norm: Option<Norm> },
     /// The class token through a layer and tanh.
     DenseTanh(Layer),
+    /// A learned query attends to all tokens, then an MLP.
+    Attention(Box<AttentionPoolingParts>),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct AttentionPoolingParts {
+    /// Offset of the query, which is the same for every image, in the matrices.
+    pub query: usize,
+    pub heads: usize,
+    /// Key and value below each other.
+    pub keys_values: Layer,
+    pub projection: BranchEnd,
+    pub norm: Norm,
+    pub up: Layer,
+    pub neurons: usize,
+    pub activation: Activation,
+    pub down: BranchEnd,
 }
 
 #[derive(Clone, Debug)]
@@ -255,9 +272,35 @@ impl Layout<'_> {
             Pooling::ClassDenseTanh { dense } => {
                 return Ok(PoolingParts::DenseTanh(self.layers(&[dense], width, width)?));
             }
-            Pooling::Attention { .. } => return Err(Unsupported::AttentionPooling),
+            Pooling::Attention { .. } => {
+                return Ok(PoolingParts::Attention(Box::new(self.attention_pooling(&description.pooling)?)));
+            }
         };
         Ok(PoolingParts::Mean { first, taken, norm: norm.map(|norm| self.norm(norm, width)).transpose()? })
+    }
+
+    fn attention_pooling(&mut self, pooling: &Pooling) -> Result<AttentionPoolingParts, Unsupported> {
+        let Pooling::Attention { probe, heads, query, key, value, out, norm, up, down, activation } = pooling else {
+            unreachable!("called for attention pooling only")
+        };
+        let width = self.description.embed_dim;
+        let probe = self.values(probe, width)?;
+        let rows = self.values(&query.weight, width * width)?.chunks_exact(width);
+        let dot = |row: &[f32]| row.iter().zip(probe).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+        let bias = self.bias(query, width)?;
+        let query: Vec<f32> = rows.zip(bias).map(|(row, bias)| (dot(row) + f64::from(bias)) as f32).collect();
+        let neurons = self.weights.values(&up.weight)?.len() / width;
+        Ok(AttentionPoolingParts {
+            query: self.push_matrix(&query),
+            heads: *heads,
+            keys_values: self.layers(&[key, value], width, width)?,
+            projection: self.branch_end(out, None, width)?,
+            norm: self.norm(norm, width)?,
+            up: self.layers(&[up], neurons, width)?,
+            neurons,
+            activation: *activation,
+            down: self.branch_end(down, None, neurons)?,
+        })
     }
 
     fn classes(&self) -> Result<usize, Unsupported> {

@@ -109,7 +109,7 @@ impl Builder<'_> {
                 accumulate: false,
             });
         }
-        self.softmax(rung.heads * tokens, tokens, leading);
+        self.softmax(rung.heads * tokens, tokens, leading, self.has_merged());
         if rung.value_dims < head_dim {
             // The projection meets all dimensions of a head.
             let values = images * tokens * part;
@@ -131,13 +131,14 @@ impl Builder<'_> {
         }
     }
 
-    /// The shares of each of `columns` tokens, in `rows` rows of scores of each image.
-    fn softmax(&mut self, rows: usize, columns: usize, leading: usize) {
+    /// The shares of each of `columns` tokens, weighed by how many each stands for or not, in `rows` rows of scores of
+    /// each image.
+    pub(super) fn softmax(&mut self, rows: usize, columns: usize, leading: usize, weighted: bool) {
         let Sizes { images, tokens, .. } = self.sizes;
         self.launch(
             Kernel::Softmax,
             &[Buffer::Scores.at(0), Buffer::LogSizes.at(0)],
-            &[images * rows, columns, leading, rows, tokens, self.has_merged().into()],
+            &[images * rows, columns, leading, rows, tokens, weighted.into()],
         );
     }
 }

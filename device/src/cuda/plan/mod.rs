@@ -1,6 +1,7 @@
 //! The table of one rung: matrix products and kernels in their order.
 
 mod attention;
+mod attention_pooling;
 mod builder;
 mod merging;
 mod pooling;

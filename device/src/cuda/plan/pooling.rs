@@ -49,6 +49,7 @@ impl Builder<'_> {
                 self.mean(source, tokens, *first..*first + *taken, Buffer::Pooled, 0, width);
                 self.residual_norm(images, Buffer::Pooled, None, *norm, Buffer::Pooled);
             }
+            PoolingParts::Attention(parts) => self.pool_by_attention(parts, source),
             PoolingParts::DenseTanh(dense) => {
                 self.mean(source, tokens, 0..1, Buffer::Branch, 0, width);
                 self.linear(

@@ -2,7 +2,7 @@
 
 use super::super::buffer::{Buffer, BufferSizes};
 use super::super::unsupported::Unsupported;
-use super::super::weights::LaidOutWeights;
+use super::super::weights::{LaidOutWeights, PoolingParts};
 use crate::model::Description;
 
 /// What each buffer must hold for `images` images of any rung.
@@ -19,16 +19,26 @@ pub fn buffer_sizes(
     let stream = sizes.rows() * sizes.width;
     let attended = sizes.rows() * sizes.heads * sizes.head_dim;
     let gated = weights.parts.blocks.iter().any(|block| block.gated);
+    let pooling = match &weights.parts.pooling {
+        PoolingParts::Attention(parts) => Some(parts),
+        _ => None,
+    };
     BufferSizes::new(|buffer| match buffer {
         Buffer::Matrices => weights.matrices.len(),
         Buffer::Vectors => weights.vectors.len(),
         Buffer::Pixels => images * image.channels * image.height * image.width,
         Buffer::Patches => images * sizes.patches() * image.channels * image.patch * image.patch,
         Buffer::Stream | Buffer::Normed | Buffer::Branch | Buffer::Tokens => stream,
-        Buffer::Attention => 3 * attended,
-        Buffer::Scores => images * sizes.heads * sizes.tokens * score_leading(sizes.tokens),
-        Buffer::Attended => attended,
-        Buffer::Hidden => sizes.rows() * description.neurons * if gated { 2 } else { 1 },
+        Buffer::Attention => (3 * attended).max(if pooling.is_some() { 2 * stream } else { 0 }),
+        Buffer::Scores => {
+            let pooling_rows = pooling.map_or(0, |parts| parts.heads);
+            images * (sizes.heads * sizes.tokens).max(pooling_rows) * score_leading(sizes.tokens)
+        }
+        Buffer::Attended => attended.max(if pooling.is_some() { images * sizes.width } else { 0 }),
+        Buffer::Hidden => {
+            let hidden = sizes.rows() * description.neurons * if gated { 2 } else { 1 };
+            hidden.max(pooling.map_or(0, |parts| images * parts.neurons))
+        }
         Buffer::MeanKeys => images * sizes.patches() * sizes.head_dim,
         Buffer::Matches => images * 2 * sizes.patches().div_ceil(2),
         Buffer::Moves => 3 * sizes.rows(),

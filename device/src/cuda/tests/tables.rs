@@ -19,7 +19,7 @@ fn choices() -> impl Strategy<Value = Choices> {
     let sizes = ((1_usize..5, 1_usize..5), 1_usize..4, 1_usize..4, 0_usize..4, 1_usize..4, 1_usize..8, 1_usize..20);
     let flags = proptest::array::uniform8(any::<bool>());
     let rotary = proptest::bool::weighted(0.25);
-    let parts = (activation(), 0_usize..4, (1_usize..4, 1_usize..4), pooling_without_attention(), head(), 1_usize..8);
+    let parts = (activation(), 0_usize..4, (1_usize..4, 1_usize..4), pooling(), head(), 1_usize..8);
     (sizes, flags, rotary, parts).prop_map(
         |(sizes, flags, rotary, (activation, registers, positions, pooling, head, classes))| {
             let (grid, patch, width, depth, heads, head_dim, neurons) = sizes;
@@ -51,6 +51,12 @@ fn choices() -> impl Strategy<Value = Choices> {
             }
         },
     )
+}
+
+fn pooling() -> impl Strategy<Value = PoolingChoice> {
+    // These divide any width of `choices`.
+    let heads = proptest::sample::select(vec![1, 2, 4]);
+    prop_oneof![3 => pooling_without_attention(), 1 => heads.prop_map(|heads| PoolingChoice::Attention { heads })]
 }
 
 /// Choices with any rung that keeps the first heads.
@@ -165,9 +171,6 @@ fn what_the_gpu_engine_does_not_run_is_refused() {
         let (description, weights) = build(choices, 1);
         LaidOutWeights::new(&description, &weights, &Corrections::default()).map(|laid_out| (description, laid_out))
     };
-    let attention = Choices { pooling: PoolingChoice::Attention { heads: 2 }, ..plain.clone() };
-    assert_eq!(lay_out(&attention).unwrap_err(), Unsupported::AttentionPooling);
-
     let (description, laid_out) = lay_out(&plain).unwrap();
     let refusal = |kept: &Kept| Plan::new(&description, &laid_out, 1, kept).unwrap_err();
     let all = Kept::all(&plain);
