@@ -34,8 +34,22 @@ pub enum Buffer {
     Hidden,
     /// What a branch gives, before its bias and scale.
     Branch,
-    /// The stream after the final norm.
+    /// The stream after the final norm; where tokens are merged, every other time the stream itself.
     Tokens,
+    /// Mean keys of the patch tokens, `[images, query_dims, patches]`.
+    MeanKeys,
+    /// For each even patch token the odd one that is most like it, and how like, `[images, evens, 2]`.
+    ///
+    /// Numbers of tokens are stored as f32, which has all up to 2^24.
+    Matches,
+    /// `[3, images, tokens]`: which token each joins, where that is after the merging, and the next one that joins it.
+    Moves,
+    /// For each token of the dense model the one that stands for it, `[images, tokens]`.
+    Groups,
+    /// How many tokens each stands for, before and after a merging in turns, `[2, images, tokens]`.
+    GroupSizes,
+    /// The logarithms of these, `[images, tokens]`.
+    LogSizes,
     /// The image embeddings, `[images, embed_dim]`.
     Pooled,
     /// What the classifier reads.
@@ -45,7 +59,7 @@ pub enum Buffer {
 }
 
 impl Buffer {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 21] = [
         Self::Matrices,
         Self::Vectors,
         Self::Pixels,
@@ -58,6 +72,12 @@ impl Buffer {
         Self::Hidden,
         Self::Branch,
         Self::Tokens,
+        Self::MeanKeys,
+        Self::Matches,
+        Self::Moves,
+        Self::Groups,
+        Self::GroupSizes,
+        Self::LogSizes,
         Self::Pooled,
         Self::Features,
         Self::Logits,
@@ -74,9 +94,19 @@ impl Buffer {
             | Self::Attended
             | Self::Hidden
             | Self::Features => Storage::F16,
-            Self::Vectors | Self::Pixels | Self::Stream | Self::Branch | Self::Tokens | Self::Pooled | Self::Logits => {
-                Storage::F32
-            }
+            Self::Vectors
+            | Self::Pixels
+            | Self::Stream
+            | Self::Branch
+            | Self::Tokens
+            | Self::MeanKeys
+            | Self::Matches
+            | Self::Moves
+            | Self::Groups
+            | Self::GroupSizes
+            | Self::LogSizes
+            | Self::Pooled
+            | Self::Logits => Storage::F32,
         }
     }
 
@@ -96,6 +126,12 @@ impl Buffer {
             Self::Hidden => "hidden layer",
             Self::Branch => "branch",
             Self::Tokens => "final tokens",
+            Self::MeanKeys => "mean keys",
+            Self::Matches => "matches of tokens",
+            Self::Moves => "moves of tokens",
+            Self::Groups => "groups of tokens",
+            Self::GroupSizes => "sizes of groups",
+            Self::LogSizes => "logarithms of sizes",
             Self::Pooled => "image embeddings",
             Self::Features => "features",
             Self::Logits => "logits",

@@ -125,18 +125,13 @@ impl CudaVit {
     /// Runs the table stage by stage, up to the first that gives what is not finite.
     fn first_not_finite(&self, plan: &Plan) -> Result<Stage, CudaError> {
         let mut last = Stage::Embedding;
-        for operations in plan.operations.chunk_by(|a, b| a.0 == b.0) {
-            let stage = operations[0].0;
+        for (operations, result) in plan.operations.chunk_by(|a, b| a.0 == b.0).zip(&plan.results) {
             operations.iter().try_for_each(|(_, operation)| self.enqueue_one(operation))?;
-            let result = match stage {
-                Stage::Embedding | Stage::Attention { .. } | Stage::Mlp { .. } => Buffer::Stream,
-                Stage::Pooling => Buffer::Pooled,
-                Stage::Head => Buffer::Logits,
-            };
-            if self.memory.download(&self.stream, result)?.iter().any(|value| !value.is_finite()) {
-                return Ok(stage);
+            let values = self.memory.download(&self.stream, result.buffer)?;
+            if values[..result.values].iter().any(|value| !value.is_finite()) {
+                return Ok(result.stage);
             }
-            last = stage;
+            last = result.stage;
         }
         Ok(last)
     }

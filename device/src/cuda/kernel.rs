@@ -18,10 +18,16 @@ pub enum Kernel {
     ResidualNorm = 5,
     Softmax = 6,
     MeanTokens = 7,
+    MeanKeys = 8,
+    MostAlike = 9,
+    ChooseMerged = 10,
+    MergeTokens = 11,
+    CopyBack = 12,
+    Rotary = 13,
 }
 
 impl Kernel {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 14] = [
         Self::GatherPatches,
         Self::AddTokens,
         Self::BiasFunction,
@@ -30,6 +36,12 @@ impl Kernel {
         Self::ResidualNorm,
         Self::Softmax,
         Self::MeanTokens,
+        Self::MeanKeys,
+        Self::MostAlike,
+        Self::ChooseMerged,
+        Self::MergeTokens,
+        Self::CopyBack,
+        Self::Rotary,
     ];
 
     /// The name of its function.
@@ -44,6 +56,12 @@ impl Kernel {
             Self::ResidualNorm => "residual_norm_kernel",
             Self::Softmax => "softmax_kernel",
             Self::MeanTokens => "mean_tokens_kernel",
+            Self::MeanKeys => "mean_keys_kernel",
+            Self::MostAlike => "most_alike_kernel",
+            Self::ChooseMerged => "choose_merged_kernel",
+            Self::MergeTokens => "merge_tokens_kernel",
+            Self::CopyBack => "copy_back_kernel",
+            Self::Rotary => "rotary_kernel",
         }
     }
 
@@ -59,13 +77,20 @@ impl Kernel {
             Self::ResidualNorm => include_str!("kernels/residual_norm.cu"),
             Self::Softmax => include_str!("kernels/softmax.cu"),
             Self::MeanTokens => include_str!("kernels/mean_tokens.cu"),
+            Self::MeanKeys => include_str!("kernels/mean_keys.cu"),
+            Self::MostAlike => include_str!("kernels/most_alike.cu"),
+            Self::ChooseMerged => include_str!("kernels/choose_merged.cu"),
+            Self::MergeTokens => include_str!("kernels/merge_tokens.cu"),
+            Self::CopyBack => include_str!("kernels/copy_back.cu"),
+            Self::Rotary => include_str!("kernels/rotary.cu"),
         }
     }
 
     /// Threads of a block, and how many of them share an item of work.
     fn block(self) -> (usize, usize) {
         match self {
-            Self::ResidualNorm | Self::Softmax => (128, 32),
+            Self::ResidualNorm | Self::Softmax | Self::MeanKeys | Self::MostAlike => (128, 32),
+            Self::ChooseMerged => (512, 512),
             _ => (256, 1),
         }
     }
@@ -76,7 +101,7 @@ impl Kernel {
 pub struct Launch {
     pub kernel: Kernel,
     pub places: Vec<Place>,
-    /// The first is the number of items of work: threads, or rows of a warp each.
+    /// The first is the number of items of work: threads, rows of a warp each, or images of a block each.
     pub integers: Vec<i32>,
     pub number: Option<f32>,
 }

@@ -9,8 +9,9 @@
 //! - `executor` (feature `cuda`) records each rung's table into a CUDA graph at load, so that a switch
 //!   is the choice of a graph.
 //!
-//! Models with rotary positions or attention pooling, and rungs that merge tokens, are refused
-//! ([`Unsupported`]).
+//! A rung's token schedule is known at load, so that the number of tokens of each block is a constant of
+//! its table, and merging needs no word from the CPU. What the CPU engine runs runs here, but for rungs
+//! that keep other heads than the first ([`Unsupported`]).
 
 mod buffer;
 mod kernel;

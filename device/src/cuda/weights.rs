@@ -3,8 +3,8 @@
 //! What a model leaves out (a bias, a layer scale) is stored as zeros or ones, so that a plan has one form.
 
 use super::unsupported::Unsupported;
-use crate::model::description::{Head, LayerNorm, Linear, Mlp, Pooling, Position, TensorRef};
-use crate::model::position::learned_positions;
+use crate::model::description::{Activation, Head, LayerNorm, Linear, Mlp, Pooling, Position, TensorRef};
+use crate::model::position::{learned_positions, rotary_tables};
 use crate::model::{Corrections, Description, Weights};
 
 /// The values of all weights, and their places.
@@ -52,12 +52,36 @@ pub(super) struct BlockParts {
     pub gated: bool,
 }
 
+/// Offsets of the cosines and sines of each patch, `[patches, head_dim / 2]`: both halves of a head are turned by them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RotaryTables {
+    pub cosines: usize,
+    pub sines: usize,
+}
+
 #[derive(Clone, Debug)]
 pub(super) enum PoolingParts {
     /// The mean of some tokens, then perhaps a norm.
     Mean { first: usize, taken: usize, norm: Option<Norm> },
     /// The class token through a layer and tanh.
     DenseTanh(Layer),
+    /// A learned query attends to all tokens, then an MLP.
+    Attention(Box<AttentionPoolingParts>),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct AttentionPoolingParts {
+    /// Offset of the query, which is the same for every image, in the matrices.
+    pub query: usize,
+    pub heads: usize,
+    /// Key and value below each other.
+    pub keys_values: Layer,
+    pub projection: BranchEnd,
+    pub norm: Norm,
+    pub up: Layer,
+    pub neurons: usize,
+    pub activation: Activation,
+    pub down: BranchEnd,
 }
 
 #[derive(Clone, Debug)]
@@ -77,6 +101,7 @@ pub(super) struct Parts {
     /// Prefix tokens, positions and the bias of the patches, `[tokens, embed_dim]`.
     pub start: usize,
     pub embedding_norm: Option<Norm>,
+    pub rotary: Option<RotaryTables>,
     pub blocks: Vec<BlockParts>,
     pub final_norm: Option<Norm>,
     pub pooling: PoolingParts,
@@ -111,13 +136,14 @@ impl Layout<'_> {
         let patch = self.matrix(&embedding.patch.weight, width * image.channels * image.patch * image.patch)?;
         let start = self.start()?;
         let embedding_norm = embedding.norm.as_ref().map(|norm| self.norm(norm, width)).transpose()?;
+        let rotary = self.rotary();
         let blocks = (0..description.blocks.len()).map(|block| self.block(block)).collect::<Result<Vec<_>, _>>()?;
         let final_norm = description.final_norm.as_ref().map(|norm| self.norm(norm, width)).transpose()?;
         let pooling = self.pooling()?;
         let classes = self.classes()?;
         let head = description.head.as_ref().map(|head| self.head(head, classes)).transpose()?;
         let corrections = self.corrections(corrections)?;
-        Ok(Parts { patch, start, embedding_norm, blocks, final_norm, pooling, head, classes, corrections })
+        Ok(Parts { patch, start, embedding_norm, rotary, blocks, final_norm, pooling, head, classes, corrections })
     }
 
     fn values(&self, tensor: &TensorRef, expected: usize) -> Result<&[f32], Unsupported> {
@@ -185,8 +211,9 @@ impl Layout<'_> {
     fn start(&mut self) -> Result<usize, Unsupported> {
         let description = self.description;
         let (width, tokens, prefix) = (description.embed_dim, description.tokens(), description.prefix_tokens());
-        let Position::Learned { prefix_positions, .. } = description.embedding.position else {
-            return Err(Unsupported::Rotary);
+        let prefix_positions = match description.embedding.position {
+            Position::Learned { prefix_positions, .. } => prefix_positions,
+            Position::Rotary { .. } => 0,
         };
         let mut start = Vec::with_capacity(tokens * width);
         for tokens in &description.embedding.prefix {
@@ -200,6 +227,15 @@ impl Layout<'_> {
             start[token * width..][..width].iter_mut().zip(position).for_each(|(value, position)| *value += position);
         }
         Ok(self.push_vector(start))
+    }
+
+    fn rotary(&mut self) -> Option<RotaryTables> {
+        let (cosines, sines) = rotary_tables(self.description)?;
+        let head_dim = self.description.head_dim;
+        let mut half = |table: Vec<f32>| {
+            self.push_vector(table.chunks_exact(head_dim).flat_map(|row| &row[..head_dim / 2]).copied())
+        };
+        Some(RotaryTables { cosines: half(cosines), sines: half(sines) })
     }
 
     fn block(&mut self, index: usize) -> Result<BlockParts, Unsupported> {
@@ -236,9 +272,35 @@ impl Layout<'_> {
             Pooling::ClassDenseTanh { dense } => {
                 return Ok(PoolingParts::DenseTanh(self.layers(&[dense], width, width)?));
             }
-            Pooling::Attention { .. } => return Err(Unsupported::AttentionPooling),
+            Pooling::Attention { .. } => {
+                return Ok(PoolingParts::Attention(Box::new(self.attention_pooling(&description.pooling)?)));
+            }
         };
         Ok(PoolingParts::Mean { first, taken, norm: norm.map(|norm| self.norm(norm, width)).transpose()? })
+    }
+
+    fn attention_pooling(&mut self, pooling: &Pooling) -> Result<AttentionPoolingParts, Unsupported> {
+        let Pooling::Attention { probe, heads, query, key, value, out, norm, up, down, activation } = pooling else {
+            unreachable!("called for attention pooling only")
+        };
+        let width = self.description.embed_dim;
+        let probe = self.values(probe, width)?;
+        let rows = self.values(&query.weight, width * width)?.chunks_exact(width);
+        let dot = |row: &[f32]| row.iter().zip(probe).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+        let bias = self.bias(query, width)?;
+        let query: Vec<f32> = rows.zip(bias).map(|(row, bias)| (dot(row) + f64::from(bias)) as f32).collect();
+        let neurons = self.weights.values(&up.weight)?.len() / width;
+        Ok(AttentionPoolingParts {
+            query: self.push_matrix(&query),
+            heads: *heads,
+            keys_values: self.layers(&[key, value], width, width)?,
+            projection: self.branch_end(out, None, width)?,
+            norm: self.norm(norm, width)?,
+            up: self.layers(&[up], neurons, width)?,
+            neurons,
+            activation: *activation,
+            down: self.branch_end(down, None, neurons)?,
+        })
     }
 
     fn classes(&self) -> Result<usize, Unsupported> {

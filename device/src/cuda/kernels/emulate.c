@@ -32,12 +32,43 @@ static void emulate_residual_norm(float **p, const int *n, float epsilon) {
     }
 }
 
-static void emulate_softmax(float *scores, const int *n) {
+static void emulate_softmax(float *scores, const float *log_sizes, const int *n) {
     for (int row = 0; row < n[0]; row++) {
         float largest = -INFINITY, sum = 0.0f;
-        for (int lane = 0; lane < LANES; lane++) largest = fmaxf(largest, largest_score(row, lane, scores, n[1], n[2]));
-        for (int lane = 0; lane < LANES; lane++) sum += sum_exponentials(row, lane, scores, n[1], n[2], largest);
-        for (int lane = 0; lane < LANES; lane++) write_shares(row, lane, scores, n[1], n[2], largest, sum);
+        for (int lane = 0; lane < LANES; lane++)
+            largest = fmaxf(largest, largest_score(row, lane, scores, log_sizes, n[1], n[2], n[3], n[4], n[5]));
+        for (int lane = 0; lane < LANES; lane++)
+            sum += sum_exponentials(row, lane, scores, log_sizes, n[1], n[2], n[3], n[4], n[5], largest);
+        for (int lane = 0; lane < LANES; lane++)
+            write_shares(row, lane, scores, log_sizes, n[1], n[2], n[3], n[4], n[5], largest, sum);
+    }
+}
+
+static void emulate_mean_keys(const float *keys, float *mean_keys, const int *n) {
+    for (int row = 0; row < n[0]; row++) {
+        float squares = 0.0f;
+        for (int lane = 0; lane < LANES; lane++) squares += squared_key(row, lane, keys, n[1], n[2], n[3], n[4], n[5]);
+        for (int lane = 0; lane < LANES; lane++)
+            write_key(row, lane, keys, mean_keys, n[1], n[2], n[3], n[4], n[5], squares);
+    }
+}
+
+static void emulate_most_alike(const float *mean_keys, float *matches, const int *n) {
+    for (int row = 0; row < n[0]; row++) {
+        struct match best = match_of_lane(row, 0, mean_keys, n[1], n[2]);
+        for (int lane = 1; lane < LANES; lane++)
+            best = better_match(best, match_of_lane(row, lane, mean_keys, n[1], n[2]));
+        write_match(row, best, matches);
+    }
+}
+
+static void emulate_choose_merged(float **p, const int *n) {
+    for (int image = 0; image < n[0]; image++) {
+        for (int token = 0; token < n[1]; token++) choose_joined(image, token, p[0], p[1], n[1], n[2], n[3]);
+        for (int token = 0; token < n[1]; token++) place_token(image, token, p[1], p[2], p[3], n[1]);
+        for (int token = 0; token < n[1]; token++)
+            write_size(image, token, p[1], p[2], p[3], p[5], p[6], p[7], n[1], n[4], n[5]);
+        for (int source = 0; source < n[4]; source++) move_group(image, source, p[2], p[4], n[1], n[4], n[5]);
     }
 }
 
@@ -45,7 +76,10 @@ static void emulate_softmax(float *scores, const int *n) {
 long long emulate(int kernel, float **p, const int *n, float number) {
     stores = 0;
     if (kernel == 5) emulate_residual_norm(p, n, number);
-    if (kernel == 6) emulate_softmax(p[0], n);
+    if (kernel == 6) emulate_softmax(p[0], p[1], n);
+    if (kernel == 8) emulate_mean_keys(p[0], p[1], n);
+    if (kernel == 9) emulate_most_alike(p[0], p[1], n);
+    if (kernel == 10) emulate_choose_merged(p, n);
     for (int thread = 0; thread < threads_of(n[0]); thread++) {
         if (kernel == 0) gather_patches(thread, n[0], p[0], p[1], n[1], n[2], n[3], n[4], n[5], n[6]);
         if (kernel == 1) add_tokens(thread, n[0], p[0], p[1], p[2], n[1], n[2], n[3]);
@@ -53,6 +87,10 @@ long long emulate(int kernel, float **p, const int *n, float number) {
         if (kernel == 3) bias_function_wide(thread, n[0], p[0], p[1], n[1], n[2], n[3], n[4]);
         if (kernel == 4) gate(thread, n[0], p[0], p[1], n[1], n[2], n[3]);
         if (kernel == 7) mean_tokens(thread, n[0], p[0], p[1], p[2], n[1], n[2], n[3], n[4], n[5]);
+        if (kernel == 11)
+            merge_tokens(thread, n[0], p[0], p[1], p[2], p[3], p[4], p[5], n[1], n[2], n[3], n[4], n[5]);
+        if (kernel == 13) rotary(thread, n[0], p[0], p[1], p[2], n[1], n[2], n[3], n[4]);
+        if (kernel == 12) copy_back(thread, n[0], p[0], p[1], p[2], n[1], n[2], n[3]);
     }
     return stores;
 }

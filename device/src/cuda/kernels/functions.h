@@ -4,6 +4,8 @@
  * compiler of the machine, so that what indexes memory on a GPU is what was tested without one. The
  * host's build stores f32 where the GPU stores f16.
  */
+#define LANES 32
+
 #ifdef __CUDACC_RTC__
 typedef unsigned short half_bits;
 #define FUNCTION static __device__ __forceinline__
@@ -19,9 +21,16 @@ FUNCTION void store_half(half_bits *to, float value) {
     *to = bits;
 }
 FUNCTION void store(float *to, float value) { *to = value; }
+FUNCTION float sum_of_warp(float value) {
+    for (int distance = LANES / 2; distance > 0; distance /= 2) value += __shfl_xor_sync(~0u, value, distance);
+    return value;
+}
+FUNCTION float largest_of_warp(float value) {
+    for (int distance = LANES / 2; distance > 0; distance /= 2)
+        value = fmaxf(value, __shfl_xor_sync(~0u, value, distance));
+    return value;
+}
 #endif
-
-#define LANES 32
 
 /* Pixels [images, channels, height, width] to patches [images * rows * columns, channels * patch * patch]. */
 FUNCTION void gather_patches(int thread, int count, const float *pixels, half_bits *patches, int channels, int height,
@@ -85,6 +94,21 @@ FUNCTION void gate(int thread, int count, half_bits *values, const float *bias, 
     store_half(values + place, opened * (load_half(values + place + columns) + bias[stride + column]));
 }
 
+/* Turns a pair of dimensions of a query or key by its patch: x cos + [-x2, x1] sin over the two halves of a head, in
+ * place. Rows are the heads' queries, then their keys, then their values; prefix tokens are not turned. */
+FUNCTION void rotary(int thread, int count, half_bits *attention, const float *cosines, const float *sines, int tokens,
+                     int prefix, int heads, int head_dim) {
+    if (thread >= count) return;
+    int half = head_dim / 2, patches = tokens - prefix;
+    int dim = thread % half, head = thread / half % (2 * heads), row = thread / (half * 2 * heads);
+    int patch = row % patches, token = row / patches * tokens + prefix + patch;
+    half_bits *low = attention + (token * 3 * heads + head) * head_dim + dim, *high = low + half;
+    float x1 = load_half(low), x2 = load_half(high);
+    float cosine = cosines[patch * half + dim], sine = sines[patch * half + dim];
+    store_half(low, x1 * cosine - x2 * sine);
+    store_half(high, x2 * cosine + x1 * sine);
+}
+
 /* A lane's part of stream += scale * (branch + bias) in one row; returns the sum of what it wrote. */
 FUNCTION float add_branch(int row, int lane, float *stream, const float *branch, const float *bias, const float *scale,
                           int width, int has_branch) {
@@ -122,25 +146,36 @@ FUNCTION void write_normed(int row, int lane, const float *stream, const float *
     }
 }
 
+/* A score of a row, with the logarithm of how many tokens its column stands for. `rows_of_image` rows are an image's, and
+ * its logarithms `dense` apart from those of the next. */
+FUNCTION float score(int row, int column, const half_bits *scores, const float *log_sizes, int leading,
+                     int rows_of_image, int dense, int weighted) {
+    float value = load_half(scores + row * leading + column);
+    return weighted ? value + log_sizes[row / rows_of_image * dense + column] : value;
+}
+
 /* A lane's largest score of a row. */
-FUNCTION float largest_score(int row, int lane, const half_bits *scores, int columns, int leading) {
+FUNCTION float largest_score(int row, int lane, const half_bits *scores, const float *log_sizes, int columns,
+                             int leading, int rows_of_image, int dense, int weighted) {
     float largest = -3.0e38f;
     for (int column = lane; column < columns; column += LANES)
-        largest = fmaxf(largest, load_half(scores + row * leading + column));
+        largest = fmaxf(largest, score(row, column, scores, log_sizes, leading, rows_of_image, dense, weighted));
     return largest;
 }
 
-FUNCTION float sum_exponentials(int row, int lane, const half_bits *scores, int columns, int leading, float largest) {
+FUNCTION float sum_exponentials(int row, int lane, const half_bits *scores, const float *log_sizes, int columns,
+                                int leading, int rows_of_image, int dense, int weighted, float largest) {
     float sum = 0.0f;
     for (int column = lane; column < columns; column += LANES)
-        sum += expf(load_half(scores + row * leading + column) - largest);
+        sum += expf(score(row, column, scores, log_sizes, leading, rows_of_image, dense, weighted) - largest);
     return sum;
 }
 
-FUNCTION void write_shares(int row, int lane, half_bits *scores, int columns, int leading, float largest, float sum) {
+FUNCTION void write_shares(int row, int lane, half_bits *scores, const float *log_sizes, int columns, int leading,
+                           int rows_of_image, int dense, int weighted, float largest, float sum) {
     for (int column = lane; column < columns; column += LANES) {
-        half_bits *place = scores + row * leading + column;
-        store_half(place, expf(load_half(place) - largest) / sum);
+        float value = score(row, column, scores, log_sizes, leading, rows_of_image, dense, weighted);
+        store_half(scores + row * leading + column, expf(value - largest) / sum);
     }
 }
 
@@ -153,4 +188,142 @@ FUNCTION void mean_tokens(int thread, int count, const float *tokens_in, float *
     for (int token = first; token < first + taken; token++) sum += tokens_in[(image * tokens + token) * width + column];
     store(wide_out + thread, sum / taken);
     store_half(narrow_out + image * leading + column, sum / taken);
+}
+
+/* Merging of tokens. Patch tokens at even places may join one at an odd place. */
+
+/* A dimension of a patch token's key, summed over heads. Rows of `keys` are queries, keys and values. */
+FUNCTION float summed_key(int row, int dim, const half_bits *keys, int tokens, int prefix, int heads, int head_dim) {
+    int patches = tokens - prefix, token = row / patches * tokens + prefix + row % patches;
+    float sum = 0.0f;
+    for (int head = 0; head < heads; head++) sum += load_half(keys + (token * 3 * heads + head) * head_dim + dim);
+    return sum;
+}
+
+/* A lane's part of the squared length of a key. */
+FUNCTION float squared_key(int row, int lane, const half_bits *keys, int tokens, int prefix, int heads, int head_dim,
+                           int dims) {
+    float sum = 0.0f;
+    for (int dim = lane; dim < dims; dim += LANES) {
+        float value = summed_key(row, dim, keys, tokens, prefix, heads, head_dim);
+        sum += value * value;
+    }
+    return sum;
+}
+
+/* A lane's part of a key of length 1 (or 0), to [images, dims, patches]. */
+FUNCTION void write_key(int row, int lane, const half_bits *keys, float *mean_keys, int tokens, int prefix, int heads,
+                        int head_dim, int dims, float squares) {
+    int patches = tokens - prefix;
+    float scale = squares > 0.0f ? 1.0f / sqrtf(squares) : 0.0f;
+    for (int dim = lane; dim < dims; dim += LANES)
+        store(mean_keys + (row / patches * dims + dim) * patches + row % patches,
+              scale * summed_key(row, dim, keys, tokens, prefix, heads, head_dim));
+}
+
+/* An odd patch token, counted among them, and its likeness to an even one. */
+struct match {
+    int odd;
+    float likeness;
+};
+
+/* Among equals the first. */
+FUNCTION struct match better_match(struct match a, struct match b) {
+    return b.likeness > a.likeness || (b.likeness == a.likeness && b.odd < a.odd) ? b : a;
+}
+
+/* Of a lane's odd tokens the one that is most like an even one. The first lane has one always. */
+FUNCTION struct match match_of_lane(int row, int lane, const float *mean_keys, int patches, int dims) {
+    int evens = (patches + 1) / 2, even = 2 * (row % evens);
+    const float *keys = mean_keys + row / evens * dims * patches;
+    struct match best = {lane, -3.0e38f};
+    for (int odd = lane; odd < patches / 2; odd += LANES) {
+        float likeness = 0.0f;
+        for (int dim = 0; dim < dims; dim++) likeness += keys[dim * patches + even] * keys[dim * patches + 2 * odd + 1];
+        struct match found = {odd, likeness};
+        best = better_match(best, found);
+    }
+    return best;
+}
+
+FUNCTION void write_match(int row, struct match best, float *matches) {
+    store(matches + 2 * row, best.odd);
+    store(matches + 2 * row + 1, best.likeness);
+}
+
+/* The token that a token joins, its own number where it stays: an even one joins its match if fewer than `merged` others
+ * are more like theirs. */
+FUNCTION void choose_joined(int image, int token, const float *matches, float *joined, int tokens, int prefix,
+                            int merged) {
+    int patch = token - prefix, evens = (tokens - prefix + 1) / 2, joins = token;
+    if (patch >= 0 && patch % 2 == 0) {
+        const float *of_image = matches + image * 2 * evens;
+        float likeness = of_image[patch + 1];
+        int before = 0;
+        for (int other = 0; other < evens; other++) {
+            float of_other = of_image[2 * other + 1];
+            before += of_other > likeness || (of_other == likeness && 2 * other < patch);
+        }
+        if (before < merged) joins = prefix + 2 * (int)of_image[patch] + 1;
+    }
+    store(joined + image * tokens + token, joins);
+}
+
+/* Where a token's group is after the merging, and the next token that joins it (`tokens` after the last). */
+FUNCTION void place_token(int image, int token, const float *joined, float *places, float *next, int tokens) {
+    const float *of_image = joined + image * tokens;
+    int group = (int)of_image[token], place = group, following = token == group ? 0 : token + 1;
+    for (int other = 0; other < group; other++) place -= (int)of_image[other] != other;
+    while (following < tokens && (following == group || (int)of_image[following] != group)) following++;
+    store(places + image * tokens + token, place);
+    store(next + image * tokens + token, following);
+}
+
+/* How many tokens of the dense model a token stands for; before the first merging one. */
+FUNCTION float group_size(int image, int token, const float *sizes, int dense, int first) {
+    return first ? 1.0f : sizes[image * dense + token];
+}
+
+/* The size of the group of a token that stays. */
+FUNCTION void write_size(int image, int token, const float *joined, const float *places, const float *next,
+                         const float *sizes, float *new_sizes, float *log_sizes, int tokens, int dense, int first) {
+    int start = image * tokens;
+    if ((int)joined[start + token] != token) return;
+    float size = group_size(image, token, sizes, dense, first);
+    for (int other = (int)next[start + token]; other < tokens; other = (int)next[start + other])
+        size += group_size(image, other, sizes, dense, first);
+    int place = image * dense + (int)places[start + token];
+    store(new_sizes + place, size);
+    store(log_sizes + place, logf(size));
+}
+
+/* The token that stands for one of the dense model, after the merging. */
+FUNCTION void move_group(int image, int source, const float *places, float *groups, int tokens, int dense, int first) {
+    float *group = groups + image * dense + source;
+    store(group, places[image * tokens + (first ? source : (int)*group)]);
+}
+
+/* stream [images, tokens, width] to out [images, left, width]: means of those that join, weighted by their sizes. */
+FUNCTION void merge_tokens(int thread, int count, const float *stream, const float *joined, const float *places,
+                           const float *next, const float *sizes, float *out, int tokens, int left, int width,
+                           int dense, int first) {
+    if (thread >= count) return;
+    int column = thread % width, token = thread / width % tokens, image = thread / (width * tokens);
+    int start = image * tokens;
+    if ((int)joined[start + token] != token) return;
+    float value = stream[thread], size = group_size(image, token, sizes, dense, first);
+    for (int other = (int)next[start + token]; other < tokens; other = (int)next[start + other]) {
+        float more = group_size(image, other, sizes, dense, first);
+        size += more;
+        value += (stream[(start + other) * width + column] - value) * (more / size);
+    }
+    store(out + (image * left + (int)places[start + token]) * width + column, value);
+}
+
+/* left [images, tokens, width] to out [images, dense, width]: to each token that which stands for it. */
+FUNCTION void copy_back(int thread, int count, const float *left, const float *groups, float *out, int tokens,
+                        int dense, int width) {
+    if (thread >= count) return;
+    int column = thread % width, token = thread / width % dense, image = thread / (width * dense);
+    store(out + thread, left[(image * tokens + (int)groups[image * dense + token]) * width + column]);
 }

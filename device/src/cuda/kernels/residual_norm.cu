@@ -1,9 +1,4 @@
 /* One warp for each token: the end of a branch, and the norm that the next one begins with. */
-static __device__ __forceinline__ float sum_of_warp(float value) {
-    for (int distance = LANES / 2; distance > 0; distance /= 2) value += __shfl_xor_sync(~0u, value, distance);
-    return value;
-}
-
 extern "C" __global__ void __launch_bounds__(128)
     residual_norm_kernel(float *stream, const float *branch, const float *branch_bias, const float *scale,
                          const float *weight, const float *bias, half_bits *narrow_out, float *wide_out, int count,

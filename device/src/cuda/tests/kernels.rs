@@ -47,8 +47,62 @@ fn launch() -> impl Strategy<Value = (Launch, Vec<usize>)> {
                 (integers, vec![values, values, width, width, width, width, values, values])
             }
             Kernel::Softmax => {
-                let (rows, leading) = (a * b, width + c - 1);
-                (vec![rows, width, leading], vec![(rows - 1) * leading + width])
+                let (images, rows_of_image, leading, dense) = (a, b, width + c - 1, width + d - 1);
+                let rows = images * rows_of_image;
+                let integers = vec![rows, width, leading, rows_of_image, dense, wide.into()];
+                (integers, vec![(rows - 1) * leading + width, (images - 1) * dense + width])
+            }
+            Kernel::MeanKeys => {
+                let (images, prefix, patches, heads, head_dim, dims) = (a, b - 1, width, c - 1, d + e, d);
+                let tokens = prefix + patches;
+                // After the last token's keys come its values.
+                let keys = (images * tokens * 3 * heads * head_dim).saturating_sub(heads * head_dim);
+                let count = images * patches;
+                (vec![count, tokens, prefix, heads, head_dim, dims], vec![keys, count * dims])
+            }
+            Kernel::MostAlike => {
+                let (images, patches, dims) = (a, width + 1, b + c);
+                let count = images * patches.div_ceil(2);
+                (vec![count, patches, dims], vec![images * dims * patches, 2 * count])
+            }
+            Kernel::ChooseMerged => {
+                let (images, prefix, patches) = (a, b - 1, width + 1);
+                let (tokens, merged) = (prefix + patches, 1 + c * d % (patches / 2));
+                let dense = if has_branch { tokens } else { tokens + e };
+                let (of_tokens, of_dense) = (images * tokens, images * dense);
+                let lengths = vec![
+                    2 * images * patches.div_ceil(2),
+                    of_tokens,
+                    of_tokens,
+                    of_tokens,
+                    of_dense,
+                    of_dense,
+                    of_dense,
+                    of_dense,
+                ];
+                (vec![images, tokens, prefix, merged, dense, has_branch.into()], lengths)
+            }
+            Kernel::MergeTokens => {
+                let (images, tokens, merged) = (a, width + 1, 1 + c * d % width.div_ceil(2));
+                let (left, dense, row) = (tokens - merged, if has_branch { tokens } else { tokens + e }, f);
+                let (count, of_tokens) = (images * tokens * row, images * tokens);
+                let lengths =
+                    vec![count, of_tokens, of_tokens, of_tokens, (images - 1) * dense + tokens, images * left * row];
+                (vec![count, tokens, left, row, dense, has_branch.into()], lengths)
+            }
+            Kernel::Rotary => {
+                let (images, prefix, patches, heads, head_dim) = (a, b - 1, width, c, 2 * d);
+                let (tokens, table) = (prefix + patches, patches * d);
+                let count = images * patches * heads * head_dim;
+                let integers = vec![count, tokens, prefix, heads, head_dim];
+                // After the last token's keys come its values.
+                let attention = images * tokens * 3 * heads * head_dim - heads * head_dim;
+                (integers, vec![attention, table, table])
+            }
+            Kernel::CopyBack => {
+                let (images, tokens, dense) = (a, b, b + c);
+                let count = images * dense * width;
+                (vec![count, tokens, dense, width], vec![images * tokens * width, images * dense, count])
             }
             Kernel::MeanTokens => {
                 let (images, first, taken, tokens) = (a, b - 1, c, b - 1 + c + d - 1);
@@ -66,18 +120,53 @@ fn launch() -> impl Strategy<Value = (Launch, Vec<usize>)> {
     })
 }
 
+/// What the slices of a launch hold at first: noise, or numbers that a kernel may find there.
+fn contents(launch: &Launch, lengths: &[usize]) -> Vec<Vec<f32>> {
+    let n: Vec<usize> = launch.integers.iter().map(|&value| value as usize).collect();
+    let mut slices: Vec<Vec<f32>> =
+        lengths.iter().enumerate().map(|(index, &length)| noise(index as u64, length).collect()).collect();
+    let numbers = |values: &mut [f32], below: usize| {
+        values.iter_mut().for_each(|value| *value = ((*value + 1.0) / 2.0 * below as f32).floor());
+    };
+    match launch.kernel {
+        Kernel::ChooseMerged => {
+            let [_, tokens, prefix, _, _, _] = n[..] else { panic!() };
+            for found in slices[0].chunks_mut(2) {
+                numbers(&mut found[..1], (tokens - prefix) / 2);
+                // Few values, so that many are equal.
+                numbers(&mut found[1..], 4);
+            }
+            numbers(&mut slices[4], tokens);
+            numbers(&mut slices[5], 9);
+            slices[5].iter_mut().for_each(|size| *size += 1.0);
+        }
+        Kernel::MergeTokens => {
+            // What the kernel before it gives for the same sizes.
+            let [count, tokens, left, width, _, _] = n[..] else { panic!() };
+            let images = count / (tokens * width);
+            let integers = [images, tokens, 0, tokens - left, tokens, 1];
+            let choose = Launch::new(Kernel::ChooseMerged, &[Buffer::Stream.at(0); 8], &integers);
+            let values = images * tokens;
+            let lengths = [2 * images * tokens.div_ceil(2), values, values, values, values, values, values, values];
+            let mut chosen = contents(&choose, &lengths);
+            twin::run(&choose, &mut chosen.iter_mut().map(Vec::as_mut_slice).collect());
+            slices[1..4].clone_from_slice(&chosen[1..4]);
+            numbers(&mut slices[4], 9);
+            slices[4].iter_mut().for_each(|size| *size += 1.0);
+        }
+        Kernel::CopyBack => numbers(&mut slices[1], n[1]),
+        _ => {}
+    }
+    slices
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1024))]
+    #![proptest_config(ProptestConfig::with_cases(2048))]
 
     #[test]
     fn a_kernel_does_what_its_twin_does((launch, lengths) in launch()) {
-        let guarded = |(index, &length): (usize, &usize)| {
-            let mut values = vec![f32::NAN; GUARD];
-            values.extend(noise(index as u64, length));
-            values.extend([f32::NAN; GUARD]);
-            values
-        };
-        let mut found: Vec<Vec<f32>> = lengths.iter().enumerate().map(guarded).collect();
+        let guarded = |values: Vec<f32>| [vec![f32::NAN; GUARD], values, vec![f32::NAN; GUARD]].concat();
+        let mut found: Vec<Vec<f32>> = contents(&launch, &lengths).into_iter().map(guarded).collect();
         let mut expected = found.clone();
         let pointers: Vec<*mut f32> = found.iter_mut().map(|values| values[GUARD..].as_mut_ptr()).collect();
         let Some(stored) = emulation::emulate(&launch, &pointers) else { return Ok(()) };
@@ -97,7 +186,11 @@ proptest! {
     #[test]
     fn a_grid_has_work_for_every_item_and_no_block_without((launch, _) in launch()) {
         let (blocks, threads) = launch.dimensions();
-        let threads_of_item = if matches!(launch.kernel, Kernel::ResidualNorm | Kernel::Softmax) { 32 } else { 1 };
+        let threads_of_item = match launch.kernel {
+            Kernel::ResidualNorm | Kernel::Softmax | Kernel::MeanKeys | Kernel::MostAlike => 32,
+            Kernel::ChooseMerged => threads,
+            _ => 1,
+        };
         let needed = launch.integers[0] as u32 * threads_of_item;
         prop_assert!(blocks * threads >= needed && (blocks - 1) * threads < needed);
     }

@@ -16,36 +16,47 @@ use crate::model::description::PositionResampling;
 use crate::model::weights::Tensor;
 
 fn choices() -> impl Strategy<Value = Choices> {
-    let sizes = ((1_usize..4, 1_usize..4), 1_usize..4, 1_usize..4, 0_usize..3, 1_usize..4, 1_usize..6, 1_usize..20);
+    let sizes = ((1_usize..5, 1_usize..5), 1_usize..4, 1_usize..4, 0_usize..4, 1_usize..4, 1_usize..8, 1_usize..20);
     let flags = proptest::array::uniform8(any::<bool>());
-    let parts = (activation(), 0_usize..3, (1_usize..4, 1_usize..4), pooling_without_attention(), head(), 1_usize..8);
-    (sizes, flags, parts).prop_map(|(sizes, flags, (activation, registers, positions, pooling, head, classes))| {
-        let (grid, patch, width, depth, heads, head_dim, neurons) = sizes;
-        let [gated, layer_scale, attention_bias, mlp_bias, fused_qkv, pre_norm, final_norm, of_prefix] = flags;
-        let position = PositionChoice::Learned { grid: positions, resampling: PositionResampling::Bicubic, of_prefix };
-        Choices {
-            grid,
-            patch,
-            embed_dim: 4 * width,
-            depth,
-            heads,
-            head_dim,
-            neurons,
-            activation,
-            gated,
-            layer_scale,
-            attention_bias,
-            mlp_bias,
-            fused_qkv,
-            registers,
-            position,
-            pre_norm,
-            final_norm,
-            pooling,
-            head,
-            classes,
-        }
-    })
+    let rotary = proptest::bool::weighted(0.25);
+    let parts = (activation(), 0_usize..4, (1_usize..4, 1_usize..4), pooling(), head(), 1_usize..8);
+    (sizes, flags, rotary, parts).prop_map(
+        |(sizes, flags, rotary, (activation, registers, positions, pooling, head, classes))| {
+            let (grid, patch, width, depth, heads, head_dim, neurons) = sizes;
+            let [gated, layer_scale, attention_bias, mlp_bias, fused_qkv, pre_norm, final_norm, of_prefix] = flags;
+            let learned =
+                PositionChoice::Learned { grid: positions, resampling: PositionResampling::Bicubic, of_prefix };
+            let position = if rotary { PositionChoice::Rotary } else { learned };
+            Choices {
+                grid,
+                patch,
+                embed_dim: 4 * width,
+                depth,
+                heads,
+                head_dim: if rotary { head_dim.next_multiple_of(4) } else { head_dim },
+                neurons,
+                activation,
+                gated,
+                layer_scale,
+                attention_bias,
+                mlp_bias,
+                fused_qkv,
+                registers,
+                position,
+                pre_norm,
+                final_norm,
+                pooling,
+                head,
+                classes,
+            }
+        },
+    )
+}
+
+fn pooling() -> impl Strategy<Value = PoolingChoice> {
+    // These divide any width of `choices`.
+    let heads = proptest::sample::select(vec![1, 2, 4]);
+    prop_oneof![3 => pooling_without_attention(), 1 => heads.prop_map(|heads| PoolingChoice::Attention { heads })]
 }
 
 /// Choices with any rung that keeps the first heads.
@@ -56,16 +67,28 @@ fn choices_and_kept() -> impl Strategy<Value = (Choices, Kept)> {
         let neurons = proptest::collection::vec(0..=choices.neurons, depth);
         let value_dims = proptest::collection::vec(0..=choices.head_dim, depth);
         let query_dims = proptest::collection::vec(1..=choices.head_dim, depth);
+        let merging = (any::<bool>(), proptest::collection::vec((0_usize..5, any::<bool>()), depth));
         let all_dims = any::<bool>();
-        (Just(choices), heads, neurons, value_dims, query_dims, all_dims).prop_map(
-            |(choices, heads, neurons, value_dims, query_dims, all_dims)| {
+        (Just(choices), heads, neurons, value_dims, query_dims, merging, all_dims).prop_map(
+            |(choices, heads, neurons, value_dims, mut query_dims, (merges, merging), all_dims)| {
                 let all = Kept::all(&choices);
+                let mut patches = choices.grid.0 * choices.grid.1;
+                let mut merged_tokens = all.merged_tokens;
+                let rotary = choices.position == PositionChoice::Rotary;
+                // The cosines of fewer dimensions are so often the same that rounding decides.
+                if merges && !rotary && choices.head_dim >= 4 {
+                    for ((merged, dims), (count, most)) in merged_tokens.iter_mut().zip(&mut query_dims).zip(merging) {
+                        *merged = if most { patches / 2 } else { count.min(patches / 2) };
+                        patches -= *merged;
+                        *dims = (*dims).max(4);
+                    }
+                }
                 let kept = Kept {
                     heads: heads.into_iter().map(|count| (0..count).collect()).collect(),
                     neurons,
                     value_dims: if all_dims { all.value_dims } else { value_dims },
-                    query_dims: if all_dims { all.query_dims } else { query_dims },
-                    merged_tokens: all.merged_tokens,
+                    query_dims: if all_dims || rotary { all.query_dims } else { query_dims },
+                    merged_tokens,
                 };
                 (choices, kept)
             },
@@ -118,8 +141,7 @@ fn check(choices: &Choices, kept: &impl KeptStructures, images: usize) -> Result
         if !memory.run(&plan, kernels) {
             continue;
         }
-        let tokens = if description.final_norm.is_some() { Buffer::Tokens } else { Buffer::Stream };
-        compare("tokens", memory.values(tokens), expected.tokens)?;
+        compare("tokens", memory.values(plan.tokens), expected.tokens)?;
         compare("image embeddings", memory.values(Buffer::Pooled), expected.pooled)?;
         if let Some(logits) = expected.logits {
             compare("logits", memory.values(Buffer::Logits), logits)?;
@@ -149,16 +171,18 @@ fn what_the_gpu_engine_does_not_run_is_refused() {
         let (description, weights) = build(choices, 1);
         LaidOutWeights::new(&description, &weights, &Corrections::default()).map(|laid_out| (description, laid_out))
     };
-    let rotary = Choices { position: PositionChoice::Rotary, ..plain.clone() };
-    assert_eq!(lay_out(&rotary).unwrap_err(), Unsupported::Rotary);
-    let attention = Choices { pooling: PoolingChoice::Attention { heads: 2 }, ..plain.clone() };
-    assert_eq!(lay_out(&attention).unwrap_err(), Unsupported::AttentionPooling);
-
     let (description, laid_out) = lay_out(&plain).unwrap();
     let refusal = |kept: &Kept| Plan::new(&description, &laid_out, 1, kept).unwrap_err();
     let all = Kept::all(&plain);
+    let merging = Kept { merged_tokens: vec![1, 2], ..all.clone() };
+    let structure = "tokens to merge";
+    assert_eq!(refusal(&merging), Unsupported::TooMany { block: 1, structure, most: 1, found: 2 });
+    let (turned, of_turned) = lay_out(&Choices { position: PositionChoice::Rotary, ..plain.clone() }).unwrap();
+    let refusal_of_turned = |kept: &Kept| Plan::new(&turned, &of_turned, 1, kept).unwrap_err();
     let merging = Kept { merged_tokens: vec![0, 1], ..all.clone() };
-    assert_eq!(refusal(&merging), Unsupported::MergedTokens { block: 1, merged: 1 });
+    assert_eq!(refusal_of_turned(&merging), Unsupported::MergingWithRotary { block: 1 });
+    let narrow = Kept { query_dims: vec![4, 3], ..all.clone() };
+    assert_eq!(refusal_of_turned(&narrow), Unsupported::QueryDims { block: 1, fewest: 4, found: 3 });
     let last_head = Kept { heads: vec![vec![1], vec![0]], ..all.clone() };
     assert_eq!(refusal(&last_head), Unsupported::NotTheFirstHeads { block: 0, place: 0, head: 1 });
     let wide = Kept { neurons: vec![8, 9], ..all.clone() };
