@@ -14,7 +14,7 @@ pub(crate) mod trust;
 use std::path::{Path, PathBuf};
 
 pub use arguments::{Arguments, MacsBudget, Precision};
-pub use device::DeviceChoice;
+pub use device::{DeviceChoice, UnknownDevice};
 pub use image_files::NoImages;
 
 use crate::budget::NothingFits;

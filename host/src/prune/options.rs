@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use headroom_device::run::Precision;
+use headroom_device::run::{DeviceChoice, Precision};
 
 use super::{AttentionUnits, Method, TokenMerging};
 use crate::compensation::{Damping, Mode};
-use crate::executor::DeviceChoice;
 use crate::importance::FisherForm;
 use crate::ranking::{Floors, RankBy, Sparsities};
 
