@@ -69,9 +69,9 @@ fn main() -> Result<(), Failure> {
     let Some(mut rivals) = Rivals::start()? else { return Ok(()) };
     let folder = tempfile::tempdir()?;
     let cifar = models().join("vit_cifar10_s.safetensors");
-    let small = PlainVit { size: 224, patch: 16, embed_dim: 384, depth: 12, heads: 6, head_dim: 64, neurons: 1536 };
+    let small = PlainVit::VIT_S16;
     let base = PlainVit { embed_dim: 768, heads: 12, neurons: 3072, ..small };
-    let tiny = PlainVit { size: 32, patch: 4, embed_dim: 192, depth: 10, heads: 6, head_dim: 32, neurons: 768 };
+    let tiny = PlainVit::VIT_CIFAR10_S;
     let mut lines = Vec::new();
     for (name, model, file) in [("vit_cifar10_s", tiny, Some(cifar)), ("vit_s16", small, None), ("vit_b16", base, None)]
     {

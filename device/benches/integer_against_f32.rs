@@ -1,7 +1,7 @@
 //! The time of a forward pass in int8 at several rungs, against the f32 engine of this crate at the same rung and
-//! ONNX Runtime's int8 model of the same static size, interleaved in one run; one thread, batch 1.
+//! ONNX Runtime's int8 model of the same static size, interleaved in one run; batch 1, all with as many threads.
 //!
-//! `cargo bench -p headroom-device --bench integer_against_f32 [-- --only MODEL --rounds N]`. ONNX Runtime needs a
+//! `cargo bench -p headroom-device --bench integer_against_f32 [-- --only MODEL --rounds N --threads N]`. ONNX Runtime needs a
 //! Python with numpy, onnx, onnxruntime and torch in `HEADROOM_PYTHON` (default `python3`) and is left out without.
 //! It gets the pruned model quantised by `onnxruntime.quantization`, dynamically (also with its fused `Attention`)
 //! and statically, and the way that is fastest on the dense model counts. `vit_cifar10_s` is read from
@@ -30,21 +30,22 @@ const SHARES: [f64; 4] = [1.0, 0.75, 0.5, 0.3];
 const RIVAL: &str = "onnx-int8";
 
 fn main() -> Result<(), Failure> {
-    let (mut only, mut rounds) = (String::new(), 15);
+    let (mut only, mut rounds, mut threads) = (String::new(), 15, 1_usize);
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
         match name.as_str() {
             "--only" => only = value,
             "--rounds" => rounds = value.parse()?,
+            "--threads" => threads = value.parse()?,
             _ => return Err(format!("unknown option {name}").into()),
         }
     }
     let mut rivals = Rivals::start()?;
     let folder = tempfile::tempdir()?;
     let cifar = models().join("vit_cifar10_s.safetensors");
-    let small = PlainVit { size: 224, patch: 16, embed_dim: 384, depth: 12, heads: 6, head_dim: 64, neurons: 1536 };
-    let tiny = PlainVit { size: 32, patch: 4, embed_dim: 192, depth: 10, heads: 6, head_dim: 32, neurons: 768 };
+    let small = PlainVit::VIT_S16;
+    let tiny = PlainVit::VIT_CIFAR10_S;
     for (name, model, file) in [("vit_cifar10_s", tiny, Some(cifar)), ("vit_s16", small, None)] {
         if !name.contains(&only) {
             continue;
@@ -61,7 +62,7 @@ fn main() -> Result<(), Failure> {
                 (weights, path)
             }
         };
-        contest(name, model, &weights, &path, rivals.as_mut(), rounds)?;
+        contest(name, model, (&weights, path.as_path()), rivals.as_mut(), rounds, threads)?;
     }
     rivals.map_or(Ok(()), Rivals::stop)
 }
@@ -70,15 +71,15 @@ fn main() -> Result<(), Failure> {
 fn contest(
     name: &str,
     model: PlainVit,
-    weights: &Weights,
-    path: &Path,
+    (weights, path): (&Weights, &Path),
     mut rivals: Option<&mut Rivals>,
     rounds: usize,
+    threads: usize,
 ) -> Result<(), Failure> {
     let rungs = SHARES.map(|share| model.rung(share));
     let description = model.description();
     let f32_engine = ElasticVit::new(&description, weights)?;
-    let mut workspace = f32_engine.workspace(1);
+    let mut workspace = f32_engine.workspace_with_threads(1, threads);
     let source = IntegerSource {
         description: &description,
         weights,
@@ -88,16 +89,16 @@ fn contest(
         original_ends: true,
     };
     let file = source.convert()?.write()?;
-    let mut int8_engine = PackedIntegerVit::new(IntegerModel::read(&file)?);
+    let mut int8_engine = PackedIntegerVit::with_threads(IntegerModel::read(&file)?, threads);
     let mut ways = String::new();
     if let Some(rivals) = &mut rivals {
         let request = json!({
-            "model": model, "weights": path, "rungs": rungs, "batches": [1], "threads": [1], "int8": true,
+            "model": model, "weights": path, "rungs": rungs, "batches": [1], "threads": [threads], "int8": true,
         });
         ways = rivals.load(request)?["int8"].to_string();
     }
     println!(
-        "\n{name}: f32 {}, int8 {}, {:.2} MB; ONNX Runtime's int8: {ways}",
+        "\n{name}, {threads} threads: f32 {}, int8 {}, {:.2} MB; ONNX Runtime's int8: {ways}",
         f32_engine.instructions(),
         int8_engine.instructions(),
         file.len() as f64 / 1e6
@@ -137,7 +138,7 @@ fn contest(
             }
             times[1].push(median(&seconds[1..]));
             if let Some(rivals) = &mut rivals {
-                times[2].push(median(&rivals.time(RIVAL, (rung, 1, 1), turn + 1)?[1..]));
+                times[2].push(median(&rivals.time(RIVAL, (rung, 1, threads), turn + 1)?[1..]));
             }
         }
         let ratio = |engine: usize| {

@@ -218,8 +218,9 @@ INT8_WAYS = (("dynamic", "operators"), ("dynamic", "Attention"), ("static", "ope
 
 
 def load_int8(request):
-    """The int8 cells of a model, batch 1 and one thread, quantised in the way that is fastest on the dense model."""
+    """The int8 cells of a model, batch 1 and one number of threads, quantised in the way that is fastest on the dense model."""
     model, cells, ways = request["model"], {}, INT8_WAYS
+    (threads,) = request["threads"]
     weights = pytorch_forward.read_safetensors(request["weights"])
     times = {}
     for rung, kept in enumerate(request["rungs"]):
@@ -227,11 +228,11 @@ def load_int8(request):
         candidates = {}
         for way, spelling in ways:
             exported = quantise(export(pruned, model, kept, 1, spelling), way, 1, model)
-            candidates[way, spelling] = OnnxForward(exported, 1, 1, model)
+            candidates[way, spelling] = OnnxForward(exported, 1, threads, model)
         if len(candidates) > 1:
             times = {way: min(seconds(run, 8)[1:]) for way, run in candidates.items()}
             ways = [min(times, key=times.get)]
-        cells[rung, 1, 1] = candidates[ways[0]]
+        cells[rung, 1, threads] = candidates[ways[0]]
     return {"onnx-int8": cells}, {"int8": [[*way, f"{time * 1e3:.2f} ms"] for way, time in times.items()]}
 
 

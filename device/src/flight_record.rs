@@ -39,6 +39,8 @@ pub enum Event {
     Mode { from: Mode, to: Mode },
     /// Something was read again while serving.
     Reload { what: Reloaded, accepted: bool },
+    /// The link to a supervisor has another state, as the metrics name it.
+    Supervisor { link: &'static str },
 }
 
 /// What can be read again while serving.
@@ -57,6 +59,7 @@ pub struct Counts {
     pub misses: u64,
     pub modes: u64,
     pub reloads: u64,
+    pub supervisor: u64,
 }
 
 /// The record could not be written; the old file, if there was one, is still there.
@@ -93,6 +96,7 @@ impl FlightRecord {
             Event::Miss { .. } => &mut self.counts.misses,
             Event::Mode { .. } => &mut self.counts.modes,
             Event::Reload { .. } => &mut self.counts.reloads,
+            Event::Supervisor { .. } => &mut self.counts.supervisor,
         };
         *count += 1;
         if self.events.len() == self.capacity {
@@ -159,6 +163,7 @@ fn json_event(event: &Event) -> Value {
             "pace_milliseconds": milliseconds(decision.pace),
             "binding": decision.binding.name(),
             "mode": decision.mode.name(),
+            "decider": decision.decider.name(),
             "slowdown_mean": decision.slowdown.mean,
             "slowdown_standard_deviation": decision.slowdown.standard_deviation,
             "power_budget_watts": decision.power_budget.map(headroom_shared::Power::as_watts),
@@ -178,6 +183,7 @@ fn json_event(event: &Event) -> Value {
             };
             json!({ "event": "reload", "what": what, "accepted": accepted })
         }
+        Event::Supervisor { link } => json!({ "event": "supervisor", "link": link }),
     }
 }
 
@@ -204,14 +210,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::governor::{Binding, Slowdown};
+    use crate::governor::{Binding, Decider, Slowdown};
     use crate::reading::Missing;
 
     fn at(seconds: u64) -> TimeSpan {
         TimeSpan::from_nanoseconds(seconds * 1_000_000_000)
     }
 
-    fn one_of_each() -> [Event; 6] {
+    fn one_of_each() -> [Event; 7] {
         let sensors = SensorReading {
             temperature: Measurement::Measured(Temperature::from_millidegrees(71_500)),
             power: Measurement::Projected { value: Power::from_milliwatts(9_500), age: at(2) },
@@ -225,6 +231,7 @@ mod tests {
             mode: Mode::Safe,
             slowdown: Slowdown { mean: 1.25, standard_deviation: f32::NAN },
             power_budget: None,
+            decider: Decider::Supervisor,
         };
         [
             Event::Sensors(sensors),
@@ -233,6 +240,7 @@ mod tests {
             Event::Miss { sample: InferenceSample { rung: 4, latency: at(1) }, deadline: at(0) },
             Event::Mode { from: Mode::Normal, to: Mode::Safe },
             Event::Reload { what: Reloaded::Bundle, accepted: false },
+            Event::Supervisor { link: "silent" },
         ]
     }
 
@@ -248,9 +256,9 @@ mod tests {
     fn every_line_is_json_and_says_what_was_measured() {
         let text = full_record().to_json_lines(at(9));
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
-        assert_eq!(lines.len(), 7);
+        assert_eq!(lines.len(), 8);
         assert_eq!(lines[0]["written_at_seconds"], 9.0);
-        for kind in ["sensors", "decisions", "switches", "misses", "modes", "reloads"] {
+        for kind in ["sensors", "decisions", "switches", "misses", "modes", "reloads", "supervisor"] {
             assert_eq!(lines[0]["counts"][kind], 1, "{kind}");
         }
         let sensors = &lines[1];
@@ -258,10 +266,12 @@ mod tests {
         assert_eq!(sensors["power_watts"], json!({ "projected": 9.5, "age_seconds": 2.0 }));
         assert_eq!(sensors["throttled"]["missing"], "no permission");
         assert_eq!(lines[2]["binding"], "lost_sensor");
+        assert_eq!(lines[2]["decider"], "supervisor");
         // JSON has no NaN; it must not make the line unreadable.
         assert_eq!(lines[2]["slowdown_standard_deviation"], Value::Null);
         assert_eq!(lines[4]["latency_milliseconds"], 1000.0);
         assert_eq!(lines[6], json!({ "event": "reload", "what": "bundle", "accepted": false, "seconds": 5.0 }));
+        assert_eq!(lines[7], json!({ "event": "supervisor", "link": "silent", "seconds": 6.0 }));
     }
 
     #[test]
@@ -305,7 +315,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_last_events_are_kept_and_all_are_counted(kinds in prop::collection::vec(0usize..6, 0..200), capacity in 0usize..40) {
+        fn the_last_events_are_kept_and_all_are_counted(kinds in prop::collection::vec(0usize..7, 0..200), capacity in 0usize..40) {
             let mut record = FlightRecord::new(capacity);
             for (second, kind) in (0..).zip(&kinds) {
                 record.record(at(second), one_of_each()[*kind]);
@@ -315,7 +325,8 @@ mod tests {
             let first = (kinds.len() - expected) as u64;
             prop_assert_eq!(times, (first..kinds.len() as u64).map(at).collect::<Vec<_>>());
             let counts = record.counts();
-            let total = counts.sensors + counts.decisions + counts.switches + counts.misses + counts.modes + counts.reloads;
+            let total = counts.sensors + counts.decisions + counts.switches + counts.misses + counts.modes + counts.reloads
+                + counts.supervisor;
             prop_assert_eq!(total, kinds.len() as u64);
             prop_assert_eq!(record.to_json_lines(at(1)).lines().count(), expected + 1);
         }

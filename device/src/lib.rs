@@ -60,6 +60,8 @@ pub mod serve;
 pub mod service;
 #[cfg(feature = "std")]
 pub mod sources;
+#[cfg(feature = "serve")]
+pub mod supervisor_link;
 pub mod switch;
 #[cfg(feature = "std")]
 pub mod whole_file;

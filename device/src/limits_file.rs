@@ -52,6 +52,9 @@ pub struct LimitsFile {
     temperature_target_celsius: Option<f64>,
     temperature_passive_celsius: Option<f64>,
     temperature_critical_celsius: Option<f64>,
+    supervisor_temperature_target_celsius: Option<f64>,
+    supervisor_temperature_passive_celsius: Option<f64>,
+    supervisor_temperature_critical_celsius: Option<f64>,
 }
 
 impl LimitsFile {
@@ -81,6 +84,7 @@ impl LimitsFile {
             LimitsFileError::Alone { needs: TRIPS, .. } => Ok(Limits::default()),
             other => Err(other),
         })?;
+        file.supervisor_temperature()?;
         Ok(file)
     }
 
@@ -100,6 +104,19 @@ impl LimitsFile {
             energy: self.energy_millijoules.map(energy).transpose()?,
             minimum_fidelity: self.minimum_fidelity.map(fidelity).transpose()?,
         })
+    }
+
+    /// The temperatures at the sensor of a supervisor (`--supervisor`); without them it keeps those of the device.
+    ///
+    /// # Errors
+    /// If the file sets some of them and not all.
+    pub fn supervisor_temperature(&self) -> Result<Option<TemperatureLimits>, LimitsFileError> {
+        let places = [
+            ("supervisor_temperature_target_celsius", self.supervisor_temperature_target_celsius),
+            ("supervisor_temperature_passive_celsius", self.supervisor_temperature_passive_celsius),
+            ("supervisor_temperature_critical_celsius", self.supervisor_temperature_critical_celsius),
+        ];
+        rising(places.map(|(key, celsius)| (key, celsius, None)), "all three temperatures of the supervisor")
     }
 
     fn deadline(&self) -> Result<Option<Deadline>, LimitsFileError> {
@@ -127,17 +144,25 @@ impl LimitsFile {
             ("temperature_passive_celsius", self.temperature_passive_celsius, board.map(|board| board.passive)),
             ("temperature_critical_celsius", self.temperature_critical_celsius, board.map(|board| board.critical)),
         ];
-        let mut found = [None; 3];
-        for (place, (key, celsius, board)) in found.iter_mut().zip(places) {
-            *place = celsius.map(|celsius| temperature(celsius, key)).transpose()?.or(board);
-        }
-        match found {
-            [Some(target), Some(passive), Some(critical)] => Ok(Some(TemperatureLimits { target, passive, critical })),
-            _ => match places.iter().find(|(_, celsius, _)| celsius.is_some()) {
-                Some((key, ..)) => Err(LimitsFileError::Alone { key, needs: TRIPS }),
-                None => Ok(None),
-            },
-        }
+        rising(places, TRIPS)
+    }
+}
+
+/// Target, passive and critical: the key of each, what the file says and what holds otherwise.
+fn rising(
+    places: [(&'static str, Option<f64>, Option<Temperature>); 3],
+    needs: &'static str,
+) -> Result<Option<TemperatureLimits>, LimitsFileError> {
+    let mut found = [None; 3];
+    for (place, (key, celsius, otherwise)) in found.iter_mut().zip(places) {
+        *place = celsius.map(|celsius| temperature(celsius, key)).transpose()?.or(otherwise);
+    }
+    match found {
+        [Some(target), Some(passive), Some(critical)] => Ok(Some(TemperatureLimits { target, passive, critical })),
+        _ => match places.iter().find(|(_, celsius, _)| celsius.is_some()) {
+            Some((key, ..)) => Err(LimitsFileError::Alone { key, needs }),
+            None => Ok(None),
+        },
     }
 }
 
@@ -227,6 +252,9 @@ mod tests {
             temperature_target_celsius: Some(_),
             temperature_passive_celsius: Some(_),
             temperature_critical_celsius: Some(_),
+            supervisor_temperature_target_celsius: Some(_),
+            supervisor_temperature_passive_celsius: Some(_),
+            supervisor_temperature_critical_celsius: Some(_),
         } = LimitsFile::parse(&all).unwrap()
         else {
             panic!("a key is missing in the example");

@@ -45,6 +45,14 @@ fn every_rung_in_int8_is_near_f32() {
 }
 
 #[test]
+fn the_number_of_threads_changes_no_bit_of_int8() {
+    let folder = tempfile::tempdir().unwrap();
+    random_bundle::write_with_integer_model(folder.path(), &tiny(), 1, 3);
+    let run = |threads| embeddings(&device_run(folder.path(), &["--precision", "int8", "--threads", threads]));
+    assert_eq!(run("1"), run("3"));
+}
+
+#[test]
 fn a_bundle_without_an_integer_model_says_so() {
     let folder = tempfile::tempdir().unwrap();
     random_bundle::write(folder.path(), &tiny(), 1, 3);

@@ -4,10 +4,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use headroom_device::engine::{Corrected, ElasticVit};
+use headroom_device::integer::{IntegerOutput, IntegerSource, PackedIntegerVit};
 use headroom_device::model::corrections::{BlockCorrection, Correction, CorrectionGroup, Corrections};
 use headroom_device::model::weights::Tensor;
 use headroom_device::sources::Sensors;
-use headroom_shared::{BoardProfile, TimeSpan, board_file};
+use headroom_shared::{BoardProfile, IntegerModel, TimeSpan, board_file};
 
 mod random_model;
 #[path = "../../tests/trees/mod.rs"]
@@ -89,6 +90,7 @@ fn wait_for_threads() {
 fn the_steady_state_allocates_nothing() {
     assert_that_the_counter_counts();
     forward_passes_and_switches_allocate_nothing();
+    integer_passes_allocate_nothing();
     passes_over_the_sensors_allocate_nothing();
 }
 
@@ -129,6 +131,36 @@ fn forward_passes_and_switches_allocate_nothing() {
             }
             assert_eq!(allocations(), before, "{pooling:?} {head:?} {threads} threads");
         }
+    }
+}
+
+fn integer_passes_allocate_nothing() {
+    let choices = Choices::vit(3, 4, 36, 2, 3, 40);
+    let (description, weights) = build(&choices, 1);
+    let corrections = corrections(&choices);
+    let source = IntegerSource {
+        description: &description,
+        weights: &weights,
+        weights_sha256: [0; 32],
+        corrections: &corrections,
+        counts: &IntegerSource::all_counts(&description),
+        original_ends: true,
+    };
+    let file = source.convert().unwrap().write().unwrap();
+    let model = IntegerModel::read(&file).unwrap();
+    let frame = vec![7; model.sizes().frame_bytes()];
+    let all = Kept::all(&choices);
+    let some = Kept { heads: vec![vec![0, 1], vec![]], neurons: vec![17, 0], ..all.clone() };
+    for threads in [1, 3] {
+        let mut vit = PackedIntegerVit::with_threads(model, threads);
+        let mut embedding = vec![0.0; model.sizes().embed_dim];
+        wait_for_threads();
+        let before = allocations();
+        for (kept, correction) in [(&all, None), (&some, Some(0)), (&some, None), (&all, Some(0))] {
+            let output = IntegerOutput { embedding: Some(&mut embedding), ..IntegerOutput::default() };
+            vit.infer(&frame, &Corrected { kept, correction }, output).unwrap();
+        }
+        assert_eq!(allocations(), before, "{threads} threads");
     }
 }
 

@@ -114,7 +114,7 @@ impl BundleWriter {
     /// # Errors
     /// If it cannot be written, a full disk included.
     pub fn add(&mut self, name: &str, content: &[u8]) -> Result<(), BundleWriteError> {
-        write_synced(&self.folder.path().join(name), content)?;
+        write_part(&self.folder.path().join(name), content)?;
         self.record(name, content.len() as u64, sha256_hex(content));
         Ok(())
     }
@@ -144,8 +144,8 @@ impl BundleWriter {
             source: error.into(),
         })?;
         bytes.push(b'\n');
-        write_synced(&self.folder.path().join(MANIFEST_FILE), &bytes)?;
-        write_synced(&self.folder.path().join(MANIFEST_HASH_FILE), hash_file_content(&bytes).as_bytes())?;
+        write_part(&self.folder.path().join(MANIFEST_FILE), &bytes)?;
+        write_part(&self.folder.path().join(MANIFEST_HASH_FILE), hash_file_content(&bytes).as_bytes())?;
         self.publish()?;
         Ok(manifest)
     }
@@ -168,7 +168,7 @@ impl BundleWriter {
 }
 
 /// The folder that `path` is or will be in.
-fn parent_of(path: &Path) -> PathBuf {
+pub(crate) fn parent_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => PathBuf::from("."),
@@ -179,21 +179,24 @@ fn is_empty_folder(path: &Path) -> bool {
     path.read_dir().is_ok_and(|mut entries| entries.next().is_none())
 }
 
-fn write_synced(path: &Path, content: &[u8]) -> Result<(), BundleWriteError> {
-    let write = || {
-        let mut file = File::create_new(path)?;
-        file.write_all(content)?;
-        file.sync_all()
-    };
-    write().map_err(|source| BundleWriteError::Write { path: path.to_path_buf(), source })
+fn write_part(path: &Path, content: &[u8]) -> Result<(), BundleWriteError> {
+    write_synced(path, content).map_err(|source| BundleWriteError::Write { path: path.to_path_buf(), source })
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
+/// Writes a new file and flushes it to the disk.
+pub(crate) fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// Flushes the names in a folder to the disk.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
 /// Temporary folders are private; a finished bundle is an ordinary folder.
-fn readable_by_others(path: &Path) -> io::Result<()> {
+pub(crate) fn readable_by_others(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
 }

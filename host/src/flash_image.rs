@@ -1,16 +1,17 @@
 //! Makes the image for the flash of a board without an operating system: `host-flash image`.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use headroom_device::bundle::trust::{Trust, TrustError};
 use headroom_device::bundle::{Bundle, BundleError};
 use headroom_device::whole_file;
 use headroom_shared::FlashImageError;
-use headroom_shared::board::{DeploymentMethod, MemoryRegion};
+use headroom_shared::board::{DeploymentMethod, MemoryRegion, Microcontroller, ProbeRs};
 use serde::Serialize;
 
-use crate::boards::{self, UnknownBoard};
+use crate::boards::{self, Board, UnknownBoard};
 use crate::prune::with_prefix;
 
 /// The version of what is printed as JSON. A field is only ever added within a version.
@@ -84,6 +85,8 @@ pub enum ImageError {
     Board(#[from] UnknownBoard),
     #[error("`{target}` runs an operating system and takes bundles, not images")]
     NoMicrocontroller { target: String },
+    #[error("the trust policy cannot be used")]
+    Trust(#[from] TrustError),
     #[error("cannot open the bundle `{}`", path.display())]
     Bundle { path: PathBuf, source: BundleError },
     #[error("the bundle was made for `{found}`, not for `{target}`")]
@@ -103,6 +106,7 @@ impl ImageError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Trust(error) => error.hint(),
             Self::Bundle { source, .. } => source.hint(),
             Self::NoMicrocontroller { target } => Some(format!("`host-flash --target {target} --to HOST` installs it")),
             Self::OtherBoard { target, .. } | Self::TooLarge { target, .. } => {
@@ -114,37 +118,71 @@ impl ImageError {
     }
 }
 
+/// A board without an operating system.
+pub struct ImageBoard {
+    pub board: Board,
+    pub memory_map: Microcontroller,
+    pub probe: ProbeRs,
+}
+
+/// Looks up a board that takes images.
+///
+/// # Errors
+/// If there is none of that name, or it runs an operating system.
+pub fn board(target: &str) -> Result<ImageBoard, ImageError> {
+    let board = boards::find(target)?;
+    match (board.profile.microcontroller.clone(), board.profile.deployment.method.clone()) {
+        (Some(memory_map), DeploymentMethod::ProbeRs(probe)) => Ok(ImageBoard { board, memory_map, probe }),
+        _ => Err(ImageError::NoMicrocontroller { target: target.to_owned() }),
+    }
+}
+
+/// The image of a bundle.
+pub struct Image {
+    /// The SHA-256 of the bundle's manifest.
+    pub bundle: String,
+    pub bytes: Vec<u8>,
+}
+
+impl ImageBoard {
+    /// Makes the image of the bundle in the folder `path`, which `trust` must admit where it is there.
+    ///
+    /// # Errors
+    /// If board, bundle and room do not fit together.
+    pub fn image(&self, path: &Path, trust: Option<&Trust>) -> Result<Image, ImageError> {
+        let bundle =
+            Bundle::open_with(path, trust).map_err(|source| ImageError::Bundle { path: path.to_owned(), source })?;
+        let target = self.board.name.to_owned();
+        if bundle.manifest().target != target {
+            return Err(ImageError::OtherBoard { target, found: bundle.manifest().target.clone() });
+        }
+        let bytes = bundle.flash_image(&self.board.profile)?.ok_or(ImageError::NoIntegerModel)?;
+        let (needed, region) = (bytes.len() as u64, self.memory_map.bundle_flash.value);
+        if needed > region.bytes.into() {
+            return Err(ImageError::TooLarge { target, needed, region });
+        }
+        Ok(Image { bundle: bundle.hash().to_owned(), bytes })
+    }
+}
+
 /// Makes and writes the image of a bundle.
 ///
 /// # Errors
 /// If board, bundle and room do not fit together, or the image cannot be written.
 pub fn write(arguments: &ImageArguments) -> Result<ImageReport, ImageError> {
-    let target = arguments.target.clone();
-    let board = boards::find(&target)?.profile;
-    let (Some(memory_map), DeploymentMethod::ProbeRs(probe)) = (&board.microcontroller, &board.deployment.method)
-    else {
-        return Err(ImageError::NoMicrocontroller { target });
-    };
-    let path = &arguments.bundle;
-    let bundle = Bundle::open(path).map_err(|source| ImageError::Bundle { path: path.clone(), source })?;
-    if bundle.manifest().target != target {
-        return Err(ImageError::OtherBoard { target, found: bundle.manifest().target.clone() });
-    }
-    let image = bundle.flash_image(&board)?.ok_or(ImageError::NoIntegerModel)?;
-    let (needed, region) = (image.len() as u64, memory_map.bundle_flash.value);
-    if needed > region.bytes.into() {
-        return Err(ImageError::TooLarge { target, needed, region });
-    }
+    let board = board(&arguments.target)?;
+    let image = board.image(&arguments.bundle, None)?;
     let path = arguments.out.clone();
-    whole_file::write(&path, &image).map_err(|source| ImageError::Write { path: path.clone(), source })?;
+    whole_file::write(&path, &image.bytes).map_err(|source| ImageError::Write { path: path.clone(), source })?;
+    let region = board.memory_map.bundle_flash.value;
     Ok(ImageReport {
         version: IMAGE_VERSION,
-        target,
-        bundle: bundle.hash().to_owned(),
+        target: arguments.target.clone(),
+        bundle: image.bundle,
         image: path,
-        bytes: needed,
+        bytes: image.bytes.len() as u64,
         address: region.address,
         region_bytes: region.bytes,
-        chip: probe.chip.as_ref().map(ToString::to_string),
+        chip: board.probe.chip.map(|chip| chip.name.to_string()),
     })
 }

@@ -175,7 +175,8 @@ fn content_errors_name_key_expected_and_found() {
 #[test]
 fn a_microcontroller_has_a_memory_map_and_nothing_of_linux() {
     let nucleo = board_file::parse(&board_text("nucleo-h743zi")).expect("valid");
-    assert_eq!(nucleo.deployment.method, DeploymentMethod::ProbeRs(ProbeRs { chip: "STM32H743ZITx".try_into().ok() }));
+    let DeploymentMethod::ProbeRs(ProbeRs { chip: Some(chip) }) = nucleo.deployment.method else { panic!("a chip") };
+    assert_eq!((chip.name.as_str(), chip.sector_erase_milliseconds.value), ("STM32H743ZITx", 1_000));
     let map = nucleo.microcontroller.expect("a memory map");
     assert_eq!(map.bundle_flash.value, MemoryRegion { address: 0x0802_0000, bytes: 0x001E_0000 });
     for (from, to, expected) in [
@@ -201,7 +202,13 @@ fn a_microcontroller_has_a_memory_map_and_nothing_of_linux() {
             "total_power = \"input\"\nsoc = ",
             "`total_power` is not for boards with deployment method \"probe-rs\"",
         ),
-        ("\"probe-rs\"", "\"ssh\"", "`chip` is no key of method \"ssh\""),
+        ("\"probe-rs\"", "\"ssh\"", "`chip` and its rates are no keys of method \"ssh\""),
+        ("chip = \"STM32H743ZITx\"", "", "missing field `chip`"),
+        (
+            "program_bytes_per_second = { value = 320_000",
+            "program_bytes_per_second = { value = 0",
+            "expected more than 0",
+        ),
         ("capability = \"temperature\"", "capability = \"power\"", "\"temperature\"`: none found"),
     ] {
         let message = refusal_of("nucleo-h743zi", from, to);
@@ -209,6 +216,7 @@ fn a_microcontroller_has_a_memory_map_and_nothing_of_linux() {
     }
     let without =
         board_text("rp2350").replace("method = \"probe-rs\"", "method = \"ssh\"").replace("chip = \"RP235x\"", "");
-    let error = board_file::parse(&without).expect_err("refused").to_string();
+    let (without, _) = without.split_at(without.find("sector_erase").expect("rates"));
+    let error = board_file::parse(without).expect_err("refused").to_string();
     assert!(error.contains("missing field `root`"), "{error}");
 }

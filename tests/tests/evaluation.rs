@@ -80,6 +80,67 @@ fn every_witness_is_heard_at_every_rung() {
 }
 
 #[test]
+fn rungs_in_integers_are_judged_beside_those_in_f32() {
+    let home = tempdir().unwrap();
+    let out = home.path().join("bundle");
+    let _ = succeeds(small_job(&out).args(["--precision", "int8"]));
+    stripes(&home.path().join("bank"), 0, 15);
+    stripes(&home.path().join("query"), 15, 10);
+    let run = |precision: &str| {
+        let mut job = host_eval(&out, home.path());
+        job.args(["--json", "--neighbours", "5", "--precision", precision]);
+        serde_json::from_str::<Value>(&succeeds(&mut job)).unwrap()
+    };
+    let (int8, f32) = (run("int8"), run("f32"));
+    assert_eq!([&int8["precision"], &f32["precision"]], ["int8", "f32"]);
+    let rungs = |report: &Value| report["bundles"][0]["rungs"].as_array().unwrap().clone();
+    assert_eq!((rungs(&int8).len(), rungs(&f32).len()), (5, 5));
+    for (int8, f32) in rungs(&int8).iter().zip(&rungs(&f32)) {
+        let value = |rung: &Value, what: &str| rung[what]["value"].as_f64().unwrap();
+        let same = value(int8, "fidelity_to_f32");
+        // The same would be f32 under another name.
+        assert!((0.995..0.999_999_9).contains(&same), "{same}");
+        assert!(f32["fidelity_to_f32"].is_null());
+        for what in ["fidelity", "patch_fidelity"] {
+            assert!((value(int8, what) - value(f32, what)).abs() < 0.01, "{what}: {int8} {f32}");
+        }
+        for what in ["nearest_neighbours", "linear_probe"] {
+            assert_eq!(int8[what]["images"], 20);
+        }
+    }
+    assert_eq!(int8["bundles"][0]["left_out"], serde_json::json!([]));
+    let text = succeeds(host_eval(&out, home.path()).args(["--precision", "int8", "--rungs", "2", "--no-probe"]));
+    assert!(text.contains("to f32") && text.contains("in int8"), "{text}");
+
+    let plain = home.path().join("plain");
+    let _ = succeeds(&mut small_job(&plain));
+    let mut job = host_eval(&plain, home.path());
+    is_refused(job.args(["--precision", "int8"]), &["no `model.int8`", "host-prune --precision int8"]);
+}
+
+#[test]
+fn rungs_that_the_integer_model_does_not_hold_are_left_out() {
+    let test = "rungs_that_the_integer_model_does_not_hold_are_left_out";
+    let Some(models) = Reference::Models.folder(test) else { return };
+    let home = tempdir().unwrap();
+    let out = home.path().join("bundle");
+    let mut job = small_job(&out);
+    // The last of two wins. Its flash holds the smaller rungs.
+    job.args(["--target", "nucleo-h743zi", "--model"]).arg(models.join("vit_cifar10_s.safetensors"));
+    let _ = succeeds(&mut job);
+    stripes(&home.path().join("query"), 0, 1);
+    let eval = |rungs: &str| {
+        let mut job = program("host-eval");
+        job.arg(&out).args(["--precision", "int8", "--rungs", rungs]).arg("--query").arg(home.path().join("query"));
+        job
+    };
+    is_refused(&mut eval("0"), &["holds none of the rungs", "--rungs"]);
+    let text = succeeds(&mut eval("0,4"));
+    assert!(text.contains("not in the integer model: rung 0"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with('│')).count(), 1 + 1, "{text}");
+}
+
+#[test]
 fn the_number_of_threads_changes_nothing() {
     let home = tempdir().unwrap();
     let out = home.path().join("bundle");

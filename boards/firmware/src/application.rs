@@ -2,39 +2,43 @@
 
 use core::fmt::Write;
 
-use headroom_shared::wire::serial::{self, SerialRequest};
-use headroom_shared::wire::{ErrorKind, Outputs, RefusalReason, Request, Response, VERSION, Values};
+use headroom_device::reading::SensorReading;
+use headroom_shared::wire::companion::MAX_COMPANION_REPORT_BYTES;
+use headroom_shared::wire::serial::{self, Received, Receiver, SerialRequest};
+use headroom_shared::wire::{
+    CompanionReport, CompanionRequest, Envelope, ErrorKind, Outputs, RefusalReason, Request, Response, VERSION, Values,
+    WireError,
+};
 use headroom_shared::{Temperature, TimeSpan};
+use static_cell::ConstStaticCell;
 
 use crate::board::Board;
-use crate::receiver::{Received, Receiver};
 use crate::serving::{Refusal, Sentence, Serving};
+use crate::supervision::Supervision;
 
 /// Between two passes over the sensors.
 const SENSING_PERIOD: TimeSpan = TimeSpan::from_nanoseconds(1_000_000_000);
 
-/// What the application works in. Nothing else is reserved but the stack.
-pub struct Memory<'a> {
-    /// The flash that holds the image.
-    pub region: &'a [u8],
-    /// The engine's scratch memory.
-    pub arena: &'a mut [u8],
-    /// The longest message that can be received.
-    pub received: &'a mut [u8],
-    /// The longest message that can be sent.
-    pub sent: &'a mut [u8],
-    /// Embedding and logits of an inference.
-    pub outputs: &'a mut [f32],
-}
+/// The longest message that can be received, and sent.
+static RECEIVED: ConstStaticCell<[u8; 32 * 1024]> = ConstStaticCell::new([0; 32 * 1024]);
+static SENT: ConstStaticCell<[u8; 16 * 1024]> = ConstStaticCell::new([0; 16 * 1024]);
+/// Embedding and logits of an inference.
+static OUTPUTS: ConstStaticCell<[f32; 3 * 1024]> = ConstStaticCell::new([0.0; 3 * 1024]);
 
-/// Serves for ever.
-pub fn run<B: Board>(mut board: B, memory: Memory<'_>) -> ! {
-    let mut receiver = Receiver::new(memory.received);
+/// Serves for ever: the image in the flash `region`, with the engine's scratch memory `arena`. Nothing else is reserved
+/// but the buffers above and the stack.
+///
+/// # Panics
+/// When it is called again.
+pub fn run<B: Board>(mut board: B, region: &[u8], arena: &mut [u8]) -> ! {
+    let mut receiver = Receiver::new(RECEIVED.take());
     let most = receiver.capacity();
-    let serving = Serving::open::<B>(memory.region, memory.arena, most);
-    let mut application = Application { serving, sent: memory.sent, outputs: memory.outputs, next_start: ZERO };
+    let serving = Serving::open::<B>(region, arena, most);
+    let decided = board.now();
+    let (sent, outputs) = (SENT.take(), OUTPUTS.take());
+    let mut application = Application { serving, supervision: None, sent, outputs, next_start: ZERO };
     application.greet(&mut board);
-    application.tell_first_decision(&mut board);
+    application.tell_first_decision(&mut board, decided);
     let mut next_pass = board.now();
     loop {
         board.feed_watchdog();
@@ -42,7 +46,7 @@ pub fn run<B: Board>(mut board: B, memory: Memory<'_>) -> ! {
         if now >= next_pass {
             next_pass = later(now, SENSING_PERIOD);
             application.sense(&mut board);
-            application.tell_status(&mut board, 0);
+            application.tell_decision(&mut board);
         }
         let Some(byte) = board.read() else { continue };
         match receiver.push(byte) {
@@ -66,6 +70,8 @@ fn later(time: TimeSpan, by: TimeSpan) -> TimeSpan {
 
 struct Application<'a> {
     serving: Result<Serving<'a>, Refusal>,
+    /// Of another board, while there is one that wants it.
+    supervision: Option<Supervision>,
     sent: &'a mut [u8],
     outputs: &'a mut [f32],
     /// The earliest moment at which the next inference may start.
@@ -85,19 +91,33 @@ impl Application<'_> {
         send(board, self.sent, &response);
     }
 
-    /// How long after the start of the clock the first decision was there.
-    fn tell_first_decision<B: Board>(&mut self, board: &mut B) {
+    /// How long after the start of the clock the first decision was there. What the line takes is not part of it.
+    fn tell_first_decision<B: Board>(&mut self, board: &mut B, decided: TimeSpan) {
         if self.serving.is_ok() {
             let mut text = Sentence::new();
-            let _ = write!(text, "first decision after {:.3}", board.now());
+            let _ = write!(text, "first decision after {decided:.3}");
             send(board, self.sent, &Response::Done { id: 0, text: &text });
         }
     }
 
     fn sense<B: Board>(&mut self, board: &mut B) {
-        let temperature = board.temperature();
+        let (sensors, now) = (sensors(board), board.now());
         if let Ok(serving) = &mut self.serving {
-            serving.sense(temperature, board.now());
+            serving.sense(sensors.temperature, now);
+        }
+        if let Some(supervision) = &mut self.supervision {
+            supervision.sense(sensors, now);
+            if supervision.is_silent(now) {
+                self.supervision = None;
+            }
+        }
+    }
+
+    /// What the governor of the moment says: unasked, once a second.
+    fn tell_decision<B: Board>(&mut self, board: &mut B) {
+        match &mut self.supervision {
+            Some(supervision) => report(board, self.sent, &supervision.report()),
+            None => self.tell_status(board, 0),
         }
     }
 
@@ -127,11 +147,7 @@ impl Application<'_> {
     fn answer<B: Board>(&mut self, board: &mut B, stuffed: &mut [u8]) {
         let request = match SerialRequest::read(stuffed) {
             Ok(request) => request,
-            Err(error) => {
-                let mut text = Sentence::new();
-                let _ = write!(text, "{error}");
-                return send(board, self.sent, &Response::Error { kind: ErrorKind::Malformed, text: &text });
-            }
+            Err(error) => return self.tell_error(board, error),
         };
         match request {
             SerialRequest::Wire(Request::Infer { id, width, height, outputs, rgb }) => {
@@ -152,10 +168,49 @@ impl Application<'_> {
                 self.change(board, id, change);
             }
             SerialRequest::Temperature { id, temperature } => self.take_temperature(board, id, temperature),
+            SerialRequest::Companion(envelope) => match CompanionRequest::read(envelope) {
+                Ok(request) => self.supervise(board, &request),
+                Err(error) => self.tell_error(board, error),
+            },
             _ => {
                 let response = Response::Error { kind: ErrorKind::Malformed, text: "no request for firmware" };
                 send(board, self.sent, &response);
             }
+        }
+    }
+
+    fn tell_error<B: Board>(&mut self, board: &mut B, error: WireError) {
+        let kind = if matches!(error, WireError::Version { .. }) { ErrorKind::Version } else { ErrorKind::Malformed };
+        let mut text = Sentence::new();
+        let _ = write!(text, "{error}");
+        send(board, self.sent, &Response::Error { kind, text: &text });
+    }
+
+    fn supervise<B: Board>(&mut self, board: &mut B, request: &CompanionRequest<'_>) {
+        let now = board.now();
+        match request {
+            CompanionRequest::Hello { session, idle, limits, rungs, .. } => {
+                let hello = (*session, *idle, limits, rungs);
+                match Supervision::begin(hello, self.supervision.as_ref(), sensors(board), now) {
+                    Ok(supervision) => {
+                        report(board, self.sent, &supervision.accepted(B::NAME));
+                        self.supervision = Some(supervision);
+                        self.tell_decision(board);
+                    }
+                    Err(reason) => {
+                        let text = &reason.sentence();
+                        report(board, self.sent, &CompanionReport::Refused { session: *session, text });
+                    }
+                }
+            }
+            CompanionRequest::Telemetry { session, .. } => {
+                let taken = self.supervision.as_mut().is_some_and(|supervision| supervision.take(request, now));
+                if !taken {
+                    report(board, self.sent, &CompanionReport::NoSession { session: *session });
+                }
+            }
+            // Requests that a later version adds are not decoded by this one.
+            _ => {}
         }
     }
 
@@ -232,6 +287,20 @@ impl Application<'_> {
             logits: values(logits),
         };
         send(board, self.sent, &response);
+    }
+}
+
+/// A pass over the sensors of the board.
+fn sensors<B: Board>(board: &mut B) -> SensorReading {
+    SensorReading { temperature: board.temperature(), power: board.power(), ..SensorReading::ABSENT }
+}
+
+/// Sends a message of companion mode.
+fn report<B: Board>(board: &mut B, buffer: &mut [u8], message: &CompanionReport<'_>) {
+    let mut bytes = [0; MAX_COMPANION_REPORT_BYTES];
+    // The longest sentence fits.
+    if let Ok(envelope) = Envelope::seal(message, &mut bytes) {
+        send(board, buffer, &Response::Companion(envelope));
     }
 }
 

@@ -197,7 +197,7 @@ impl<'a> Serving<'a> {
             tokens: None,
         };
         let start = board.now();
-        self.engine.infer(frame, &kept, output)?;
+        infer(&mut self.engine, frame, &kept, output)?;
         let end = board.now();
         let latency = TimeSpan::from_nanoseconds(end.as_nanoseconds().saturating_sub(start.as_nanoseconds()));
         // A rung that is held tells the governor as much as one that it chose.
@@ -211,6 +211,18 @@ impl<'a> Serving<'a> {
     pub fn slowdown(&self) -> f32 {
         self.state.slowdown().mean
     }
+}
+
+/// Runs the engine. Generic code is compiled where it is first asked for, with the optimisation of that package: here,
+/// and not in that of a board, which is compiled for size.
+#[inline(never)]
+fn infer(
+    engine: &mut IntegerVit<'_>,
+    frame: &[u8],
+    kept: &Corrected<'_, SubNetwork>,
+    output: IntegerOutput<'_>,
+) -> Result<(), IntegerEngineError> {
+    engine.infer(frame, kept, output)
 }
 
 /// A governor of the rungs from `largest` on.

@@ -1,6 +1,5 @@
-//! Tells the linker where `memory.x` is.
+//! Tells the linker and the program what the profile says of memory.
 
-fn main() {
-    println!("cargo:rustc-link-search={}", std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default());
-    println!("cargo:rerun-if-changed=memory.x");
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    headroom_memory_map::write("")
 }

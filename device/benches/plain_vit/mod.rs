@@ -23,6 +23,12 @@ pub struct PlainVit {
 }
 
 impl PlainVit {
+    pub const VIT_S16: Self =
+        Self { size: 224, patch: 16, embed_dim: 384, depth: 12, heads: 6, head_dim: 64, neurons: 1536 };
+    /// The trained model of `../shared/models`.
+    pub const VIT_CIFAR10_S: Self =
+        Self { size: 32, patch: 4, embed_dim: 192, depth: 10, heads: 6, head_dim: 32, neurons: 768 };
+
     fn grid(self) -> usize {
         self.size / self.patch
     }
@@ -120,12 +126,14 @@ impl PlainVit {
     }
 
     /// Multiply-accumulates of one image in the kept structures' products.
-    pub fn macs(self, kept: &FirstStructures) -> usize {
+    pub fn macs(self, kept: &impl KeptStructures) -> usize {
         let patches = self.grid().pow(2);
-        let tokens = patches + 1;
-        let blocks = kept.0.iter().map(|(heads, neurons)| {
-            let attended = heads * self.head_dim;
-            tokens * (4 * self.embed_dim * attended + 2 * tokens * attended + 2 * self.embed_dim * neurons)
+        let mut tokens = patches + 1;
+        let blocks = (0..self.depth).map(|block| {
+            let attended = kept.heads(block) * self.head_dim;
+            let attention = tokens * (4 * self.embed_dim * attended + 2 * tokens * attended);
+            tokens -= kept.merged_tokens(block);
+            attention + tokens * 2 * self.embed_dim * kept.neurons(block)
         });
         blocks.sum::<usize>() + patches * self.embed_dim * 3 * self.patch.pow(2)
     }

@@ -4,6 +4,7 @@ use super::buffer::Place;
 use crate::model::description::Activation;
 
 /// What each thread of a kernel does, in C: in front of every kernel's source.
+#[cfg(feature = "cuda")]
 pub const FUNCTIONS: &str = include_str!("kernels/functions.h");
 
 /// A kernel of `kernels/`. The numbers are those of `kernels/emulate.c`.

@@ -1,5 +1,7 @@
 //! The table of one rung: matrix products and kernels in their order.
 
+use std::ops::Range;
+
 use headroom_shared::KeptStructures;
 
 use super::buffer::{Buffer, BufferSizes, Place};
@@ -478,13 +480,12 @@ impl Builder<'_> {
         self.residual_norm(rows, Buffer::Stream, Some(end), norm, out);
     }
 
-    /// Means of tokens to the image embeddings, and to `features` rows of `leading` from `column` on.
+    /// Means of the taken tokens to the image embeddings, and to `features` rows of `leading` from `column` on.
     fn mean(
         &mut self,
         source: Buffer,
         tokens: usize,
-        first: usize,
-        taken: usize,
+        taken: Range<usize>,
         wide: Buffer,
         column: usize,
         leading: usize,
@@ -493,7 +494,7 @@ impl Builder<'_> {
         self.launch(
             Kernel::MeanTokens,
             &[source.at(0), wide.at(0), Buffer::Features.at(column)],
-            &[images * width, tokens, first, taken, width, leading],
+            &[images * width, tokens, taken.start, taken.len(), width, leading],
         );
     }
 
@@ -503,11 +504,11 @@ impl Builder<'_> {
         self.stage = Stage::Pooling;
         match &self.parts.pooling {
             PoolingParts::Mean { first, taken, norm } => {
-                self.mean(source, tokens, *first, *taken, Buffer::Pooled, 0, width);
+                self.mean(source, tokens, *first..*first + *taken, Buffer::Pooled, 0, width);
                 self.residual_norm(images, Buffer::Pooled, None, *norm, Buffer::Pooled);
             }
             PoolingParts::DenseTanh(dense) => {
-                self.mean(source, tokens, 0, 1, Buffer::Branch, 0, width);
+                self.mean(source, tokens, 0..1, Buffer::Branch, 0, width);
                 self.linear(
                     matrix(Buffer::Matrices.at(dense.weight), width),
                     matrix(Buffer::Features.at(0), width),
@@ -523,19 +524,19 @@ impl Builder<'_> {
         let Some(head) = &self.parts.head else { return };
         let bias = match head {
             HeadParts::Linear(layer) => {
-                self.mean(Buffer::Pooled, 1, 0, 1, Buffer::Branch, 0, width);
+                self.mean(Buffer::Pooled, 1, 0..1, Buffer::Branch, 0, width);
                 self.classify(layer.weight, width, 0, 1.0, false);
                 layer.bias
             }
             HeadParts::ClassAndPatchMean(layer) => {
-                self.mean(source, tokens, 0, 1, Buffer::Branch, 0, 2 * width);
-                self.mean(source, tokens, prefix, tokens - prefix, Buffer::Branch, width, 2 * width);
+                self.mean(source, tokens, 0..1, Buffer::Branch, 0, 2 * width);
+                self.mean(source, tokens, prefix..tokens, Buffer::Branch, width, 2 * width);
                 self.classify(layer.weight, 2 * width, 0, 1.0, false);
                 layer.bias
             }
             HeadParts::AverageOfTwo { class, distillation } => {
-                self.mean(source, tokens, 0, 1, Buffer::Branch, 0, 2 * width);
-                self.mean(source, tokens, 1, 1, Buffer::Branch, width, 2 * width);
+                self.mean(source, tokens, 0..1, Buffer::Branch, 0, 2 * width);
+                self.mean(source, tokens, 1..2, Buffer::Branch, width, 2 * width);
                 self.classify(class.weight, width, 0, 0.5, false);
                 self.classify(*distillation, width, width, 0.5, true);
                 class.bias

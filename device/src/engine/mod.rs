@@ -30,16 +30,18 @@ mod panel;
 mod pooling;
 mod rotary;
 mod selection;
-mod shared;
+pub(crate) mod shared;
 mod simd;
 mod sizes;
-mod team;
+pub(crate) mod team;
 mod tokens_step;
 mod workspace;
 
 #[cfg(test)]
 #[path = "../../tests/random_model/mod.rs"]
 pub(crate) mod random_model;
+#[cfg(test)]
+pub(crate) mod random_parts;
 #[cfg(test)]
 pub(crate) mod reference;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::ops::Range;
 ///
 /// It is as good as the `&mut [T]` that it was made from, but the borrow checker no longer sees
 /// that parts are apart: who asks for a part promises it.
-pub(super) struct Shared<'a, T> {
+pub(crate) struct Shared<'a, T> {
     start: *mut T,
     length: usize,
     slice: PhantomData<&'a mut [T]>,
@@ -30,7 +30,7 @@ unsafe impl<T: Send> Send for Shared<'_, T> {}
 unsafe impl<T: Send + Sync> Sync for Shared<'_, T> {}
 
 impl<'a, T> Shared<'a, T> {
-    pub(super) fn new(slice: &'a mut [T]) -> Self {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
         Self { start: slice.as_mut_ptr(), length: slice.len(), slice: PhantomData }
     }
 
@@ -40,7 +40,7 @@ impl<'a, T> Shared<'a, T> {
     /// While the part lives, no other part that is written to or read has an element of it.
     #[inline(always)]
     #[expect(unsafe_code, reason = "a part of the slice, for one thread")]
-    pub(super) unsafe fn part(self, range: Range<usize>) -> &'a mut [T] {
+    pub(crate) unsafe fn part(self, range: Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.length, "a part beyond the buffer");
         // SAFETY: the range is within the slice, which is borrowed for 'a; the caller promises
         // that nothing else uses it meanwhile.
@@ -53,7 +53,7 @@ impl<'a, T> Shared<'a, T> {
     /// While the part lives, no part that is written to has an element of it.
     #[inline(always)]
     #[expect(unsafe_code, reason = "a part of the slice, for readers")]
-    pub(super) unsafe fn read(self, range: Range<usize>) -> &'a [T] {
+    pub(crate) unsafe fn read(self, range: Range<usize>) -> &'a [T] {
         assert!(range.start <= range.end && range.end <= self.length, "a part beyond the buffer");
         // SAFETY: the range is within the slice, which is borrowed for 'a; the caller promises
         // that nothing writes to it meanwhile.

@@ -25,13 +25,13 @@ const SPIN: Duration = Duration::from_micros(100);
 const PATIENCE: Duration = Duration::from_micros(20);
 
 /// The calling thread and some workers.
-pub(super) struct Team {
+pub(crate) struct Team {
     control: Arc<Control>,
     workers: Vec<JoinHandle<()>>,
 }
 
 /// One thread of a team during a step.
-pub(super) struct Member<'a> {
+pub(crate) struct Member<'a> {
     control: Option<&'a Control>,
 }
 
@@ -63,7 +63,7 @@ unsafe impl Send for Control {}
 
 impl Team {
     /// A team of `threads`, the caller counted: fewer where the system starts no more.
-    pub(super) fn new(threads: usize) -> Self {
+    pub(crate) fn new(threads: usize) -> Self {
         let control = Arc::new(Control {
             steps: AtomicUsize::new(0),
             step: UnsafeCell::new(None),
@@ -82,7 +82,7 @@ impl Team {
     }
 
     /// The threads, the caller counted.
-    pub(super) fn threads(&self) -> usize {
+    pub(crate) fn threads(&self) -> usize {
         self.workers.len() + 1
     }
 
@@ -91,7 +91,7 @@ impl Team {
     ///
     /// # Panics
     /// If `step` panics on any thread, or if there are fewer `locals` than threads.
-    pub(super) fn run<L: Send>(&mut self, locals: &mut [L], step: impl Fn(Member, &mut L) + Sync) {
+    pub(crate) fn run<L: Send>(&mut self, locals: &mut [L], step: impl Fn(Member, &mut L) + Sync) {
         if self.workers.is_empty() {
             return step(Member { control: None }, &mut locals[0]);
         }
@@ -199,7 +199,7 @@ impl Member<'_> {
     ///
     /// # Panics
     /// If a member has panicked, which may be the one that was waited for.
-    pub(super) fn wait_until(&self, done: impl Fn() -> bool) {
+    pub(crate) fn wait_until(&self, done: impl Fn() -> bool) {
         let failed = || self.control.is_some_and(|control| control.failed.load(Ordering::Relaxed));
         wait_until(|| done() || failed());
         assert!(done(), "another thread of the engine's team panicked");
@@ -236,19 +236,19 @@ impl fmt::Debug for Team {
 }
 
 /// Pieces of a step that its threads take in turns.
-pub(super) struct Tasks {
+pub(crate) struct Tasks {
     next: AtomicUsize,
     count: usize,
 }
 
 impl Tasks {
-    pub(super) fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         Self { next: AtomicUsize::new(0), count }
     }
 
     /// The tasks that the calling thread is to do, each as soon as it asks: in rising order, and each task goes to one
     /// thread.
-    pub(super) fn claim(&self) -> impl Iterator<Item = usize> {
+    pub(crate) fn claim(&self) -> impl Iterator<Item = usize> {
         std::iter::from_fn(|| {
             let task = self.next.fetch_add(1, Ordering::Relaxed);
             (task < self.count).then_some(task)

@@ -17,6 +17,18 @@ pub struct Decision {
     pub slowdown: Slowdown,
     /// What the board may draw, where heat or a cap limits it.
     pub power_budget: Option<Power>,
+    /// Whose rung and pause these are.
+    pub decider: Decider,
+}
+
+/// Who decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Decider {
+    /// The device's own governor.
+    #[default]
+    Own,
+    /// A supervisor beside the device, which was more careful.
+    Supervisor,
 }
 
 /// Which limit bound.
@@ -38,8 +50,8 @@ pub enum Binding {
     Emergency,
 }
 
-/// The state of the governor, as its module draws it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// The state of the governor, as its module draws it; from the freest to the most careful.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
     #[default]
     Normal,

@@ -24,9 +24,14 @@ pub(super) struct Demand {
 impl Demand {
     /// Counts an inference of `seconds` that took `dynamic_energy` by its profile.
     pub fn finished(&mut self, seconds: f32, dynamic_energy: f32) {
-        self.count = self.count.saturating_add(1);
-        self.busy += seconds;
-        self.dynamic_energy += dynamic_energy;
+        self.finished_several(seconds, dynamic_energy, 1);
+    }
+
+    /// Counts `count` more inferences of `seconds` and `dynamic_energy` each.
+    pub fn finished_several(&mut self, seconds: f32, dynamic_energy: f32, count: u32) {
+        self.count = self.count.saturating_add(count);
+        self.busy += seconds * count as f32;
+        self.dynamic_energy += dynamic_energy * count as f32;
     }
 
     /// Ends a window and returns the dynamic power in it, by the profile, in watts; `None` where the window is too
@@ -80,6 +85,15 @@ mod tests {
         let mut demand = Demand::default();
         window(&mut demand, 1, 50, 0.02);
         assert_eq!(demand.rate(0.01), 100.0);
+    }
+
+    #[test]
+    fn several_inferences_count_as_so_many_single_ones() {
+        let (mut single, mut several) = (Demand::default(), Demand::default());
+        (0..30).for_each(|_| single.finished(0.01, 0.25));
+        several.finished_several(0.01, 0.25, 30);
+        assert_eq!(single.close_window(SECOND, 0, false), several.close_window(SECOND, 0, false));
+        assert_eq!(single.rate(0.001), several.rate(0.001));
     }
 
     #[test]

@@ -55,7 +55,7 @@ mod state;
 mod tests;
 
 pub use construction::Inputs;
-pub use decision::{Binding, Decision, Mode, Slowdown};
+pub use decision::{Binding, Decider, Decision, Mode, Slowdown};
 pub use error::{GovernorError, LimitKind};
 pub use gains::Gains;
 pub use limits::{Deadline, Limits, TemperatureLimits};
@@ -78,6 +78,8 @@ const SAFE_SHARE: f32 = 0.25;
 const TEMPERATURE_NOISE: f32 = 1.5;
 /// However slow a rung is, the longest pause leaves it a tenth of the time.
 const LONGEST_PAUSE_IN_LATENCIES: f32 = 10.0;
+/// A mean latency says as much of the slowdown as so many single ones.
+const SEVERAL: u32 = 8;
 /// Nanoseconds without a reading after which no larger rung is chosen.
 const STALE: u64 = 2_500_000_000;
 
@@ -138,6 +140,19 @@ impl Governor {
             mode: state.mode,
             slowdown: state.slowdown.estimate(),
             power_budget: power(allowed.watts()),
+            decider: Decider::Own,
+        }
+    }
+
+    /// Takes in `count` inferences of which only the rung and the mean latency are known; the next
+    /// [step](Self::step) decides with them. What single inferences scatter is not learnt, so that a deadline needs
+    /// them one by one.
+    pub fn take_several(&self, state: &mut State, mean: &InferenceSample, count: u32) {
+        for _ in 0..count.min(SEVERAL) {
+            self.take_inference(state, mean);
+        }
+        if let Some(rung) = self.rungs.get(usize::from(mean.rung)) {
+            state.demand.finished_several(seconds(mean.latency), rung.dynamic_energy, count.saturating_sub(SEVERAL));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The words by which metrics and flight records call what the governor decides.
 
-use super::{Binding, Mode};
+use super::{Binding, Decider, Mode};
 
 impl Binding {
     /// All of them.
@@ -29,6 +29,20 @@ impl Binding {
             Self::Hysteresis => "hysteresis",
             Self::LostSensor => "lost_sensor",
             Self::Emergency => "emergency",
+        }
+    }
+}
+
+impl Decider {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Own, Self::Supervisor];
+
+    /// In lower case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Supervisor => "supervisor",
         }
     }
 }

@@ -88,6 +88,8 @@ impl ArenaSizes {
             (quantised, 1),
             (most(self.tokens, self.together), size_of::<Step>()),
             (WIDENED_TOKENS * quantised_stride(most(self.widest(), self.embed_dim)), 2),
+            (if self.gated { 2 * hidden } else { hidden }, 4),
+            (2 * self.embed_dim, 4),
             (self.tokens * self.head_dims(), 4),
             (self.tokens * query_pairs, 2),
             (padded_tokens * query_pairs, 2),
@@ -97,8 +99,6 @@ impl ArenaSizes {
             (padded_tokens, 4),
             (padded_tokens, 2),
             (self.tokens * self.attended, 4),
-            (if self.gated { 2 * hidden } else { hidden }, 4),
-            (2 * self.embed_dim, 4),
         ]
     }
 }
@@ -127,14 +127,30 @@ pub const fn arena_bytes(sizes: &ArenaSizes) -> usize {
 pub(super) struct Buffers<'a> {
     /// The residual stream, `[tokens, embed_dim]`.
     pub stream: &'a mut [f32],
+    pub rows: RowBuffers<'a>,
+    pub head: HeadBuffers<'a>,
+    /// What the heads give, `[tokens, heads * value_dims]`.
+    pub attended: &'a mut [f32],
+}
+
+/// What layers need that look at each token alone.
+pub(super) struct RowBuffers<'a> {
     /// Inputs of a product.
     pub quantised: &'a mut [u8],
     /// One for each row of `quantised`.
     pub steps: &'a mut [Step],
     /// A few rows of `quantised`, less their zeros, in the order that the kernel reads.
     pub widened: &'a mut [i16],
+    /// Neurons, `[together, neurons]`; of a gated MLP first the gates and then the others.
+    pub hidden: &'a mut [f32],
+    /// One row, or two.
+    pub row: &'a mut [f32],
+}
+
+/// What a head needs.
+pub(super) struct HeadBuffers<'a> {
     /// Queries, keys or values of a head, `[tokens, dims]`.
-    pub head: &'a mut [f32],
+    pub rows: &'a mut [f32],
     pub queries: &'a mut [i16],
     pub keys: &'a mut [i16],
     pub values: &'a mut [i16],
@@ -144,12 +160,6 @@ pub(super) struct Buffers<'a> {
     pub scores: &'a mut [f32],
     /// The attention that these scores give.
     pub attention: &'a mut [i16],
-    /// What the heads give, `[tokens, heads * value_dims]`.
-    pub attended: &'a mut [f32],
-    /// Neurons, `[together, neurons]`; of a gated MLP first the gates and then the others.
-    pub hidden: &'a mut [f32],
-    /// One row, or two.
-    pub row: &'a mut [f32],
 }
 
 impl<'a> Buffers<'a> {
@@ -160,20 +170,24 @@ impl<'a> Buffers<'a> {
         let mut buffers = sizes.buffers().into_iter();
         Self {
             stream: take(&mut rest, &mut buffers),
-            quantised: take(&mut rest, &mut buffers),
-            steps: take(&mut rest, &mut buffers),
-            widened: take(&mut rest, &mut buffers),
-            head: take(&mut rest, &mut buffers),
-            queries: take(&mut rest, &mut buffers),
-            keys: take(&mut rest, &mut buffers),
-            values: take(&mut rest, &mut buffers),
-            query_scales: take(&mut rest, &mut buffers),
-            key_scales: take(&mut rest, &mut buffers),
-            scores: take(&mut rest, &mut buffers),
-            attention: take(&mut rest, &mut buffers),
+            rows: RowBuffers {
+                quantised: take(&mut rest, &mut buffers),
+                steps: take(&mut rest, &mut buffers),
+                widened: take(&mut rest, &mut buffers),
+                hidden: take(&mut rest, &mut buffers),
+                row: take(&mut rest, &mut buffers),
+            },
+            head: HeadBuffers {
+                rows: take(&mut rest, &mut buffers),
+                queries: take(&mut rest, &mut buffers),
+                keys: take(&mut rest, &mut buffers),
+                values: take(&mut rest, &mut buffers),
+                query_scales: take(&mut rest, &mut buffers),
+                key_scales: take(&mut rest, &mut buffers),
+                scores: take(&mut rest, &mut buffers),
+                attention: take(&mut rest, &mut buffers),
+            },
             attended: take(&mut rest, &mut buffers),
-            hidden: take(&mut rest, &mut buffers),
-            row: take(&mut rest, &mut buffers),
         }
     }
 }

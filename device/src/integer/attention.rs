@@ -202,14 +202,14 @@ impl Kernel for Attend<'_> {
     }
 }
 
-#[cfg(not(armv7e_m))]
+#[cfg(not(arm_dsp))]
 #[inline(always)]
 fn dot(a: &[i16], b: &[i16]) -> i32 {
     a.iter().zip(b).fold(0_i32, |sum, (&a, &b)| sum.wrapping_add(i32::from(a) * i32::from(b)))
 }
 
 /// Both have an even number of halfwords and begin at words.
-#[cfg(armv7e_m)]
+#[cfg(arm_dsp)]
 #[inline(always)]
 fn dot(a: &[i16], b: &[i16]) -> i32 {
     use super::product::multiply_add;

@@ -5,7 +5,7 @@ use headroom_shared::integer_model::{
     BlockCounts, BlockEnds, HeadKind, HeadLayers, IntegerBlock, IntegerLinear, IntegerModel, PoolingKind, PoolingLayer,
 };
 
-use super::arena::Buffers;
+use super::arena::{Buffers, HeadBuffers, RowBuffers};
 use super::attention::{Attend, Layout, QuantiseQueries, QuantiseValues, pairs};
 use super::engine::IntegerOutput;
 use super::error::IntegerEngineError;
@@ -76,7 +76,7 @@ pub(super) fn check(
     kept::check(model, kept)
 }
 
-/// Runs a frame that was [checked](check).
+/// Runs a frame that was [checked](check), on the calling thread.
 pub(super) fn run(
     execution: &impl Execution,
     model: &IntegerModel<'_>,
@@ -86,32 +86,39 @@ pub(super) fn run(
     kept: &impl KeptStructures,
     output: IntegerOutput<'_>,
 ) {
-    let (blocks, tokens) = (model.sizes().blocks, model.sizes().tokens());
-    let read = if output.tokens.is_some() { tokens } else { tokens_read(model) };
-    let mut pass = Pass { execution, model, buffers, together };
-    pass.embed(frame);
-    for index in 0..blocks {
-        let block = model.block(index);
-        let ends = match (kept.correction(), block.ends) {
-            (None, Some(ends)) => ends,
-            (correction, _) => model.corrected_ends(correction.unwrap_or_default(), index),
-        };
-        let step = BlockStep {
-            block,
-            ends,
-            stored: model.counts(index),
-            kept: BlockCounts::of(kept, index, model.sizes().head_dim),
-            wanted: if index + 1 == blocks { read } else { tokens },
-        };
-        pass.heads(&step);
-        pass.mlp(&step);
+    let pass = Pass { execution, model };
+    let (sizes, read) = (model.sizes(), tokens_read(model, &output));
+    let width = sizes.embed_dim;
+    let Buffers { stream, mut rows, mut head, attended } = buffers;
+    pass.start(stream);
+    for (part, out) in stream[sizes.prefix_tokens * width..].chunks_mut(together * width).enumerate() {
+        pass.embed(frame, part * together, out, &mut rows);
     }
-    pass.finish(read, output);
+    pass.embedding_norm(stream, rows.row);
+    for index in 0..sizes.blocks {
+        let step = BlockStep::new(model, kept, index, read);
+        pass.norm(&step.block, stream, rows.quantised, rows.steps, rows.row);
+        let columns = step.attended();
+        for head_index in 0..step.kept.heads {
+            let normed = Normed { quantised: rows.quantised, steps: rows.steps };
+            let out = &mut attended[head_index * step.stored.value_dims..];
+            pass.head(&step, head_index, normed, rows.widened, &mut head, out, columns);
+        }
+        for (part, out) in stream[..step.wanted * width].chunks_mut(together * width).enumerate() {
+            let first = part * together;
+            let attended = &mut attended[first * columns..][..out.len() / width * columns];
+            pass.tokens(&step, attended, out, &mut rows);
+        }
+    }
+    pass.finish(read, stream, &mut rows, output);
 }
 
-/// The first tokens, as many, that embedding and logits need.
-fn tokens_read(model: &IntegerModel<'_>) -> usize {
+/// The first tokens, as many, that the outputs need.
+pub(super) fn tokens_read(model: &IntegerModel<'_>, output: &IntegerOutput<'_>) -> usize {
     let sizes = model.sizes();
+    if output.tokens.is_some() {
+        return sizes.tokens();
+    }
     let of_pooling = match sizes.pooling {
         PoolingKind::Class | PoolingKind::ClassThenNorm | PoolingKind::ClassDenseTanh => 1,
         PoolingKind::MeanClassDistillation => 2,
@@ -126,130 +133,134 @@ fn tokens_read(model: &IntegerModel<'_>) -> usize {
 }
 
 /// One block, and what is kept of it.
-struct BlockStep<'a> {
-    block: IntegerBlock<'a>,
+pub(super) struct BlockStep<'a> {
+    pub block: IntegerBlock<'a>,
     ends: BlockEnds<'a>,
-    stored: BlockCounts,
-    kept: BlockCounts,
+    pub stored: BlockCounts,
+    pub kept: BlockCounts,
     /// The first tokens, as many, that are needed after it.
-    wanted: usize,
+    pub wanted: usize,
 }
 
-struct Pass<'m, 'b, E> {
-    execution: &'b E,
-    model: &'b IntegerModel<'m>,
-    buffers: Buffers<'b>,
-    /// Tokens that go through a layer together.
-    together: usize,
+impl<'a> BlockStep<'a> {
+    /// Block `index`; `read` tokens are needed after the last.
+    pub fn new(model: &IntegerModel<'a>, kept: &impl KeptStructures, index: usize, read: usize) -> Self {
+        let block = model.block(index);
+        let ends = match (kept.correction(), block.ends) {
+            (None, Some(ends)) => ends,
+            (correction, _) => model.corrected_ends(correction.unwrap_or_default(), index),
+        };
+        Self {
+            block,
+            ends,
+            stored: model.counts(index),
+            kept: BlockCounts::of(kept, index, model.sizes().head_dim),
+            wanted: if index + 1 == model.sizes().blocks { read } else { model.sizes().tokens() },
+        }
+    }
+
+    /// Values that the heads give for a token. Removed dimensions keep their places.
+    pub fn attended(&self) -> usize {
+        self.kept.heads * self.stored.value_dims
+    }
+}
+
+/// All tokens before the heads, normalised and quantised.
+#[derive(Clone, Copy)]
+pub(super) struct Normed<'b> {
+    pub quantised: &'b [u8],
+    pub steps: &'b [Step],
+}
+
+/// The parts of a pass, in order: who calls them says which tokens and which heads.
+#[derive(Clone, Copy)]
+pub(super) struct Pass<'p, 'm, E> {
+    pub execution: &'p E,
+    pub model: &'p IntegerModel<'m>,
 }
 
 impl<E: Execution> Pass<'_, '_, E> {
-    /// Fills the stream.
-    fn embed(&mut self, frame: &[u8]) {
-        let sizes = self.model.sizes();
-        let (width, columns, stride) = (sizes.embed_dim, sizes.patch_values(), quantised_stride(sizes.patch_values()));
-        let Buffers { stream, quantised, steps, widened, row, .. } = &mut self.buffers;
+    /// Fills the stream with what does not depend on the frame.
+    pub fn start(&self, stream: &mut [f32]) {
         for (value, start) in stream.iter_mut().zip(self.model.tokens().iter()) {
             *value = start;
         }
+    }
+
+    /// Adds the embeddings of the patches from `first` on to their rows of the stream.
+    pub fn embed(&self, frame: &[u8], first: usize, out: &mut [f32], buffers: &mut RowBuffers<'_>) {
+        let sizes = self.model.sizes();
+        let (width, columns, stride) = (sizes.embed_dim, sizes.patch_values(), quantised_stride(sizes.patch_values()));
+        let RowBuffers { quantised, steps, widened, .. } = buffers;
+        let count = out.len() / width;
+        let steps = &mut steps[..count];
         // The bytes of a patch are exact numbers: one step is 1 and their zero is 0.
         steps.fill(Step { scale: 1.0, zero: 0 });
-        let patches = &mut stream[sizes.prefix_tokens * width..];
-        for (part, out) in patches.chunks_mut(self.together * width).enumerate() {
-            let count = out.len() / width;
-            for (place, bytes) in quantised.chunks_exact_mut(stride).take(count).enumerate() {
-                gather_patch(self.model, frame, part * self.together + place, bytes);
-            }
-            self.execution.product(Product {
-                layer: self.model.patch(),
-                first: 0,
-                count: width,
-                rows: QuantisedRows { values: quantised, stride, steps: &steps[..count], columns },
-                out,
-                stride: width,
-                add: true,
-                widened,
-            });
+        for (place, bytes) in quantised.chunks_exact_mut(stride).take(count).enumerate() {
+            gather_patch(self.model, frame, first + place, bytes);
         }
+        let rows = QuantisedRows { values: quantised, stride, steps, columns };
+        self.add_to_stream(self.model.patch(), rows, out, widened);
+    }
+
+    /// Adds what a layer makes of `rows` to rows of the stream.
+    fn add_to_stream(&self, layer: IntegerLinear<'_>, rows: QuantisedRows<'_>, out: &mut [f32], widened: &mut [i16]) {
+        let width = self.model.sizes().embed_dim;
+        self.execution.product(Product { layer, first: 0, count: width, rows, out, stride: width, add: true, widened });
+    }
+
+    /// The norm that some models have after the embedding, of all tokens.
+    pub fn embedding_norm(&self, stream: &mut [f32], row: &mut [f32]) {
         if let Some(norm) = self.model.embedding_norm() {
-            self.execution.run(NormaliseRows { norm: &norm, rows: stream, row: &mut row[..width] });
+            let row = &mut row[..self.model.sizes().embed_dim];
+            self.execution.run(NormaliseRows { norm: &norm, rows: stream, row });
         }
     }
 
-    /// The attention branch of a block.
-    fn heads(&mut self, step: &BlockStep<'_>) {
+    /// Brings rows of the stream into the form that heads read.
+    pub fn norm(
+        &self,
+        block: &IntegerBlock<'_>,
+        rows: &[f32],
+        quantised: &mut [u8],
+        steps: &mut [Step],
+        row: &mut [f32],
+    ) {
         let width = self.model.sizes().embed_dim;
-        let BlockStep { block, stored, kept, wanted, .. } = step;
-        let stride = quantised_stride(width);
-        let Buffers { stream, quantised, steps, row, attended, .. } = &mut self.buffers;
         self.execution.run(NormaliseAndQuantise {
             norm: &block.norm1,
-            rows: stream,
+            rows,
             normed: &mut row[..width],
             quantised,
-            stride,
+            stride: quantised_stride(width),
             steps,
         });
-
-        let columns = kept.heads * stored.value_dims;
-        let attended = &mut attended[..wanted * columns];
-        if kept.value_dims < stored.value_dims {
-            // Removed dimensions keep their columns, and are 0.
-            attended.fill(0.0);
-        }
-        let root = libm::sqrtf(self.model.sizes().head_dim as f32);
-        for head in 0..kept.heads {
-            self.head(step, head, root);
-        }
-
-        let Buffers { stream, quantised, steps, attended, widened, .. } = &mut self.buffers;
-        let stride = quantised_stride(columns);
-        for (part, out) in stream[..wanted * width].chunks_mut(self.together * width).enumerate() {
-            let count = out.len() / width;
-            let first = part * self.together;
-            let values = &attended[first * columns..];
-            self.execution.run(QuantiseRows { values, columns, quantised, steps: &mut steps[..count] });
-            self.execution.product(Product {
-                layer: step.ends.projection,
-                first: 0,
-                count: width,
-                rows: QuantisedRows { values: quantised, stride, steps: &steps[..count], columns },
-                out,
-                stride: width,
-                add: true,
-                widened,
-            });
-        }
     }
 
-    /// One head for all wanted tokens.
-    fn head(&mut self, step: &BlockStep<'_>, head: usize, root: f32) {
+    /// One head for all wanted tokens, whose outputs are `stride` values apart.
+    #[allow(clippy::too_many_arguments, reason = "buffers that one thread or several own")]
+    pub fn head(
+        &self,
+        step: &BlockStep<'_>,
+        head: usize,
+        normed: Normed<'_>,
+        widened: &mut [i16],
+        buffers: &mut HeadBuffers<'_>,
+        out: &mut [f32],
+        stride: usize,
+    ) {
         let (width, tokens) = (self.model.sizes().embed_dim, self.model.sizes().tokens());
         let BlockStep { block, stored, kept, wanted, .. } = step;
-        let Buffers {
-            quantised,
-            steps,
-            widened,
-            head: rows,
-            queries,
-            keys,
-            values,
-            query_scales,
-            key_scales,
-            scores,
-            attention,
-            attended: out,
-            ..
-        } = &mut self.buffers;
+        let HeadBuffers { rows, queries, keys, values, query_scales, key_scales, scores, attention } = buffers;
         let mut project = |layer: IntegerLinear<'_>, first: usize, dims: usize, tokens: usize, out: &mut [f32]| {
             self.execution.product(Product {
                 layer,
                 first,
                 count: dims,
                 rows: QuantisedRows {
-                    values: quantised,
+                    values: normed.quantised,
                     stride: quantised_stride(width),
-                    steps: &steps[..tokens],
+                    steps: &normed.steps[..tokens],
                     columns: width,
                 },
                 out,
@@ -283,6 +294,10 @@ impl<E: Execution> Pass<'_, '_, E> {
             out: queries,
             scales: query_scales,
         });
+        if value_dims < stored.value_dims {
+            // Removed dimensions keep their columns, and are 0.
+            (0..*wanted).for_each(|token| out[token * stride..][value_dims..stored.value_dims].fill(0.0));
+        }
         self.execution.attend(Attend {
             queries,
             query_scales: &query_scales[..*wanted],
@@ -290,123 +305,123 @@ impl<E: Execution> Pass<'_, '_, E> {
             key_scales: &key_scales[..tokens],
             values,
             value_scale,
-            root,
+            root: libm::sqrtf(self.model.sizes().head_dim as f32),
             tokens,
             query_dims,
             value_dims,
             scores,
             attention,
-            out: &mut out[head * stored.value_dims..],
-            stride: kept.heads * stored.value_dims,
+            out,
+            stride,
         });
     }
 
-    /// The MLP branch of a block.
-    fn mlp(&mut self, step: &BlockStep<'_>) {
+    /// What follows the heads, for some tokens: the projection of what the heads gave them, and the MLP.
+    pub fn tokens(&self, step: &BlockStep<'_>, attended: &[f32], out: &mut [f32], buffers: &mut RowBuffers<'_>) {
+        let width = self.model.sizes().embed_dim;
+        let count = out.len() / width;
+        let columns = step.attended();
+        let RowBuffers { quantised, steps, widened, .. } = buffers;
+        let (stride, steps) = (quantised_stride(columns), &mut steps[..count]);
+        self.execution.run(QuantiseRows { values: attended, columns, quantised, steps });
+        let rows = QuantisedRows { values: quantised, stride, steps, columns };
+        self.add_to_stream(step.ends.projection, rows, out, widened);
+        self.mlp(step, out, buffers);
+    }
+
+    /// The MLP branch of a block, for some tokens.
+    fn mlp(&self, step: &BlockStep<'_>, out: &mut [f32], buffers: &mut RowBuffers<'_>) {
         let sizes = self.model.sizes();
         let width = sizes.embed_dim;
-        let BlockStep { block, kept, wanted, .. } = step;
+        let count = out.len() / width;
+        let BlockStep { block, kept, .. } = step;
         let neurons = kept.neurons;
-        let Buffers { stream, quantised, steps, widened, hidden, row, .. } = &mut self.buffers;
-        for out in stream[..wanted * width].chunks_mut(self.together * width) {
-            let count = out.len() / width;
-            let stride = quantised_stride(width);
-            self.execution.run(NormaliseAndQuantise {
-                norm: &block.norm2,
-                rows: out,
-                normed: &mut row[..width],
-                quantised,
-                stride,
-                steps,
-            });
-            let mut project = |layer: IntegerLinear<'_>, out: &mut [f32]| {
-                self.execution.product(Product {
-                    layer,
-                    first: 0,
-                    count: neurons,
-                    rows: QuantisedRows { values: quantised, stride, steps: &steps[..count], columns: width },
-                    out,
-                    stride: neurons,
-                    add: false,
-                    widened,
-                });
-            };
-            let (hidden, ups) = hidden.split_at_mut(count * neurons);
-            let ups = if let Some(gate) = block.gate {
-                project(gate, hidden);
-                let ups = &mut ups[..count * neurons];
-                project(block.up, ups);
-                Some(&*ups)
-            } else {
-                project(block.up, hidden);
-                None
-            };
-            self.execution.run(Activate { activation: sizes.activation, values: hidden, ups });
-            let stride = quantised_stride(neurons);
-            let steps = &mut steps[..count];
-            self.execution.run(QuantiseRows { values: hidden, columns: neurons, quantised, steps });
+        let RowBuffers { quantised, steps, widened, hidden, row } = buffers;
+        let steps = &mut steps[..count];
+        let stride = quantised_stride(width);
+        self.execution.run(NormaliseAndQuantise {
+            norm: &block.norm2,
+            rows: out,
+            normed: &mut row[..width],
+            quantised,
+            stride,
+            steps,
+        });
+        let mut project = |layer: IntegerLinear<'_>, out: &mut [f32]| {
             self.execution.product(Product {
-                layer: step.ends.down,
+                layer,
                 first: 0,
-                count: width,
-                rows: QuantisedRows { values: quantised, stride, steps, columns: neurons },
+                count: neurons,
+                rows: QuantisedRows { values: quantised, stride, steps, columns: width },
                 out,
-                stride: width,
-                add: true,
+                stride: neurons,
+                add: false,
                 widened,
             });
-        }
+        };
+        let (hidden, ups) = hidden.split_at_mut(count * neurons);
+        let ups = if let Some(gate) = block.gate {
+            project(gate, hidden);
+            let ups = &mut ups[..count * neurons];
+            project(block.up, ups);
+            Some(&*ups)
+        } else {
+            project(block.up, hidden);
+            None
+        };
+        self.execution.run(Activate { activation: sizes.activation, values: hidden, ups });
+        let stride = quantised_stride(neurons);
+        self.execution.run(QuantiseRows { values: hidden, columns: neurons, quantised, steps });
+        let rows = QuantisedRows { values: quantised, stride, steps, columns: neurons };
+        self.add_to_stream(step.ends.down, rows, out, widened);
     }
 
     /// Final norm, pooling and head.
-    fn finish(&mut self, read: usize, output: IntegerOutput<'_>) {
+    pub fn finish(&self, read: usize, stream: &mut [f32], buffers: &mut RowBuffers<'_>, output: IntegerOutput<'_>) {
         let sizes = self.model.sizes();
         let width = sizes.embed_dim;
         let prefix = sizes.prefix_tokens * width;
         if let Some(norm) = self.model.final_norm() {
-            let Buffers { stream, row, .. } = &mut self.buffers;
             let rows = &mut stream[..read * width];
-            self.execution.run(NormaliseRows { norm: &norm, rows, row: &mut row[..width] });
+            self.execution.run(NormaliseRows { norm: &norm, rows, row: &mut buffers.row[..width] });
         }
         if let Some(tokens) = output.tokens {
-            tokens.copy_from_slice(self.buffers.stream);
+            tokens.copy_from_slice(stream);
         }
         if let Some(logits) = output.logits {
             let class = self.model.head();
             match class {
                 HeadLayers::None => {}
                 HeadLayers::One(layer) if sizes.head == Some(HeadKind::ClassAndPatchMean) => {
-                    let Buffers { stream, row, .. } = &mut self.buffers;
-                    let (class, patches) = row.split_at_mut(width);
+                    let (class, patches) = buffers.row.split_at_mut(width);
                     class.copy_from_slice(&stream[..width]);
                     mean(&stream[prefix..], patches);
-                    self.classify(layer, 2 * width, logits, false);
+                    self.classify(buffers, layer, 2 * width, logits, false);
                 }
                 HeadLayers::One(layer) => {
-                    self.pool();
-                    self.classify(layer, width, logits, false);
+                    self.pool(stream, buffers);
+                    self.classify(buffers, layer, width, logits, false);
                 }
                 HeadLayers::Two(class, distillation) => {
                     for (token, layer) in [class, distillation].into_iter().enumerate() {
-                        let Buffers { stream, row, .. } = &mut self.buffers;
-                        row[..width].copy_from_slice(&stream[token * width..][..width]);
-                        self.classify(layer, width, logits, token > 0);
+                        buffers.row[..width].copy_from_slice(&stream[token * width..][..width]);
+                        self.classify(buffers, layer, width, logits, token > 0);
                     }
                     logits.iter_mut().for_each(|sum| *sum *= 0.5);
                 }
             }
         }
         if let Some(embedding) = output.embedding {
-            self.pool();
-            embedding.copy_from_slice(&self.buffers.row[..width]);
+            self.pool(stream, buffers);
+            embedding.copy_from_slice(&buffers.row[..width]);
         }
     }
 
     /// Brings the image embedding into the row.
-    fn pool(&mut self) {
+    fn pool(&self, stream: &[f32], buffers: &mut RowBuffers<'_>) {
         let sizes = self.model.sizes();
         let (width, prefix) = (sizes.embed_dim, sizes.prefix_tokens * sizes.embed_dim);
-        let Buffers { stream, row, quantised, steps, widened, .. } = &mut self.buffers;
+        let RowBuffers { row, quantised, steps, widened, .. } = buffers;
         let (pooled, other) = row.split_at_mut(width);
         match sizes.pooling {
             PoolingKind::Class | PoolingKind::ClassThenNorm | PoolingKind::ClassDenseTanh => {
@@ -438,8 +453,15 @@ impl<E: Execution> Pass<'_, '_, E> {
     }
 
     /// The logits of the row's first values.
-    fn classify(&mut self, layer: IntegerLinear<'_>, columns: usize, logits: &mut [f32], add: bool) {
-        let Buffers { row, quantised, steps, widened, .. } = &mut self.buffers;
+    fn classify(
+        &self,
+        buffers: &mut RowBuffers<'_>,
+        layer: IntegerLinear<'_>,
+        columns: usize,
+        logits: &mut [f32],
+        add: bool,
+    ) {
+        let RowBuffers { row, quantised, steps, widened, .. } = buffers;
         let stride = quantised_stride(columns);
         let step = quantise_row(&row[..columns], &mut quantised[..stride]);
         steps[0] = step;

@@ -6,7 +6,10 @@ use headroom_shared::integer_model::{BlockCounts, IntegerModel};
 use super::error::IntegerEngineError;
 
 /// Refuses a sub-network that needs more than is stored, or merges tokens.
-pub(super) fn check(model: &IntegerModel<'_>, kept: &impl KeptStructures) -> Result<(), IntegerEngineError> {
+///
+/// # Errors
+/// The first thing that `model` cannot run of it.
+pub fn check(model: &IntegerModel<'_>, kept: &impl KeptStructures) -> Result<(), IntegerEngineError> {
     let count = model.corrections();
     match kept.correction() {
         Some(found) if found >= count => return Err(IntegerEngineError::Correction { count, found }),

@@ -6,9 +6,8 @@
 //!   of them, and a switch copies nothing.
 //! - All scratch memory is one `arena` of the caller, whose size is
 //!   [`arena_bytes`] of the shape.
-//! - With feature `std`, `PackedIntegerVit` packs the weights once for
-//!   AVX-512 VNNI or AVX2 (`fast`), and `IntegerSource` makes the parts of an
-//!   integer model from one in f32 (`convert`).
+//! - With feature `std`, `PackedIntegerVit` packs the weights once for AVX-512 VNNI, AVX2 or NEON, and shares a pass
+//!   among threads (`fast`), and `IntegerSource` makes the parts of an integer model from one in f32 (`convert`).
 //! - A pass (`forward`) quantises each row of activations by itself
 //!   (`quantise`) for exact integer products (`product`, `attention`); norms,
 //!   softmax and activations (`norm`, `functions`) are f32 operations in one
@@ -38,6 +37,7 @@ mod lanes;
 mod norm;
 mod product;
 mod quantise;
+mod single_product;
 #[cfg(all(test, feature = "std"))]
 mod tests;
 
@@ -48,3 +48,5 @@ pub use engine::{IntegerOutput, IntegerVit};
 pub use error::IntegerEngineError;
 #[cfg(feature = "std")]
 pub use fast::PackedIntegerVit;
+pub use kept::check as check_kept;
+pub use single_product::SingleProduct;

@@ -9,34 +9,15 @@ use super::{
 };
 use crate::engine::reference::Reference;
 use crate::model::Corrections;
-use crate::model::description::{Activation, PositionResampling};
+use crate::model::description::PositionResampling;
 
-use crate::engine::random_model::{Choices, HeadChoice, Kept, PoolingChoice, PositionChoice, build, noise};
+use crate::engine::random_model::{Choices, Kept, PositionChoice, build, noise};
+use crate::engine::random_parts::{activation, head, pooling_without_attention};
 
 fn choices() -> impl Strategy<Value = Choices> {
     let sizes = ((2_usize..9, 2_usize..6), 1_usize..5, 4_usize..9, 0_usize..3, 1_usize..5, 1_usize..5, 8_usize..40);
     let flags = proptest::array::uniform7(any::<bool>());
-    let activation = prop_oneof![
-        Just(Activation::Gelu),
-        Just(Activation::GeluTanh),
-        Just(Activation::QuickGelu),
-        Just(Activation::Silu)
-    ];
-    let pooling = prop_oneof![
-        Just(PoolingChoice::Class),
-        Just(PoolingChoice::ClassThenNorm),
-        Just(PoolingChoice::ClassDenseTanh),
-        Just(PoolingChoice::MeanClassDistillation),
-        Just(PoolingChoice::MeanPatches),
-        Just(PoolingChoice::MeanPatchesThenNorm),
-    ];
-    let head = prop_oneof![
-        Just(HeadChoice::None),
-        Just(HeadChoice::Linear),
-        Just(HeadChoice::ClassAndPatchMean),
-        Just(HeadChoice::AverageOfTwo),
-    ];
-    let parts = (activation, 0_usize..3, any::<bool>(), pooling, head, 2_usize..20);
+    let parts = (activation(), 0_usize..3, any::<bool>(), pooling_without_attention(), head(), 2_usize..20);
     (sizes, flags, parts).prop_map(|(sizes, flags, (activation, registers, of_prefix, pooling, head, classes))| {
         let (grid, patch, width, depth, heads, head_quarter, neurons) = sizes;
         let [gated, layer_scale, attention_bias, mlp_bias, fused_qkv, pre_norm, final_norm] = flags;
@@ -168,9 +149,10 @@ proptest! {
     }
 
     #[test]
-    fn packed_weights_give_the_bits_of_weights_in_place(
+    fn packed_weights_on_any_number_of_threads_give_the_bits_of_weights_in_place(
         (choices, kept) in choices_and_kept(),
         wider in 0_usize..5,
+        threads in 1_usize..5,
         seed in 0_u64..1000,
     ) {
         // Widths of several vectors too.
@@ -179,7 +161,7 @@ proptest! {
         let model = IntegerModel::read(&file).unwrap();
         let frame = frame(&model, seed);
         let expected = bits(infer(&file, &frame, &kept));
-        for mut vit in PackedIntegerVit::available(model) {
+        for mut vit in PackedIntegerVit::available(model, threads) {
             // The second pass finds the buffers as the first left them.
             for _ in 0..2 {
                 prop_assert_eq!(&bits(infer_packed(&mut vit, &frame, &kept)), &expected, "{}", vit.instructions());
@@ -292,4 +274,18 @@ fn the_bits_are_the_same_everywhere() {
         .into_iter()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, bits| (hash ^ u64::from(bits)).wrapping_mul(0x0000_0100_0000_01b3));
     assert_eq!(format!("{hash:016x}"), "5df4a6e2b71c50ac");
+}
+
+/// With `--nocapture` it says what the other tests run with.
+#[test]
+fn the_processor_has_the_instructions_for_int8_that_it_should() {
+    let choices = Choices::vit(3, 4, 20, 2, 2, 24);
+    let file = file(&choices, 1, &dense(&choices));
+    let model = IntegerModel::read(&file).unwrap();
+    let names: Vec<_> = PackedIntegerVit::available(model, 1).map(|vit| vit.instructions()).collect();
+    println!("instruction sets for int8, best first: {}", names.join(", "));
+    assert_eq!(names.last(), Some(&"portable"));
+    if cfg!(target_arch = "aarch64") {
+        assert!(names.contains(&"NEON"), "every aarch64 has NEON");
+    }
 }

@@ -21,6 +21,10 @@
 //! | `headroom_queue_length` | gauge | requests that wait |
 //! | `headroom_temperature_celsius` | gauge | of the hottest zone that clocks depend on |
 //! | `headroom_power_watts` | gauge | of the whole board |
+//! | `headroom_decider` | gauge | 1 for who decided last, `own` or `supervisor`, 0 for the other |
+//! | `headroom_supervisor_link` | gauge | 1 for the `state` of the link to a supervisor, 0 for the others; only with one |
+//! | `headroom_supervisor_frames_total` | counter | frames of the supervisor, by `outcome`: `good`, `bad`, `stale`, `lost` |
+//! | `headroom_supervisor_temperature_celsius`, `headroom_supervisor_power_watts` | gauge | by the supervisor's sensors |
 //! | `headroom_throttled` | gauge | 1 while the kernel cuts clocks |
 
 mod server;
@@ -38,8 +42,9 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::governor::{Binding, Decision, Mode};
+use crate::governor::{Binding, Decider, Decision, Mode};
 use crate::reading::{Measurement, SensorReading};
+use crate::supervisor_link::{FrameCounts, LinkState, Measured};
 
 /// Upper bounds of the latency histogram: 0.25 ms, and 15 times a factor of two, to 8 s.
 const LATENCY_BUCKETS: (f64, f64, u16) = (0.000_25, 2.0, 16);
@@ -87,6 +92,7 @@ pub struct Metrics {
     switches: Counter,
     decisions: Family<Labels<1>, Counter>,
     mode: Family<Labels<1>, Gauge>,
+    decider: Family<Labels<1>, Gauge>,
     slowdown: FloatGauge,
     power_budget: KnownGauge,
     pace: FloatGauge,
@@ -97,6 +103,10 @@ pub struct Metrics {
     temperature: KnownGauge,
     power: KnownGauge,
     throttled: KnownGauge,
+    supervisor_link: Family<Labels<1>, Gauge>,
+    supervisor_frames: Family<Labels<1>, Counter>,
+    supervisor_temperature: KnownGauge,
+    supervisor_power: KnownGauge,
 }
 
 impl Default for Metrics {
@@ -117,6 +127,7 @@ impl Metrics {
             switches: Counter::default(),
             decisions: Family::default(),
             mode: Family::default(),
+            decider: Family::default(),
             slowdown: FloatGauge::default(),
             power_budget: KnownGauge::default(),
             pace: FloatGauge::default(),
@@ -127,6 +138,10 @@ impl Metrics {
             temperature: KnownGauge::default(),
             power: KnownGauge::default(),
             throttled: KnownGauge::default(),
+            supervisor_link: Family::default(),
+            supervisor_frames: Family::default(),
+            supervisor_temperature: KnownGauge::default(),
+            supervisor_power: KnownGauge::default(),
         };
         // Every label from the start, so that a rate over the first event is right.
         for binding in Binding::ALL {
@@ -137,6 +152,7 @@ impl Metrics {
         }
         metrics.slowdown.set(1.0);
         metrics.set_mode(Mode::default());
+        metrics.set_decider(Decider::default());
         metrics.register();
         metrics
     }
@@ -174,6 +190,24 @@ impl Metrics {
             self.temperature.clone(),
         );
         registry.register_with_unit("power", "Of the whole board", Unit::Other("watts".into()), self.power.clone());
+        registry.register("decider", "1 for who decided last, 0 for the other", self.decider.clone());
+        let link = "1 for the state of the link to a supervisor, 0 for the others";
+        registry.register("supervisor_link", link, self.supervisor_link.clone());
+        registry.register("supervisor_frames", "Frames of the supervisor by outcome", self.supervisor_frames.clone());
+        let temperature = "By the supervisor's sensor";
+        registry.register_with_unit(
+            "supervisor_temperature",
+            temperature,
+            Unit::Celsius,
+            self.supervisor_temperature.clone(),
+        );
+        let watts = Unit::Other("watts".into());
+        registry.register_with_unit(
+            "supervisor_power",
+            "By the supervisor's meter",
+            watts,
+            self.supervisor_power.clone(),
+        );
         registry.register("throttled", "1 while the kernel cuts clocks", self.throttled.clone());
     }
 
@@ -187,6 +221,7 @@ impl Metrics {
     pub fn count_decision(&self, decision: &Decision) {
         self.decisions.get_or_create(&[("binding", decision.binding.name())]).inc();
         self.set_mode(decision.mode);
+        self.set_decider(decision.decider);
         self.slowdown.set(f64::from(decision.slowdown.mean));
         self.pace.set(decision.pace.as_seconds());
         show(&self.power_budget, decision.power_budget.map(headroom_shared::Power::as_watts));
@@ -217,6 +252,21 @@ impl Metrics {
         self.requests.get_or_create(&[("outcome", outcome.name())]).inc();
     }
 
+    /// Where the link to a supervisor stands, its frames since the start and what it last measured.
+    pub fn set_supervisor(&self, state: LinkState, counts: FrameCounts, measured: Measured) {
+        for other in LinkState::ALL {
+            self.supervisor_link.get_or_create(&[("state", other.name())]).set(i64::from(other == state));
+        }
+        let FrameCounts { good, bad, stale, lost } = counts;
+        for (outcome, count) in [("good", good), ("bad", bad), ("stale", stale), ("lost", lost)] {
+            let counter = self.supervisor_frames.get_or_create(&[("outcome", outcome)]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+        let celsius = measured.temperature.map(|value| f64::from(value.as_millidegrees()) / 1e3);
+        show(&self.supervisor_temperature, celsius);
+        show(&self.supervisor_power, measured.power.map(headroom_shared::Power::as_watts));
+    }
+
     /// How many requests wait.
     pub fn set_queue_length(&self, requests: usize) {
         self.queue_length.set(i64::try_from(requests).unwrap_or(i64::MAX));
@@ -229,6 +279,12 @@ impl Metrics {
         // Writing to a String cannot fail.
         let _ = prometheus_text::encode(&mut text, &self.registry);
         text
+    }
+
+    fn set_decider(&self, decider: Decider) {
+        for other in Decider::ALL {
+            self.decider.get_or_create(&[("decider", other.name())]).set(i64::from(other == decider));
+        }
     }
 
     fn set_mode(&self, mode: Mode) {
@@ -264,7 +320,8 @@ mod tests {
     fn decision(rung: u8, binding: Binding, mode: Mode) -> Decision {
         let slowdown = Slowdown { mean: 1.5, standard_deviation: 0.1 };
         let power_budget = (rung > 0).then(|| Power::from_milliwatts(12_500));
-        Decision { rung, pace: TimeSpan::from_nanoseconds(0), binding, mode, slowdown, power_budget }
+        let pace = TimeSpan::from_nanoseconds(0);
+        Decision { rung, pace, binding, mode, slowdown, power_budget, decider: Decider::Own }
     }
 
     fn has(metrics: &Metrics, line: &str) -> bool {
@@ -317,6 +374,31 @@ mod tests {
         assert!(has(&metrics, "headroom_temperature_celsius -3.25"));
         metrics.set_sensors(&SensorReading::ABSENT);
         assert!(!metrics.to_text().contains("-3.25"));
+    }
+
+    #[test]
+    fn a_supervisor_is_shown_where_there_is_one() {
+        let metrics = Metrics::new();
+        assert!(!metrics.to_text().contains("headroom_supervisor_link{"));
+        assert!(has(&metrics, "headroom_decider{decider=\"own\"} 1"));
+        let counts = FrameCounts { good: 5, bad: 1, stale: 0, lost: 2 };
+        let measured = Measured { temperature: Some(Temperature::from_millidegrees(80_500)), power: None };
+        metrics.set_supervisor(LinkState::InUse, counts, measured);
+        metrics.set_supervisor(LinkState::InUse, FrameCounts { good: 7, ..counts }, measured);
+        let decision = decision(3, Binding::Temperature, Mode::Normal);
+        metrics.count_decision(&Decision { decider: Decider::Supervisor, ..decision });
+        for line in [
+            "headroom_decider{decider=\"supervisor\"} 1",
+            "headroom_supervisor_link{state=\"in_use\"} 1",
+            "headroom_supervisor_link{state=\"silent\"} 0",
+            "headroom_supervisor_frames_total{outcome=\"good\"} 7",
+            "headroom_supervisor_frames_total{outcome=\"lost\"} 2",
+            "headroom_supervisor_temperature_celsius 80.5",
+        ] {
+            assert!(has(&metrics, line), "no `{line}` in\n{}", metrics.to_text());
+        }
+        metrics.set_supervisor(LinkState::Silent, counts, Measured::default());
+        assert!(!metrics.to_text().contains("80.5"));
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub struct Arguments {
     #[arg(long)]
     pub embedding: bool,
 
-    /// Run in f32 (the default), or in the int8 of the bundle's `model.int8`, on one thread.
+    /// Run in f32 (the default), or in the int8 of the bundle's `model.int8`.
     #[arg(long, value_name = "PRECISION", conflicts_with_all = ["report", "serve"])]
     pub precision: Option<Precision>,
 

@@ -90,7 +90,7 @@ impl<'a> Engine<'a> {
         Ok(Self::Int8 {
             embedding: vec![0.0; model.sizes().embed_dim],
             logits: vec![0.0; model.sizes().classes],
-            vit: Box::new(PackedIntegerVit::new(model)),
+            vit: Box::new(PackedIntegerVit::with_threads(model, arguments.threads())),
         })
     }
 

@@ -28,6 +28,7 @@ mod worker;
 
 pub use client::Client;
 pub use event::Event;
+pub use governing::{Advice, Terms};
 pub use queue::WhenFull;
 pub use request::{Answer, Frame, Refusal, Reply};
 pub use start::{Builder, RuntimeError};
@@ -122,7 +123,25 @@ impl Runtime {
         self.shared.with_governing(governing::Governing::limits)
     }
 
-    /// What the governor decided last.
+    /// Goes by what a supervisor has decided where that is more careful than the own governor, until it no longer
+    /// holds or there is other advice; `None` is that there is no supervisor. Advice for other [`Terms`] is void.
+    pub fn advise(&self, advice: Option<Advice>) {
+        self.shared.advise(advice);
+    }
+
+    /// What a supervisor must know.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        self.shared.with_governing(governing::Governing::terms)
+    }
+
+    /// The revision of the [`Terms`].
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.shared.with_governing(governing::Governing::revision)
+    }
+
+    /// What was decided last.
     #[must_use]
     pub fn decision(&self) -> Decision {
         self.shared.with_governing(governing::Governing::decision)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use headroom_shared::TimeSpan;
 
 use super::event::Event;
-use super::governing::{Decided, Governing};
+use super::governing::{Advice, Decided, Governing};
 use super::model::Model;
 use super::queue::Queue;
 use super::request::{Answer, Job, Responder};
@@ -111,6 +111,13 @@ impl Shared {
         (self.observer)(&Event::BundleServes { bundle: &model.bundle, profile: &profile });
         self.tell(&decided);
         Ok(())
+    }
+
+    /// Takes what a supervisor has decided, or that there is none.
+    pub(super) fn advise(&self, advice: Option<Advice>) {
+        if let Some(decided) = self.govern(|governing, now| governing.advise(advice, now)) {
+            self.tell(&decided);
+        }
     }
 
     pub(super) fn answer(&self, responder: Responder, answer: Answer) {

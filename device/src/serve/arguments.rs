@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 
+use super::companion::SerialLine;
 use crate::runtime::WhenFull;
 
 /// Serving requests.
@@ -35,6 +36,11 @@ pub struct ServeArguments {
     /// Write what happened last to this file on SIGUSR1, when a client asks and when the governor sees an emergency.
     #[arg(long, value_name = "FILE", requires = "serve")]
     pub flight_record: Option<PathBuf>,
+
+    /// Let the firmware at this serial port decide too, by its own sensors (docs/companion.md); 115200 baud unless the port
+    /// is written with another speed.
+    #[arg(long, value_name = "PORT[:BAUD]", requires = "serve")]
+    pub supervisor: Option<SerialLine>,
 
     /// Inferences that run at the same time, which share the threads: more raise throughput and the latency of each.
     #[arg(long, value_name = "N", default_value_t = 1, requires = "serve", value_parser = clap::value_parser!(u16).range(1..=256))]

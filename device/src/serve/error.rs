@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::companion::PortError;
 use crate::bundle::BundleError;
 use crate::images::SearchError;
 use crate::limits_file::LimitsFileError;
@@ -29,6 +30,9 @@ pub enum ServeError {
     /// There is no socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// What was named as the supervisor's port is none.
+    #[error(transparent)]
+    Supervisor(#[from] PortError),
     /// There are no metrics.
     #[error(transparent)]
     Metrics(#[from] MetricsError),

@@ -122,11 +122,15 @@ impl Machine {
         let last = *lock(&self.last_reading);
         let reading = last.unwrap_or_else(|| self.read(TimeSpan::from_nanoseconds(0)));
         let governor = Governor::new(profile, limits)?.with_inputs(Inputs::of(&reading))?;
-        let idle = self.with_sensors(|sensors| sensors.profile().map(|board| board.power.idle.value));
-        Ok(match idle {
+        Ok(match self.idle_power() {
             Some(idle) => governor.with_idle_power(idle),
             None => governor,
         })
+    }
+
+    /// What the board draws while nothing runs, where its profile says it.
+    pub(super) fn idle_power(&self) -> Option<Power> {
+        self.with_sensors(|sensors| sensors.profile().map(|board| board.power.idle.value))
     }
 
     /// The ladder with what `--calibrate` measured of it in this state of this machine, if it did.

@@ -23,6 +23,7 @@
 //! | SIGUSR1 | writes the flight record |
 
 mod arguments;
+pub mod companion;
 mod control;
 mod error;
 mod inputs;
@@ -50,6 +51,7 @@ use crate::run::Arguments;
 use crate::run::output::DEFAULT_TOP_K;
 use crate::runtime::{Runtime, RuntimeError};
 use crate::service::ServiceManager;
+use companion::{Companion, Supervised};
 use control::{Control, Controls};
 use machine::Machine;
 use printer::{Frames, Printed, frames_and_printer};
@@ -81,6 +83,10 @@ pub fn run(arguments: &Arguments, bundle: &Path, trust: Option<Trust>) -> Result
     // Taken before anything that costs time.
     let socket = options.socket.as_deref().map(socket::Socket::bind).transpose()?;
 
+    if let Some(line) = &options.supervisor {
+        companion::check(line)?;
+    }
+
     let files = Files { bundle: bundle.to_path_buf(), limits: options.limits.clone(), trust };
     let bundle = files.open_bundle()?;
     let workers = usize::from(options.workers);
@@ -88,7 +94,9 @@ pub fn run(arguments: &Arguments, bundle: &Path, trust: Option<Trust>) -> Result
     let machine =
         Arc::new(Machine::new(arguments.root.clone(), files.bundle.clone(), arguments.profile.clone(), threads));
     machine.profile(&bundle).map_err(RuntimeError::from)?;
-    let limits = files.limits(&machine)?;
+    let supervised = Arc::new(Supervised::default());
+    let (limits, supervisor_temperature) = files.limits(&machine)?;
+    supervised.set_temperature(supervisor_temperature);
     let deadline = limits.deadline.map(|deadline| deadline.latency);
     let watcher = Arc::new(Watcher::new(options.flight_record.clone(), deadline, controls.clone()));
     let runtime = Runtime::builder(bundle)
@@ -110,12 +118,24 @@ pub fn run(arguments: &Arguments, bundle: &Path, trust: Option<Trust>) -> Result
         })
         .observer({
             let watcher = watcher.clone();
-            move |event| watcher.see(event)
+            // Counting is for a supervisor alone.
+            let supervised = options.supervisor.is_some().then(|| supervised.clone());
+            move |event| {
+                if let Some(supervised) = &supervised {
+                    supervised.see(event);
+                }
+                watcher.see(event);
+            }
         })
         .start()?;
     let runtime = Arc::new(runtime);
     let _metrics = options.metrics.map(|address| MetricsServer::start(address, watcher.metrics.clone())).transpose()?;
-    let reloader = Reloader { files, machine, runtime: runtime.clone(), watcher: watcher.clone() };
+    if let Some(line) = options.supervisor.clone() {
+        let (runtime, machine, watcher) = (runtime.clone(), machine.clone(), watcher.clone());
+        let companion = Companion { line, runtime, machine, watcher, supervised: supervised.clone() };
+        spawn("supervisor", move || companion.run())?;
+    }
+    let reloader = Reloader { files, machine, runtime: runtime.clone(), watcher: watcher.clone(), supervised };
     spawn("reload", move || reloader.run(&reloads))?;
     let server = socket
         .map(|socket| Server::start(socket, runtime.clone(), controls.clone(), options.clients.into()))

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+use super::companion::Supervised;
 use super::control::Report;
 use super::error::ServeError;
 use super::machine::Machine;
@@ -13,7 +14,7 @@ use crate::bundle::trust::Trust;
 use crate::bundle::{Bundle, bundle_hash};
 use crate::error_text::with_causes;
 use crate::flight_record::Reloaded;
-use crate::governor::Limits;
+use crate::governor::{Limits, TemperatureLimits};
 use crate::limits_file::LimitsFile;
 use crate::run::trust;
 use crate::runtime::Runtime;
@@ -31,10 +32,14 @@ pub(super) struct Files {
 
 impl Files {
     /// The limits as the file says now; without a file those of the machine, which has profiled the bundle.
-    pub(super) fn limits(&self, machine: &Machine) -> Result<Limits, ServeError> {
+    /// With them come the temperatures at the sensor of a supervisor, where they are others.
+    pub(super) fn limits(&self, machine: &Machine) -> Result<(Limits, Option<TemperatureLimits>), ServeError> {
         let file = self.limits.as_deref().map(LimitsFile::read).transpose()?.unwrap_or_default();
         let limits = file.limits(machine.temperature_limits())?;
-        if limits.energy.is_some() && !machine.knows_energy() { Err(ServeError::UnknownEnergy) } else { Ok(limits) }
+        if limits.energy.is_some() && !machine.knows_energy() {
+            return Err(ServeError::UnknownEnergy);
+        }
+        Ok((limits, file.supervisor_temperature()?))
     }
 
     /// The bundle that is there now, if it is trusted.
@@ -50,6 +55,7 @@ pub(super) struct Reloader {
     pub machine: Arc<Machine>,
     pub runtime: Arc<Runtime>,
     pub watcher: Arc<Watcher>,
+    pub supervised: Arc<Supervised>,
 }
 
 impl Reloader {
@@ -95,7 +101,11 @@ impl Reloader {
             .files
             .limits(&self.machine)
             .map_err(|error| one_line(&error))
-            .and_then(|limits| self.runtime.set_limits(limits).map_err(|error| one_line(&error)))
+            .and_then(|(limits, supervisor)| {
+                self.runtime.set_limits(limits).map_err(|error| one_line(&error))?;
+                self.supervised.set_temperature(supervisor);
+                Ok(())
+            })
             .map_err(|error| format!("{error}; the old limits hold"));
         self.watcher.reloaded(Reloaded::Limits, set.is_ok());
         set.map(|()| "limits were read".into())

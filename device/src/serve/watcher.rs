@@ -8,11 +8,12 @@ use headroom_shared::TimeSpan;
 
 use super::control::{Control, Controls, Report};
 use crate::flight_record::{self, FlightRecord, Reloaded};
-use crate::governor::Mode;
+use crate::governor::{Decision, Mode};
 use crate::lock::lock;
 use crate::metrics::{Metrics, Outcome};
 use crate::reading::InferenceSample;
 use crate::runtime::{Event, Refusal};
+use crate::supervisor_link::{FrameCounts, LinkState, Measured};
 
 /// Events that the flight record keeps: at one a second and a few for each change, half an hour.
 const REMEMBERED: usize = 4096;
@@ -24,6 +25,8 @@ pub(super) struct Watcher {
     record_path: Option<PathBuf>,
     deadline: Mutex<Option<TimeSpan>>,
     controls: Controls,
+    /// Where the link to the supervisor stands.
+    link: Mutex<Option<LinkState>>,
     started: Instant,
 }
 
@@ -35,6 +38,7 @@ impl Watcher {
             record_path,
             deadline: Mutex::new(deadline),
             controls,
+            link: Mutex::default(),
             started: Instant::now(),
         }
     }
@@ -49,8 +53,8 @@ impl Watcher {
                     self.metrics.set_sensors(sensors);
                     self.remember(flight_record::Event::Sensors(*sensors));
                 }
-                let changed = (decision.rung, decision.binding, decision.mode)
-                    != (previous.rung, previous.binding, previous.mode);
+                let essence = |decision: &Decision| (decision.rung, decision.binding, decision.mode, decision.decider);
+                let changed = essence(decision) != essence(previous);
                 if changed || reading.sensors.is_some() {
                     self.remember(flight_record::Event::Decision(**decision));
                 }
@@ -79,6 +83,14 @@ impl Watcher {
             Event::LimitsHold(limits) => {
                 *lock(&self.deadline) = limits.deadline.map(|deadline| deadline.latency);
             }
+        }
+    }
+
+    /// Where the link to the supervisor stands, and what it last measured.
+    pub(super) fn supervisor(&self, state: LinkState, counts: FrameCounts, measured: Measured) {
+        self.metrics.set_supervisor(state, counts, measured);
+        if lock(&self.link).replace(state) != Some(state) {
+            self.remember(flight_record::Event::Supervisor { link: state.name() });
         }
     }
 

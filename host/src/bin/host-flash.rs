@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 
 use clap::{Args, FromArgMatches, Subcommand};
 use headroom_device::program::{self, EXIT_INTERRUPTED};
+use headroom_host::flash::pack::{self, PackArguments};
+use headroom_host::flash::probe::{self, ProbeError};
 use headroom_host::flash::{self, Options};
 use headroom_host::flash_image::{self, ImageArguments};
 use headroom_host::interrupt::{self, INTERRUPTED};
@@ -17,6 +19,8 @@ use headroom_host::signing;
 enum Command {
     #[command(flatten)]
     Signing(signing::Command),
+    /// Packs a release as a tar archive or an OCI image, for engines of fleets: Mender, balena, registries.
+    Pack(PackArguments),
     /// Makes the image for the flash of a board without an operating system, and tells where it goes.
     Image(ImageArguments),
 }
@@ -34,26 +38,50 @@ fn main() -> ExitCode {
     if matches.subcommand().is_some() {
         return match Command::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()) {
             Command::Signing(command) => signing::main(&command),
+            Command::Pack(arguments) => match pack::pack(&arguments) {
+                Ok(report) => program::printed(program::print(arguments.json, &report, || report.text())),
+                Err(error) => program::report(&error, error.hint().as_deref()),
+            },
             Command::Image(arguments) => match flash_image::write(&arguments) {
                 Ok(report) => program::printed(program::print(arguments.json, &report, || report.text())),
                 Err(error) => program::report(&error, error.hint().as_deref()),
             },
         };
     }
-    flash_devices(&Options::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
+    let options = Options::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if let Some(text) = options.misuse() {
+        command().error(clap::error::ErrorKind::MissingRequiredArgument, text).exit();
+    }
+    let progress: &dyn Progress = if options.quiet { &Silent } else { &Drawn::default() };
+    if options.needs_probe() { write_board(&options, progress) } else { flash_devices(&options, progress) }
 }
 
-fn flash_devices(options: &Options) -> ExitCode {
+fn write_board(options: &Options, progress: &dyn Progress) -> ExitCode {
+    stop_politely("interrupted: stopping before the next region; again to stop at once, in the middle of this one");
+    match probe::run(options, progress, &INTERRUPTED) {
+        Ok(report) => program::printed(program::print(options.json, &report, || report.text())),
+        Err(error @ ProbeError::Interrupted { .. }) => {
+            program::report(&error, error.hint().as_deref());
+            ExitCode::from(EXIT_INTERRUPTED)
+        }
+        Err(error) => program::report(&error, error.hint().as_deref()),
+    }
+}
+
+fn stop_politely(first: &'static str) {
+    if let Err(error) = interrupt::handle(first) {
+        anstream::eprintln!("Ctrl-C will stop without a word: {error}");
+    }
+}
+
+fn flash_devices(options: &Options, progress: &dyn Progress) -> ExitCode {
     if options.task.print_setup {
         return match flash::setup_script(options) {
             Ok(script) => program::printed(program::print_text(&script)),
             Err(error) => program::report(&error, error.hint().as_deref()),
         };
     }
-    if let Err(error) = interrupt::handle("interrupted: stopping before the next step; again to stop at once") {
-        anstream::eprintln!("Ctrl-C will stop without a word: {error}");
-    }
-    let progress: &dyn Progress = if options.quiet { &Silent } else { &Drawn::default() };
+    stop_politely("interrupted: stopping before the next step; again to stop at once");
     match flash::run(options, progress, &INTERRUPTED) {
         Ok(report) => {
             let printed = program::print(options.json, &report, || report.text(options.task.list));

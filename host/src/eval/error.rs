@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use headroom_device::bundle::BundleError;
 use headroom_device::engine::EngineError;
 use headroom_device::images::{PreprocessError, SearchError};
+use headroom_device::integer::IntegerEngineError;
 
 /// Why an evaluation failed.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,12 @@ pub enum EvalError {
     Preprocess(#[from] PreprocessError),
     #[error("the model cannot be run")]
     Engine(#[from] EngineError),
+    #[error("the bundle `{}` has no `model.int8`", path.display())]
+    NoIntegerModel { path: PathBuf },
+    #[error("the integer model of `{}` holds none of the rungs to judge", path.display())]
+    NoRungInIntegers { path: PathBuf, source: IntegerEngineError },
+    #[error("the model cannot be run in int8")]
+    IntegerEngine(#[from] IntegerEngineError),
     #[error("the linear probe cannot be fitted: {reason}")]
     Probe { reason: String },
     #[error("cannot write `{}`", path.display())]
@@ -46,6 +53,10 @@ impl EvalError {
                 Some("make a bundle with `host-prune --target BOARD --out DIR`".into())
             }
             Self::NoClass { .. } => Some("put the images of each class in a sub-folder named after it".into()),
+            Self::NoIntegerModel { .. } => Some("make the bundle with `host-prune --precision int8`".into()),
+            Self::NoRungInIntegers { .. } => {
+                Some("smaller rungs, with larger numbers, may be there: see --rungs".into())
+            }
             _ => None,
         }
     }

@@ -4,6 +4,7 @@
 //! | module | measures |
 //! |---|---|
 //! | [`observation`] | what the engine computes for every image at every rung, and its cosine to the dense model |
+//! | [`integer`] | the same in eight-bit integers |
 //! | [`nearest_neighbours`] | weighted k-NN top-1, from a bank of labelled images |
 //! | [`linear_probe`] | top-1 of a linear classifier fitted on the bank's embeddings |
 //! | [`accuracy`] | shares and means with their confidence intervals |
@@ -19,6 +20,7 @@ pub mod accuracy;
 mod chart;
 mod error;
 mod features;
+mod integer;
 mod labelled_images;
 mod linear_probe;
 pub mod nearest_neighbours;
@@ -31,10 +33,12 @@ use std::sync::atomic::AtomicBool;
 
 use headroom_device::bundle::Bundle;
 use headroom_device::images::Preprocessor;
+use headroom_device::run::Precision;
 use headroom_device::switch::RungTable;
 
 use crate::progress::Progress;
 use accuracy::{Accuracy, Mean};
+use integer::IntegerRungs;
 use labelled_images::LabelledImages;
 use observation::{Observations, observe};
 
@@ -57,6 +61,7 @@ pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -
         version: EVAL_VERSION,
         query: FolderReport::of(&options.query, &query),
         bank: bank.as_ref().zip(options.bank.as_deref()).map(|(bank, path)| FolderReport::of(path, bank)),
+        precision: options.precision,
         neighbours: options.neighbours,
         temperature: options.temperature,
         bundles,
@@ -77,12 +82,24 @@ fn evaluate(
 ) -> Result<BundleReport, EvalError> {
     let bundle = Bundle::open(path).map_err(|source| EvalError::Bundle { path: path.to_path_buf(), source })?;
     let map = bundle.structure_map();
-    let rungs = options.rungs_of(map.rungs().len())?;
+    let table = RungTable::new(&map);
+    let (integers, rungs, left_out) = match options.precision {
+        Precision::F32 => (None, options.rungs_of(map.rungs().len())?, Vec::new()),
+        Precision::Int8 => {
+            let no_model = || EvalError::NoIntegerModel { path: path.to_path_buf() };
+            let integers = IntegerRungs::of(&bundle).ok_or_else(no_model)?;
+            let (held, left_out) = held(&integers, &table, options.rungs_of(map.rungs().len())?, path)?;
+            (Some(integers), held, left_out)
+        }
+    };
     let preprocessor = Preprocessor::new(&bundle.description().image)?;
     let name = report::name_of(path);
+    if !left_out.is_empty() {
+        progress.note(&format!("{name}: {} left out: not in the integer model", report::list(&left_out)));
+    }
     let see = |images: &LabelledImages, folder: &str, dense_too: bool| {
         progress.begin(&format!("{name}: {folder}"), images.files.len() as u64, "images");
-        let seen = observe(&bundle, &rungs, images, &preprocessor, dense_too, progress, interrupt)?;
+        let seen = observe(&bundle, integers.as_ref(), &rungs, images, &preprocessor, dense_too, progress, interrupt)?;
         progress.end(&format!("{} images at {} rungs", seen.labels.len(), rungs.len()));
         Ok::<_, EvalError>(seen)
     };
@@ -93,7 +110,6 @@ fn evaluate(
         features::write(folder, &name, &bundle, &rungs, known.as_ref(), &seen)?;
     }
     let dense_macs = map.rungs()[0].macs as f64;
-    let table = RungTable::new(&map);
     progress.begin(&format!("{name}: labels"), rungs.len() as u64, "rungs");
     let mut reports = Vec::with_capacity(rungs.len());
     for (place, &rung) in rungs.iter().enumerate() {
@@ -106,8 +122,13 @@ fn evaluate(
             macs: map.rungs()[rung].macs,
             macs_share: map.rungs()[rung].macs as f64 / dense_macs,
             weight_bytes: map.rungs()[rung].weight_bytes,
-            corrected: bundle.corrected(rung, sub_network).correction.is_some(),
+            token_schedule: sub_network.token_schedule().to_vec(),
+            corrected: match &integers {
+                Some(integers) => integers.kept(rung, sub_network).correction.is_some(),
+                None => bundle.corrected(rung, sub_network).correction.is_some(),
+            },
             fidelity: Mean::of(&seen.rungs[place].pooled_cosines),
+            fidelity_to_f32: integers.is_some().then(|| Mean::of(&seen.rungs[place].f32_cosines)),
             patch_fidelity: Mean::of(&seen.rungs[place].patch_cosines),
             nearest_neighbours: nearest,
             linear_probe: probe,
@@ -116,7 +137,22 @@ fn evaluate(
         progress.done(place as u64 + 1);
     }
     progress.end(&format!("{} rungs judged", rungs.len()));
-    Ok(BundleReport { name, bundle: path.to_path_buf(), sha256: bundle.hash().to_owned(), rungs: reports })
+    Ok(BundleReport { name, bundle: path.to_path_buf(), sha256: bundle.hash().to_owned(), rungs: reports, left_out })
+}
+
+/// The rungs that the integer model holds, and the others.
+fn held(
+    integers: &IntegerRungs<'_>,
+    table: &RungTable,
+    rungs: Vec<usize>,
+    path: &Path,
+) -> Result<(Vec<usize>, Vec<usize>), EvalError> {
+    let check = |rung: usize| integers.check(rung, &table.sub_networks()[rung]);
+    let (held, left_out): (Vec<_>, Vec<_>) = rungs.into_iter().partition(|rung| check(*rung).is_ok());
+    match left_out.last().map(|last| check(*last)) {
+        Some(Err(source)) if held.is_empty() => Err(EvalError::NoRungInIntegers { path: path.to_path_buf(), source }),
+        _ => Ok((held, left_out)),
+    }
 }
 
 /// k-NN and linear probe at a rung, both from the bank at the same rung.

@@ -11,9 +11,11 @@ use headroom_shared::{KeptStructures, SubNetwork};
 use rayon::prelude::*;
 
 use super::EvalError;
+use super::integer::IntegerRungs;
 use super::labelled_images::LabelledImages;
 use crate::embedder::cosine;
 use crate::progress::Progress;
+use crate::quantisation::frames;
 
 /// Images that one thread decodes and runs together.
 const IMAGES_PER_RUN: usize = 4;
@@ -37,15 +39,30 @@ pub(super) struct RungObservations {
     /// asked for.
     pub pooled_cosines: Vec<f64>,
     pub patch_cosines: Vec<f64>,
+    /// In integers: for each image its embedding's cosine to that of the same rung in f32. Empty unless asked for.
+    pub f32_cosines: Vec<f64>,
 }
 
-/// Runs every image at every one of `rungs`; with `compared` also with all structures and the original weights, for the
-/// cosines. Unreadable images are told and left out. The result does not depend on the number of threads.
+/// What an engine computed for some images.
+pub(super) struct Pass {
+    /// `[images, embed_dim]`.
+    pub pooled: Vec<f32>,
+    /// After the final norm, `[images, tokens, embed_dim]`.
+    pub tokens: Vec<f32>,
+    /// `[images, classes]`.
+    pub logits: Option<Vec<f32>>,
+}
+
+/// Runs every image at every one of `rungs`, in integers where `integers` are given; with `compared` also in f32 with all
+/// structures and the original weights, for the cosines. Unreadable images are told and left out. The result does not
+/// depend on the number of threads.
 ///
 /// # Errors
 /// If no image is readable, the engine fails, or `interrupt` is set.
+#[expect(clippy::too_many_arguments, reason = "what is seen depends on all of them")]
 pub(super) fn observe(
     bundle: &Bundle,
+    integers: Option<&IntegerRungs<'_>>,
     rungs: &[usize],
     images: &LabelledImages,
     preprocessor: &Preprocessor,
@@ -56,6 +73,7 @@ pub(super) fn observe(
     let map = bundle.structure_map();
     let run = Run {
         bundle,
+        integers,
         dense: SubNetwork::dense(map.shape()),
         table: RungTable::new(&map).sub_networks().to_vec(),
         rungs,
@@ -93,8 +111,9 @@ pub(super) fn observe(
     Ok(all)
 }
 
-struct Run<'a> {
+struct Run<'a, 'm> {
     bundle: &'a Bundle,
+    integers: Option<&'a IntegerRungs<'m>>,
     dense: SubNetwork,
     /// Of every rung of the ladder.
     table: Vec<SubNetwork>,
@@ -103,7 +122,7 @@ struct Run<'a> {
     workspaces: Mutex<Vec<Workspace>>,
 }
 
-impl Run<'_> {
+impl Run<'_, '_> {
     fn nothing(&self) -> Observations {
         let predicted = self.bundle.vit().classes().map(|_| Vec::new());
         let rung = RungObservations { predicted, ..RungObservations::default() };
@@ -120,41 +139,48 @@ impl Run<'_> {
         }
         let spare = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut workspace = spare.unwrap_or_else(|| self.bundle.vit().workspace(IMAGES_PER_RUN));
-        let dense = if self.compared {
-            let output = self.run(&mut workspace, pixels, images, &self.dense)?;
-            Some((output.pooled.to_vec(), output.tokens.to_vec()))
-        } else {
-            None
-        };
+        let image = &self.bundle.description().image;
+        let integers = self.integers.map(|integers| (integers, frames(pixels, image)));
+        let dense = self.compared.then(|| self.run(&mut workspace, pixels, images, &self.dense)).transpose()?;
         for (&rung, seen) in self.rungs.iter().zip(&mut seen.rungs) {
-            let kept = self.bundle.corrected(rung, &self.table[rung]);
-            let output = self.run(&mut workspace, pixels, images, &kept)?;
-            seen.pooled.extend_from_slice(output.pooled);
-            if let (Some(predicted), Some(logits)) = (&mut seen.predicted, output.logits) {
+            let mut in_f32 =
+                || self.run(&mut workspace, pixels, images, &self.bundle.corrected(rung, &self.table[rung]));
+            let pass = match &integers {
+                Some((integers, frames)) => integers.run(frames, rung, &self.table[rung])?,
+                None => in_f32()?,
+            };
+            seen.pooled.extend_from_slice(&pass.pooled);
+            if let (Some(predicted), Some(logits)) = (&mut seen.predicted, &pass.logits) {
                 predicted.extend(logits.chunks_exact(logits.len() / images).map(first_class));
             }
-            if let Some((pooled, tokens)) = &dense {
-                let width = pooled.len() / images;
-                let pairs = output.pooled.chunks_exact(width).zip(pooled.chunks_exact(width));
-                seen.pooled_cosines.extend(pairs.map(|(a, b)| cosine(a, b)));
-                let prefix = self.bundle.description().prefix_tokens() * width;
-                let image = tokens.len() / images;
-                let pairs = output.tokens.chunks_exact(image).zip(tokens.chunks_exact(image));
-                seen.patch_cosines.extend(pairs.map(|(a, b)| mean_of_tokens(&a[prefix..], &b[prefix..], width)));
+            let Some(dense) = &dense else { continue };
+            let width = pass.pooled.len() / images;
+            let cosines = |a: &[f32], b: &[f32]| -> Vec<f64> {
+                a.chunks_exact(width).zip(b.chunks_exact(width)).map(|(a, b)| cosine(a, b)).collect()
+            };
+            seen.pooled_cosines.extend(cosines(&pass.pooled, &dense.pooled));
+            let prefix = self.bundle.description().prefix_tokens() * width;
+            let image = dense.tokens.len() / images;
+            let pairs = pass.tokens.chunks_exact(image).zip(dense.tokens.chunks_exact(image));
+            seen.patch_cosines.extend(pairs.map(|(a, b)| mean_of_tokens(&a[prefix..], &b[prefix..], width)));
+            if integers.is_some() {
+                seen.f32_cosines.extend(cosines(&pass.pooled, &in_f32()?.pooled));
             }
         }
         self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
         Ok(seen)
     }
 
-    fn run<'w>(
+    fn run(
         &self,
-        workspace: &'w mut Workspace,
+        workspace: &mut Workspace,
         pixels: &[f32],
         images: usize,
         kept: &impl KeptStructures,
-    ) -> Result<headroom_device::engine::Output<'w>, EvalError> {
-        Ok(self.bundle.vit().forward(workspace, pixels, images, kept)?)
+    ) -> Result<Pass, EvalError> {
+        let output = self.bundle.vit().forward(workspace, pixels, images, kept)?;
+        let logits = output.logits.map(<[f32]>::to_vec);
+        Ok(Pass { pooled: output.pooled.to_vec(), tokens: output.tokens.to_vec(), logits })
     }
 }
 
@@ -165,6 +191,7 @@ impl Observations {
             rung.pooled.extend(later.pooled);
             rung.pooled_cosines.extend(later.pooled_cosines);
             rung.patch_cosines.extend(later.patch_cosines);
+            rung.f32_cosines.extend(later.f32_cosines);
             if let (Some(predicted), Some(later)) = (&mut rung.predicted, later.predicted) {
                 predicted.extend(later);
             }

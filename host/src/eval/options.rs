@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Parser;
+use headroom_device::run::Precision;
 
 use super::EvalError;
 
@@ -30,6 +31,10 @@ pub struct Options {
     /// The rungs to judge, such as `0,6,12` [default: all].
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub rungs: Option<Vec<usize>>,
+
+    /// Judge the rungs in f32, or in the int8 of the bundle's `model.int8`: those that it holds.
+    #[arg(long, value_name = "PRECISION", default_value = "f32")]
+    pub precision: Precision,
 
     /// Neighbours that vote.
     #[arg(long, value_name = "K", default_value_t = 20, value_parser = at_least_one)]

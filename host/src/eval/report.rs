@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
+use headroom_device::run::Precision;
 use serde::Serialize;
 
 use super::labelled_images::LabelledImages;
@@ -23,6 +24,8 @@ pub struct EvalReport {
     pub query: FolderReport,
     /// What the classes were learnt from.
     pub bank: Option<FolderReport>,
+    /// What the rungs were computed in.
+    pub precision: Precision,
     /// k of k-NN, and the temperature of its votes.
     pub neighbours: usize,
     pub temperature: f64,
@@ -54,6 +57,8 @@ pub struct BundleReport {
     /// The SHA-256 of its manifest.
     pub sha256: String,
     pub rungs: Vec<RungReport>,
+    /// Rungs that were to be judged in integers and that the integer model does not hold.
+    pub left_out: Vec<usize>,
 }
 
 /// A rung.
@@ -64,11 +69,15 @@ pub struct RungReport {
     pub macs: u64,
     pub macs_share: f64,
     pub weight_bytes: u64,
+    /// Tokens that each block merges into others.
+    pub token_schedule: Vec<u8>,
     /// Whether it runs with corrected matrices.
     pub corrected: bool,
     /// Mean cosine of the pooled embedding to the dense model's.
     pub fidelity: Mean,
-    /// The same of patch tokens after the final norm.
+    /// In integers: the same to this rung in f32.
+    pub fidelity_to_f32: Option<Mean>,
+    /// Mean cosine to the dense model's of patch tokens after the final norm.
     pub patch_fidelity: Mean,
     /// Top-1 of weighted k-NN.
     pub nearest_neighbours: Option<Accuracy>,
@@ -111,9 +120,13 @@ fn table(bundle: &BundleReport) -> String {
         ("head %", |rung| rung.head),
     ];
     let columns: Vec<Column> = columns.into_iter().filter(|(_, of)| has(*of)).collect();
+    let merged = |rung: &RungReport| rung.token_schedule.iter().map(|&tokens| u32::from(tokens)).sum::<u32>();
+    let merging = bundle.rungs.iter().any(|rung| merged(rung) > 0);
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
-    let names = ["rung", "MACs", "share", "weights", "fidelity", "patches"].into_iter();
+    let names = ["rung", "MACs", "share", "weights"].into_iter().chain(merging.then_some("merged"));
+    let integers = bundle.rungs.iter().any(|rung| rung.fidelity_to_f32.is_some());
+    let names = names.chain(["fidelity"]).chain(integers.then_some("to f32")).chain(["patches"]);
     table.set_header(names.chain(columns.iter().map(|(name, _)| *name)));
     for rung in &bundle.rungs {
         let mut cells = vec![
@@ -121,9 +134,11 @@ fn table(bundle: &BundleReport) -> String {
             with_prefix(rung.macs as f64, ""),
             format!("{:.0} %", rung.macs_share * 100.0),
             with_prefix(rung.weight_bytes as f64, "B"),
-            format!("{:.4}{}", rung.fidelity.value, if rung.corrected { " +" } else { "  " }),
-            format!("{:.4}", rung.patch_fidelity.value),
         ];
+        cells.extend(merging.then(|| merged(rung).to_string()));
+        cells.push(format!("{:.4}{}", rung.fidelity.value, if rung.corrected { " +" } else { "  " }));
+        cells.extend(rung.fidelity_to_f32.map(|fidelity| format!("{:.5}", fidelity.value)));
+        cells.push(format!("{:.4}", rung.patch_fidelity.value));
         cells.extend(columns.iter().map(|(_, of)| of(rung).map_or_else(String::new, percent)));
         table.add_row(cells);
     }
@@ -131,7 +146,20 @@ fn table(bundle: &BundleReport) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let plus = if bundle.rungs.iter().any(|rung| rung.corrected) { "\n+ with corrected matrices" } else { "" };
-    format!("{}\n{table}{plus}", bundle.name)
+    let merged = if merging { "\nmerged: tokens that all blocks merge into others" } else { "" };
+    let integers =
+        if integers { "\nin int8; fidelity to the dense model in f32, and to the same rung in f32" } else { "" };
+    let left_out = match bundle.left_out.as_slice() {
+        [] => String::new(),
+        rungs => format!("\nnot in the integer model: {}", list(rungs)),
+    };
+    format!("{}\n{table}{plus}{merged}{integers}{left_out}", bundle.name)
+}
+
+/// Such as `rung 3` or `rungs 0, 1, 2`.
+pub(super) fn list(rungs: &[usize]) -> String {
+    let names: Vec<String> = rungs.iter().map(usize::to_string).collect();
+    format!("rung{} {}", if rungs.len() == 1 { "" } else { "s" }, names.join(", "))
 }
 
 fn percent(accuracy: Accuracy) -> String {

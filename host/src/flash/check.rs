@@ -88,12 +88,12 @@ pub struct Wish<'a> {
 ///
 /// # Errors
 /// If they do not fit.
-pub fn release(release: &Release, wish: &Wish<'_>) -> Result<(), CheckError> {
-    let (found, expected) = (&release.description.target, wish.board.name.as_str());
-    if found != expected && !wish.allow_board_mismatch {
+pub fn release(release: &Release, board: &BoardProfile, allow_board_mismatch: bool) -> Result<(), CheckError> {
+    let (found, expected) = (&release.description.target, board.name.as_str());
+    if found != expected && !allow_board_mismatch {
         return Err(CheckError::OtherTarget { expected: expected.to_owned(), found: found.clone() });
     }
-    let triple = wish.board.deployment.target_triple.as_str();
+    let triple = board.deployment.target_triple.as_str();
     match release.requirements.architecture {
         Some(found) if !triple.starts_with(found) => Err(CheckError::Architecture {
             what: "the runtime",

@@ -63,9 +63,9 @@ impl FlashError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NoLinux { board } => Some(format!(
-                "`host-flash image --target {board} --bundle DIR --out FILE` makes the image for its flash and says where it goes"
-            )),
+            Self::NoLinux { board } => {
+                Some(format!("`host-flash --target {board} --bundle DIR` writes it through a debug probe"))
+            }
             Self::Check(error) => error.hint(),
             Self::Transport(error) => error.hint().map(str::to_owned),
             Self::Locked { .. } => Some("wait for it; a lock whose owner is gone is taken over without asking".into()),

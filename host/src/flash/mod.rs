@@ -11,6 +11,8 @@
 //! | [`install`] | the steps in order |
 //! | [`setup`] | the script that prepares a device once, as root |
 //! | [`several`] | many devices at once |
+//! | [`pack`] | a release as a file or an image, for other engines of updates |
+//! | [`probe`] | boards without an operating system, through a debug probe; nothing below is about them |
 //!
 //! On the device everything is below one root folder, `/opt/headroom`:
 //!
@@ -41,6 +43,8 @@ mod error;
 pub mod facts;
 pub mod install;
 mod options;
+pub mod pack;
+pub mod probe;
 pub mod release;
 mod report;
 pub mod runtime_file;
@@ -68,7 +72,7 @@ use setup::Setup;
 use ssh::Ssh;
 
 pub use error::FlashError;
-pub use options::{Options, Task};
+pub use options::{Activation, Options, Task};
 pub use report::{FLASH_VERSION, Failure, FlashReport, HostReport, Outcome};
 
 /// The script that prepares a device.
@@ -86,7 +90,7 @@ pub fn setup_script(options: &Options) -> Result<String, FlashError> {
         board: &board.profile,
         folders,
         root: root(options, folders),
-        unit: &options.unit,
+        unit: &options.activation.unit,
         unit_file: &unit_file,
         limits_file: &limits_file,
     };
@@ -111,18 +115,18 @@ pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -
         wish: Wish {
             board: &board.profile,
             root: root(options, folders(&board)?),
-            unit: &options.unit,
+            unit: &options.activation.unit,
             allow_board_mismatch: options.allow_board_mismatch,
             now,
         },
         system: &options.system_root,
         health: Health {
-            unit: options.unit.clone(),
-            steady_seconds: options.steady,
-            limit_seconds: options.health_limit,
-            command: options.health_command.clone(),
+            unit: options.activation.unit.clone(),
+            steady_seconds: options.activation.steady,
+            limit_seconds: options.activation.health_limit,
+            command: options.activation.health_command.clone(),
         },
-        keep: options.keep,
+        keep: options.activation.keep,
         owner: &owner,
         interrupt,
     };
@@ -133,7 +137,7 @@ pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -
         match &release {
             Some(release) => job.install(&device, release, options.task.dry_run, progress, warnings),
             None if options.task.rollback => job.roll_back(&device, progress),
-            None => device.status(&options.unit).map(Outcome::Status),
+            None => device.status(&options.activation.unit).map(Outcome::Status),
         }
     });
     Ok(FlashReport { version: FLASH_VERSION, target: options.target.clone(), hosts })
@@ -151,7 +155,7 @@ fn release(options: &Options, wish: &Wish<'_>) -> Result<Release, FlashError> {
     let bundle = options.bundle.as_deref().ok_or_else(|| missing("--bundle"))?;
     let runtime = options.runtime.as_deref().ok_or_else(|| missing("--runtime"))?;
     let release = Release::of(bundle, runtime)?;
-    check::release(&release, wish)?;
+    check::release(&release, wish.board, wish.allow_board_mismatch)?;
     Ok(release)
 }
 

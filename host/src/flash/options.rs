@@ -5,23 +5,26 @@ use std::path::PathBuf;
 use clap::{Args, Parser};
 
 use super::destination::Destination;
+use super::probe::ProbeOptions;
+use crate::boards;
 
 /// Brings a runtime and a bundle to devices and makes them serve it.
 ///
 /// Over SSH, with the system's OpenSSH and its configuration. Only what has
 /// changed is sent. The new release is installed beside the old one, switched to
-/// in one step, and switched back from if it is not healthy. Results go to
+/// in one step, and switched back from if it is not healthy. A board without an
+/// operating system is written through a debug probe instead. Results go to
 /// stdout, progress to stderr. Exit codes: 0 every device did what was asked,
 /// 1 one did not, 2 wrong usage, 130 interrupted.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "host-flash", version, args_override_self = true)]
 pub struct Options {
     /// The board.
-    #[arg(long, value_name = "BOARD", value_parser = clap::builder::PossibleValuesParser::new(crate::boards::names()))]
+    #[arg(long, value_name = "BOARD", value_parser = clap::builder::PossibleValuesParser::new(boards::names()))]
     pub target: String,
 
     /// A device; may be given several times, or several separated by commas.
-    #[arg(long, value_name = "[USER@]HOST[:PORT]", value_delimiter = ',', required_unless_present = "print_setup")]
+    #[arg(long, value_name = "[USER@]HOST[:PORT]", value_delimiter = ',')]
     pub to: Vec<Destination>,
 
     /// The bundle that host-prune wrote.
@@ -35,9 +38,11 @@ pub struct Options {
     #[command(flatten)]
     pub task: Task,
 
-    /// The systemd unit that serves the bundle.
-    #[arg(long, value_name = "NAME", default_value = "headroom.service", value_parser = unit_name)]
-    pub unit: String,
+    #[command(flatten)]
+    pub activation: Activation,
+
+    #[command(flatten)]
+    pub probe: ProbeOptions,
 
     /// The file of the unit, for --print-setup.
     #[arg(long, value_name = "FILE")]
@@ -50,22 +55,6 @@ pub struct Options {
     /// Folder on the device that holds the releases [default: from the board's profile].
     #[arg(long, value_name = "DIR", value_parser = absolute)]
     pub root: Option<String>,
-
-    /// Releases to keep on the device; the active one and the one before always stay.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..))]
-    pub keep: u32,
-
-    /// Shell command on the device that judges the release in the folder `$RELEASE`: healthy if it ends with 0.
-    #[arg(long, value_name = "COMMAND", default_value = HEALTH_COMMAND)]
-    pub health_command: String,
-
-    /// Seconds that the start of the unit and the health command may each take.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
-    pub health_limit: u32,
-
-    /// Seconds that the unit must keep running.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=3600))]
-    pub steady: u32,
 
     /// Install on another board than --target names, or a bundle made for another one.
     #[arg(long)]
@@ -88,11 +77,70 @@ pub struct Options {
     pub quiet: bool,
 }
 
+/// How a release is activated on the device.
+#[derive(Clone, Debug, Args)]
+pub struct Activation {
+    /// The systemd unit that serves the bundle.
+    #[arg(long, value_name = "NAME", default_value = "headroom.service", value_parser = unit_name)]
+    pub unit: String,
+
+    /// Releases to keep on the device; the active one and the one before always stay.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..))]
+    pub keep: u32,
+
+    /// Shell command on the device that judges the release in the folder `$RELEASE`: healthy if it ends with 0.
+    #[arg(long, value_name = "COMMAND", default_value = HEALTH_COMMAND)]
+    pub health_command: String,
+
+    /// Seconds that the start of the unit and the health command may each take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub health_limit: u32,
+
+    /// Seconds that the unit must keep running.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=3600))]
+    pub steady: u32,
+}
+
+impl Options {
+    /// Whether the board takes what a debug probe writes, rather than releases over SSH.
+    #[must_use]
+    pub fn needs_probe(&self) -> bool {
+        boards::find(&self.target).is_ok_and(|board| board.profile.deployment.ssh().is_none())
+    }
+
+    /// What is missing or out of place for the kind of board.
+    #[must_use]
+    pub fn misuse(&self) -> Option<String> {
+        let target = &self.target;
+        if self.needs_probe() {
+            let linux = [
+                ("--to", !self.to.is_empty()),
+                ("--runtime", self.runtime.is_some()),
+                ("--rollback", self.task.rollback),
+                ("--status", self.task.status),
+                ("--list", self.task.list),
+                ("--print-setup", self.task.print_setup),
+            ];
+            if let Some((option, _)) = linux.into_iter().find(|(_, is_given)| *is_given) {
+                return Some(format!(
+                    "{option} is for boards that run Linux; `{target}` is written through a debug probe"
+                ));
+            }
+            return self.bundle.is_none().then(|| format!("--bundle DIR is needed for `{target}`"));
+        }
+        if let Some(option) = self.probe.given() {
+            return Some(format!("{option} is for boards without an operating system; `{target}` runs Linux"));
+        }
+        let has_device = self.task.print_setup || !self.to.is_empty();
+        (!has_device).then(|| format!("--to [USER@]HOST[:PORT] is needed for `{target}`"))
+    }
+}
+
 /// What to do instead of installing.
 #[derive(Clone, Debug, Default, Args)]
 #[group(multiple = false)]
 pub struct Task {
-    /// Check the devices and tell what would be sent; change nothing.
+    /// Check the devices and tell what would be sent or written; change nothing.
     #[arg(long)]
     pub dry_run: bool,
 
@@ -163,11 +211,35 @@ mod tests {
             &["--keep", "1"],
             &["--to", "-oProxyCommand=x"],
             &["--print-setup"],
+            &["--probe", "stlink"],
+            &["--speed", "0"],
         ] {
             let line = ["host-flash", "--target", "jetson-orin", "--to", "a"].into_iter().chain(wrong.iter().copied());
             assert!(Options::try_parse_from(line).is_err(), "{wrong:?}");
         }
-        assert!(Options::try_parse_from(["host-flash", "--target", "jetson-orin"]).is_err());
         assert!(Options::try_parse_from(["host-flash", "--target", "toaster", "--to", "a"]).is_err());
+    }
+
+    #[test]
+    fn each_kind_of_board_has_its_options() {
+        let misuse = |line: &str| Options::parse_from(line.split(' ')).misuse();
+        for right in [
+            "host-flash --target jetson-orin --to a --bundle b --runtime c",
+            "host-flash --target jetson-orin --print-setup --unit-file a",
+            "host-flash --target nucleo-h743zi --bundle b --dry-run",
+            "host-flash --target rp2350 --bundle b --firmware f --probe 2e8a:000c --speed 1000 --json",
+        ] {
+            assert_eq!(misuse(right), None, "{right}");
+        }
+        for (wrong, expected) in [
+            ("host-flash --target jetson-orin", "--to"),
+            ("host-flash --target jetson-orin --to a --firmware f", "--firmware is for boards without"),
+            ("host-flash --target rp2350", "--bundle"),
+            ("host-flash --target rp2350 --bundle b --to a", "--to is for boards that run Linux"),
+            ("host-flash --target rp2350 --bundle b --status", "--status is for boards that run Linux"),
+        ] {
+            let text = misuse(wrong).unwrap_or_else(|| panic!("{wrong}"));
+            assert!(text.contains(expected), "{text}");
+        }
     }
 }

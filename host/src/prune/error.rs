@@ -99,6 +99,10 @@ pub enum PruneError {
     DimensionsWithoutScores,
     #[error("--fisher is of --method snapvit, not of --method headroom")]
     FisherWithoutSnapvit,
+    #[error("the integer engine does not merge tokens")]
+    TokensInIntegers,
+    #[error("tokens of a model with rotary positions cannot be merged: a merged token has no position")]
+    TokensWithRotary,
     #[error("interrupted before there was anything to write")]
     Interrupted,
 }
@@ -129,6 +133,7 @@ impl PruneError {
             Self::Scores(ScoresError::OtherModel { .. }) => {
                 Some("take the scores of this very model, or leave --scores away to compute them".into())
             }
+            Self::TokensInIntegers | Self::TokensWithRotary => Some("leave --tokens away".into()),
             Self::OnlyIntegers { .. } => Some("leave --precision away".into()),
             Self::DoesNotFit { .. } => {
                 Some("take a board with more memory, a smaller model, or lower --min-heads and --min-neurons".into())

@@ -111,7 +111,7 @@ pub struct Options {
     pub precision: Option<Precision>,
 
     /// Whether rungs merge similar tokens: off, on together with fewer structures, or only that.
-    #[arg(long, value_enum, default_value_t = TokenMerging::default(), conflicts_with = "precision")]
+    #[arg(long, value_enum, default_value_t = TokenMerging::default())]
     pub tokens: TokenMerging,
 
     /// Rungs of the ladder.

@@ -7,6 +7,7 @@ use ed25519_dalek::pkcs8;
 use headroom_device::bundle::BundleError;
 use headroom_device::bundle::trust::{PublicKeyError, SignatureFormatError, TrustError};
 
+use super::agent::AgentError;
 use super::secret_key::SECRET_KEY_VARIABLE;
 
 /// Why keys or signatures could not be made or checked. No message holds a secret.
@@ -28,6 +29,9 @@ pub enum SigningError {
     /// No secret key was named.
     #[error("no secret key: neither --key nor the environment variable {SECRET_KEY_VARIABLE} is there")]
     NoSecretKey,
+    /// The SSH agent does not sign.
+    #[error("cannot sign with a key of the SSH agent")]
+    Agent(#[from] AgentError),
     /// Others may read the secret key.
     #[error("the secret key `{path}` is not only its owner's: its mode is {mode:03o}, at most 600 is accepted")]
     Permissions { path: PathBuf, mode: u32 },
@@ -58,6 +62,7 @@ impl SigningError {
         match self {
             Self::Exists { .. } => Some("choose another file with --out; keys are never replaced".into()),
             Self::NoSecretKey => Some("make a key with `host-flash keygen --out FILE`".into()),
+            Self::Agent(error) => error.hint(),
             Self::Permissions { path, .. } => Some(format!(
                 "run `chmod 600 {}`, and make a new key if somebody may have read this one",
                 path.display()

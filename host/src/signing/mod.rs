@@ -6,18 +6,23 @@
 //! | file | content |
 //! |---|---|
 //! | `secret_key` | the secret key: in a file that only its owner can read, or in the environment |
+//! | `agent` | a key in an SSH agent |
+//! | `signing_key` | the one of the two that signs |
 //! | `keygen` | makes a pair of keys |
+//! | `public_key` | tells the public half of a key |
 //! | `sign` | signs a bundle |
 //! | `verify` | asks what a device would say to a bundle |
 //!
-//! Keys are PKCS#8 and SPKI in PEM (RFC 8410): `openssl genpkey -algorithm
-//! ed25519` makes them too. Keys in an SSH agent are not used: agents sign what
-//! SSH defines, and no library reduces that to one well-kept call.
+//! Keys in files are PKCS#8 and SPKI in PEM (RFC 8410): `openssl genpkey
+//! -algorithm ed25519` makes them too.
 
+mod agent;
 mod error;
 mod keygen;
+mod public_key;
 mod secret_key;
 mod sign;
+mod signing_key;
 mod verify;
 
 use std::process::ExitCode;
@@ -25,10 +30,13 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use headroom_device::program;
 
+pub use agent::{AGENT_VARIABLE, AgentError, AgentKey};
 pub use error::SigningError;
 pub use keygen::{KeygenArguments, KeygenReport, keygen};
+pub use public_key::{PublicKeyArguments, PublicKeyReport, public_key};
 pub use secret_key::{SECRET_KEY_VARIABLE, SecretKey};
 pub use sign::{SignArguments, SignReport, sign};
+pub use signing_key::{KeySource, SigningKey};
 pub use verify::{VerifyArguments, VerifyReport, verify};
 
 /// The version of what is printed as JSON. A field is only ever added within a version.
@@ -39,6 +47,8 @@ pub const REPORT_VERSION: u32 = 1;
 pub enum Command {
     /// Makes a pair of keys: FILE for signing, FILE.pub for the trust policies of devices.
     Keygen(KeygenArguments),
+    /// Prints the public half of a key, for the trust policies of devices.
+    PublicKey(PublicKeyArguments),
     /// Signs a bundle: writes `manifest.sig` into it.
     Sign(SignArguments),
     /// Checks a bundle as a device with this policy, or with this public key alone, would.
@@ -50,6 +60,9 @@ pub fn main(command: &Command) -> ExitCode {
     let done = match command {
         Command::Keygen(arguments) => {
             keygen(arguments).map(|report| program::print(arguments.json, &report, || report.text()))
+        }
+        Command::PublicKey(arguments) => {
+            public_key(arguments).map(|report| program::print(arguments.json, &report, || report.text()))
         }
         Command::Sign(arguments) => {
             sign(arguments).map(|report| program::print(arguments.json, &report, || report.text()))

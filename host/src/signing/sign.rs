@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::REPORT_VERSION;
 use super::error::SigningError;
-use super::secret_key::SecretKey;
+use super::signing_key::{KeySource, SigningKey};
 
 /// The command line of `host-flash sign`.
 #[derive(Clone, Debug, Args)]
@@ -19,9 +19,10 @@ pub struct SignArguments {
     #[arg(long, value_name = "DIR")]
     pub bundle: PathBuf,
 
-    /// The secret key that `keygen` made; else the environment variable HEADROOM_SIGNING_KEY holds it, in PEM.
-    #[arg(long, value_name = "FILE")]
-    pub key: Option<PathBuf>,
+    /// The secret key that `keygen` made, or agent:KEY for the key in the SSH agent with that fingerprint or comment;
+    /// else the environment variable HEADROOM_SIGNING_KEY holds it, in PEM.
+    #[arg(long, value_name = "FILE|agent:KEY")]
+    pub key: Option<KeySource>,
 
     /// The release counter: higher than that of every release before, so that devices can refuse to go back.
     #[arg(long, value_name = "N")]
@@ -71,13 +72,13 @@ impl SignReport {
 /// written; an earlier signature stays then.
 pub fn sign(arguments: &SignArguments) -> Result<SignReport, SigningError> {
     // The key first: opening a large bundle takes a while.
-    let key = SecretKey::find(arguments.key.as_deref())?;
+    let key = SigningKey::find(arguments.key.as_ref())?;
     let bundle = Bundle::open(&arguments.bundle)
         .map_err(|source| SigningError::Bundle { path: arguments.bundle.clone(), source })?;
     let board = &bundle.manifest().target;
     let statement = Statement::new(board, arguments.release, *bundle.digest(), key.public_key().fingerprint())
         .map_err(|source| SigningError::Board { board: board.clone(), source })?;
-    let signature = key.sign(statement.signed_text().as_bytes());
+    let signature = key.sign(statement.signed_text().as_bytes())?;
     let signed = SignedStatement { statement, signature };
     let path = arguments.bundle.join(SIGNATURE_FILE);
     whole_file::write(&path, signed.encode().as_bytes())

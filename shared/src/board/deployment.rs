@@ -3,6 +3,7 @@
 use serde::{Deserialize, Deserializer, de};
 
 use super::{Line, Name};
+use crate::origin::Sourced;
 
 /// Where things go on the board, and how. In the file it is one table, whose
 /// other keys follow from `method`.
@@ -37,8 +38,21 @@ pub struct Ssh {
 /// What a debug probe needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeRs {
-    /// The chip as probe-rs calls it; `None` where only an emulator has it.
-    pub chip: Option<Name>,
+    /// `None` where only an emulator has the chip.
+    pub chip: Option<Chip>,
+}
+
+/// A chip that a debug probe programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chip {
+    /// As probe-rs calls it.
+    pub name: Name,
+    /// How long its flash takes to erase one sector.
+    pub sector_erase_milliseconds: Sourced<u32>,
+    /// How fast erased flash takes bytes.
+    pub program_bytes_per_second: Sourced<u32>,
+    /// How fast bytes come through the probe, either way.
+    pub transfer_bytes_per_second: Sourced<u32>,
 }
 
 impl Deployment {
@@ -69,15 +83,36 @@ struct Table {
     programs: Option<Line>,
     bundles: Option<Line>,
     chip: Option<Name>,
+    sector_erase_milliseconds: Option<Sourced<u32>>,
+    program_bytes_per_second: Option<Sourced<u32>>,
+    transfer_bytes_per_second: Option<Sourced<u32>>,
+}
+
+impl Table {
+    fn has_rates(&self) -> bool {
+        let rates = [self.sector_erase_milliseconds, self.program_bytes_per_second, self.transfer_bytes_per_second];
+        rates.iter().any(Option::is_some)
+    }
+
+    fn chip(self) -> Result<Option<Chip>, &'static str> {
+        let Some(name) = self.chip else { return Ok(None) };
+        Ok(Some(Chip {
+            name,
+            sector_erase_milliseconds: self.sector_erase_milliseconds.ok_or("sector_erase_milliseconds")?,
+            program_bytes_per_second: self.program_bytes_per_second.ok_or("program_bytes_per_second")?,
+            transfer_bytes_per_second: self.transfer_bytes_per_second.ok_or("transfer_bytes_per_second")?,
+        }))
+    }
 }
 
 impl<'de> Deserialize<'de> for Deployment {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let table = Table::deserialize(deserializer)?;
+        let target_triple = table.target_triple.clone();
         let method = match table.method {
             MethodName::Ssh => {
-                if table.chip.is_some() {
-                    return Err(de::Error::custom("`chip` is no key of method \"ssh\""));
+                if table.chip.is_some() || table.has_rates() {
+                    return Err(de::Error::custom("`chip` and its rates are no keys of method \"ssh\""));
                 }
                 DeploymentMethod::Ssh(Ssh {
                     root: table.root.ok_or_else(|| de::Error::missing_field("root"))?,
@@ -89,9 +124,12 @@ impl<'de> Deserialize<'de> for Deployment {
                 if table.root.is_some() || table.programs.is_some() || table.bundles.is_some() {
                     return Err(de::Error::custom("folders are no keys of method \"probe-rs\""));
                 }
-                DeploymentMethod::ProbeRs(ProbeRs { chip: table.chip })
+                if table.chip.is_none() && table.has_rates() {
+                    return Err(de::Error::missing_field("chip"));
+                }
+                DeploymentMethod::ProbeRs(ProbeRs { chip: table.chip().map_err(de::Error::missing_field)? })
             }
         };
-        Ok(Self { target_triple: table.target_triple, method })
+        Ok(Self { target_triple, method })
     }
 }

@@ -13,7 +13,7 @@ mod deployment;
 mod microcontroller;
 mod validation;
 
-pub use deployment::{Deployment, DeploymentMethod, ProbeRs, Ssh};
+pub use deployment::{Chip, Deployment, DeploymentMethod, ProbeRs, Ssh};
 pub use microcontroller::{MemoryRegion, Microcontroller};
 pub use validation::BoardError;
 

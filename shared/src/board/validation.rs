@@ -1,6 +1,6 @@
 //! Checks of a board profile beyond its form: each is small and has a name.
 
-use super::{BoardProfile, Capability, DeploymentMethod, MemoryRegion, Microcontroller, Ssh, TotalPower};
+use super::{BoardProfile, Capability, Chip, DeploymentMethod, MemoryRegion, Microcontroller, Ssh, TotalPower};
 
 /// Why a profile cannot be right. `key` is the one in the file.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
@@ -39,7 +39,7 @@ impl BoardProfile {
         self.temperature_can_be_measured()?;
         match &self.deployment.method {
             DeploymentMethod::Ssh(ssh) => self.is_linux_board(ssh),
-            DeploymentMethod::ProbeRs(_) => self.is_microcontroller(),
+            DeploymentMethod::ProbeRs(probe) => self.is_microcontroller(probe.chip.as_ref()),
         }
     }
 
@@ -55,7 +55,7 @@ impl BoardProfile {
         remote_paths_are_absolute(ssh)
     }
 
-    fn is_microcontroller(&self) -> Result<(), BoardError> {
+    fn is_microcontroller(&self, chip: Option<&Chip>) -> Result<(), BoardError> {
         let method = "probe-rs";
         for (key, is_there) in [
             ("power_mode", !self.power_modes.is_empty()),
@@ -69,7 +69,8 @@ impl BoardProfile {
         }
         let memory_map = self.microcontroller.as_ref().ok_or(BoardError::None { key: "microcontroller" })?;
         memory_regions_are_apart(memory_map)?;
-        stack_fits(memory_map)
+        stack_fits(memory_map)?;
+        rates_are_positive(chip)
     }
 
     fn name_is_a_folder_name(&self) -> Result<(), BoardError> {
@@ -242,4 +243,17 @@ fn stack_fits(memory_map: &Microcontroller) -> Result<(), BoardError> {
         return Err(BoardError::Order { lower, lower_found: f64::from(stack), upper, upper_found: f64::from(ram) });
     }
     Ok(())
+}
+
+fn rates_are_positive(chip: Option<&Chip>) -> Result<(), BoardError> {
+    let Some(chip) = chip else { return Ok(()) };
+    let rates = [
+        ("deployment.sector_erase_milliseconds", chip.sector_erase_milliseconds.value),
+        ("deployment.program_bytes_per_second", chip.program_bytes_per_second.value),
+        ("deployment.transfer_bytes_per_second", chip.transfer_bytes_per_second.value),
+    ];
+    match rates.iter().find(|(_, value)| *value == 0) {
+        Some((key, _)) => Err(BoardError::Number { key, expected: "more than 0", found: 0.0 }),
+        None => Ok(()),
+    }
 }

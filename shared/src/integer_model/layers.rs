@@ -72,6 +72,16 @@ pub const fn row_stride(columns: usize) -> usize {
 }
 
 impl<'a> IntegerLinear<'a> {
+    /// A layer of rows of `columns` weights, each padded with zeros to [`row_stride`]; `None` unless every row has a
+    /// scale and a bias (f32, little-endian).
+    #[must_use]
+    pub fn new(columns: usize, weights: &'a [u8], scales: &'a [[u8; 4]], biases: &'a [[u8; 4]]) -> Option<Self> {
+        let rows = scales.len();
+        let (scales, biases) = (FloatTable { values: scales }, FloatTable { values: biases });
+        let fits = columns > 0 && biases.len() == rows && weights.len() == rows * row_stride(columns);
+        fits.then_some(Self { rows, columns, weights, scales, biases })
+    }
+
     /// Outputs.
     #[must_use]
     pub fn rows(&self) -> usize {

@@ -22,6 +22,10 @@ pub enum WireError {
     Pixels { width: u32, height: u32, expected: u64, found: u64 },
     #[error("{bytes} bytes are no whole number of f32 values")]
     Values { bytes: u64 },
+    #[error("{bytes} bytes are no ladder: {rung} for each of 1 to {most} rungs", rung = super::RungCost::BYTES, most = crate::MAX_RUNGS)]
+    Rungs { bytes: u64 },
+    #[error("a message with checksum {found:#010x}, expected {expected:#010x}: the line has changed it")]
+    Checksum { expected: u32, found: u32 },
     #[error("the message needs {needed} bytes, the buffer has {found}")]
     BufferTooSmall { needed: u64, found: u64 },
 }

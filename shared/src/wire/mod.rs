@@ -59,17 +59,21 @@
 //! 00                          no logits
 //! ```
 //!
-//! Firmware speaks the same messages over a serial line, in frames of their own kind ([`serial`]).
+//! Firmware speaks the same messages over a serial line, in frames of their own kind ([`serial`]). It can also supervise
+//! a board with Linux ([`companion`]).
 //!
 //! # Compatibility
 //! Any change to a message is a new version, and new variants are only appended.
 
+pub mod companion;
 mod error;
 mod framing;
+mod receiver;
 mod request;
 mod response;
 pub mod serial;
 
+pub use companion::{CompanionReport, CompanionRequest, Envelope, RungCost, RungCosts};
 pub use error::WireError;
 pub use framing::{LENGTH_BYTES, decode, encode, encoded_length, payload_length};
 pub use request::{HELLO_MAGIC, Outputs, Request, WhenFull};

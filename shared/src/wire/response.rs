@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::WireError;
+use super::companion::Envelope;
 use super::framing::decode;
 use crate::units::{Power, Temperature, TimeSpan};
 
@@ -47,7 +48,8 @@ pub enum Response<'a> {
         id: u64,
         model: ServedModel,
         rung: u8,
-        /// The limit that kept the governor from a larger rung, as the metrics name it.
+        /// The limit that kept the governor from a larger rung, as the metrics name it; after `supervisor: ` where a
+        /// supervisor decided.
         binding: &'a str,
         /// The governor's mode, as the metrics name it.
         mode: &'a str,
@@ -67,6 +69,8 @@ pub enum Response<'a> {
     Failed { id: u64, text: &'a str },
     /// Something is wrong with the connection; why, for people. It is the last message.
     Error { kind: ErrorKind, text: &'a str },
+    /// A [`CompanionReport`](super::CompanionReport); only firmware sends it.
+    Companion(#[serde(borrow)] Envelope<'a>),
 }
 
 /// The model of a bundle.

@@ -6,7 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use super::receiver::{Received, Receiver};
+
 use super::WireError;
+use super::companion::Envelope;
 use super::request::Request;
 use crate::units::{Power, Temperature, TimeSpan};
 
@@ -30,6 +33,8 @@ pub enum SerialRequest<'a> {
     Hold { id: u64, rung: Option<u8> },
     /// How warm the chip is, for a board that has no sensor of its own.
     Temperature { id: u64, temperature: Temperature },
+    /// A [`CompanionRequest`](super::CompanionRequest).
+    Companion(#[serde(borrow)] Envelope<'a>),
 }
 
 impl<'a> SerialRequest<'a> {

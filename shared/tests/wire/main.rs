@@ -1,5 +1,6 @@
 //! The wire format as its users see it.
 
+mod companion;
 mod golden;
 mod properties;
 mod refusals;

@@ -3,7 +3,18 @@
 //!
 //! `.ci/firmware` builds the firmware and runs this; without the firmware the tests say that they are skipped.
 
+mod companion;
 mod emulator;
+
+#[path = "../../../device/tests/random_bundle/mod.rs"]
+mod random_bundle;
+#[path = "../../../device/tests/random_model/mod.rs"]
+mod random_model;
+#[allow(dead_code, reason = "the tests of the service use all of it")]
+#[path = "../serve/server.rs"]
+mod server;
+#[path = "../../trees/mod.rs"]
+mod trees;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -6,6 +6,7 @@ mod device;
 mod installation;
 mod local_shell;
 mod over_ssh;
+mod packed;
 mod refusals;
 mod server;
 mod trust;

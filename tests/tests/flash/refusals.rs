@@ -113,11 +113,17 @@ fn what_the_runtime_needs_is_compared_with_the_device() {
 
     release.requirements.architecture = Some("x86_64");
     assert!(matches!(judge(&release), Err(CheckError::Architecture { whose: "the device", .. })));
-    assert!(matches!(check::release(&release, &wish), Err(CheckError::Architecture { whose: "the board", .. })));
+    assert!(matches!(
+        check::release(&release, wish.board, wish.allow_board_mismatch),
+        Err(CheckError::Architecture { whose: "the board", .. })
+    ));
     release.requirements.architecture = Some("aarch64");
     judge(&release).unwrap();
     release.description.target = "jetson-orin-nano".into();
-    assert!(matches!(check::release(&release, &wish), Err(CheckError::OtherTarget { .. })));
+    assert!(matches!(
+        check::release(&release, wish.board, wish.allow_board_mismatch),
+        Err(CheckError::OtherTarget { .. })
+    ));
 }
 
 #[test]

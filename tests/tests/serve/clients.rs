@@ -7,7 +7,8 @@ use headroom_shared::wire::{HELLO_MAGIC, MAX_UNANSWERED, Outputs, RefusalReason,
 
 use crate::server::{Home, Received, Server, connect, receive};
 
-fn is_served(server: &Server) {
+/// Asks for an inference and gets it.
+pub fn is_served(server: &Server) {
     let client = server.client(WhenFull::Wait, 1);
     client.infer(7);
     assert!(matches!(client.receive(), Received::Result { id: 7, .. }));

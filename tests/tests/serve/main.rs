@@ -2,10 +2,12 @@
 
 mod board;
 mod clients;
+mod debian_package;
 mod ends;
 mod inputs;
 mod reload;
 mod server;
+mod supervisor;
 
 #[path = "../../../device/tests/random_bundle/mod.rs"]
 mod random_bundle;

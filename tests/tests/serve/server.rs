@@ -75,7 +75,8 @@ pub struct Server {
 }
 
 impl Server {
-    fn start(mut command: Command, socket: PathBuf) -> Self {
+    /// Starts a command that serves at `socket` and whose stderr is piped, and waits until it does.
+    pub fn start(mut command: Command, socket: PathBuf) -> Self {
         let mut child = command.spawn().expect("the program starts");
         let stderr = child.stderr.take().expect("stderr is piped");
         let (sender, lines) = channel();
@@ -170,6 +171,7 @@ pub enum Received {
         id: u64,
         rung: u8,
         mode: String,
+        binding: String,
         bundle: [u8; 32],
         temperature: Option<Temperature>,
     },
@@ -255,8 +257,9 @@ pub fn receive(mut stream: &UnixStream) -> Received {
             logits: logits.iter().collect(),
         },
         Response::Refused { id, reason } => Received::Refused { id, reason },
-        Response::Status { id, rung, mode, model, temperature, .. } => {
-            Received::Status { id, rung, mode: mode.into(), bundle: model.bundle, temperature }
+        Response::Status { id, rung, mode, binding, model, temperature, .. } => {
+            let (mode, binding) = (mode.into(), binding.into());
+            Received::Status { id, rung, mode, binding, bundle: model.bundle, temperature }
         }
         Response::Done { id, text } => Received::Done { id, text: text.into() },
         Response::Failed { id, text } => Received::Failed { id, text: text.into() },

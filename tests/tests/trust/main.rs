@@ -1,5 +1,6 @@
 //! Signed bundles and the devices that trust them: real programs, real files.
 
+mod agent;
 mod bytes;
 mod keys;
 mod openssl;

@@ -13,30 +13,14 @@ mod register;
 use core::panic::PanicInfo;
 
 use cortex_m_rt::entry;
-use headroom_firmware::{Memory, run};
-use static_cell::ConstStaticCell;
+use headroom_firmware::run;
 
 use board::An500;
 
-/// The engine's scratch memory; `scratch_ram` of the profile.
-static ARENA: ConstStaticCell<[u8; 512 * 1024]> = ConstStaticCell::new([0; 512 * 1024]);
-static RECEIVED: ConstStaticCell<[u8; 32 * 1024]> = ConstStaticCell::new([0; 32 * 1024]);
-static SENT: ConstStaticCell<[u8; 16 * 1024]> = ConstStaticCell::new([0; 16 * 1024]);
-static OUTPUTS: ConstStaticCell<[f32; 3 * 1024]> = ConstStaticCell::new([0.0; 3 * 1024]);
-
 #[entry]
 fn main() -> ! {
-    let board = An500::start();
-    run(
-        board,
-        Memory {
-            region: board::bundle_flash(),
-            arena: ARENA.take(),
-            received: RECEIVED.take(),
-            sent: SENT.take(),
-            outputs: OUTPUTS.take(),
-        },
-    )
+    let (board, region, arena) = An500::start();
+    run(board, region, arena)
 }
 
 /// The watchdog is not fed any more, so that the board begins anew.

@@ -7,37 +7,18 @@ use super::super::plan::{Plan, buffer_sizes};
 use super::super::weights::LaidOutWeights;
 use super::super::{Buffer, Unsupported};
 use super::interpreter::{Kernels, Memory};
-use crate::engine::random_model::{Choices, HeadChoice, Kept, PoolingChoice, PositionChoice, build, noise};
+use crate::engine::random_model::{Choices, Kept, PoolingChoice, PositionChoice, build, noise};
+use crate::engine::random_parts::{activation, head, pooling_without_attention};
 use crate::engine::{Corrected, ElasticVit};
 use crate::model::Corrections;
 use crate::model::corrections::{BlockCorrection, Correction, CorrectionGroup};
-use crate::model::description::{Activation, PositionResampling};
+use crate::model::description::PositionResampling;
 use crate::model::weights::Tensor;
 
 fn choices() -> impl Strategy<Value = Choices> {
     let sizes = ((1_usize..4, 1_usize..4), 1_usize..4, 1_usize..4, 0_usize..3, 1_usize..4, 1_usize..6, 1_usize..20);
     let flags = proptest::array::uniform8(any::<bool>());
-    let activation = prop_oneof![
-        Just(Activation::Gelu),
-        Just(Activation::GeluTanh),
-        Just(Activation::QuickGelu),
-        Just(Activation::Silu)
-    ];
-    let pooling = prop_oneof![
-        Just(PoolingChoice::Class),
-        Just(PoolingChoice::ClassThenNorm),
-        Just(PoolingChoice::ClassDenseTanh),
-        Just(PoolingChoice::MeanClassDistillation),
-        Just(PoolingChoice::MeanPatches),
-        Just(PoolingChoice::MeanPatchesThenNorm),
-    ];
-    let head = prop_oneof![
-        Just(HeadChoice::None),
-        Just(HeadChoice::Linear),
-        Just(HeadChoice::ClassAndPatchMean),
-        Just(HeadChoice::AverageOfTwo),
-    ];
-    let parts = (activation, 0_usize..3, (1_usize..4, 1_usize..4), pooling, head, 1_usize..8);
+    let parts = (activation(), 0_usize..3, (1_usize..4, 1_usize..4), pooling_without_attention(), head(), 1_usize..8);
     (sizes, flags, parts).prop_map(|(sizes, flags, (activation, registers, positions, pooling, head, classes))| {
         let (grid, patch, width, depth, heads, head_dim, neurons) = sizes;
         let [gated, layer_scale, attention_bias, mlp_bias, fused_qkv, pre_norm, final_norm, of_prefix] = flags;
@@ -148,7 +129,8 @@ fn check(choices: &Choices, kept: &impl KeptStructures, images: usize) -> Result
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    // The environment may ask for fewer (`PROPTEST_CASES`): emulated processors are slow.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.min(96)))]
 
     #[test]
     fn a_table_computes_what_the_cpu_engine_computes(

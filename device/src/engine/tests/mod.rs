@@ -6,9 +6,10 @@ use super::error::EngineError;
 use super::reference::Reference;
 use super::simd::InstructionSet;
 use super::{ElasticVit, Output};
-use crate::model::description::{Activation, PositionResampling};
+use crate::model::description::PositionResampling;
 
 use super::random_model::{Choices, HeadChoice, Kept, PoolingChoice, PositionChoice, build, noise};
+use super::random_parts::{activation, head, pooling_without_attention};
 
 fn position() -> impl Strategy<Value = PositionChoice> {
     let resampling = prop_oneof![Just(PositionResampling::Bicubic), Just(PositionResampling::BicubicAntialias)];
@@ -18,28 +19,8 @@ fn position() -> impl Strategy<Value = PositionChoice> {
 }
 
 fn pooling() -> impl Strategy<Value = PoolingChoice> {
-    prop_oneof![
-        Just(PoolingChoice::Class),
-        Just(PoolingChoice::ClassThenNorm),
-        Just(PoolingChoice::ClassDenseTanh),
-        Just(PoolingChoice::MeanClassDistillation),
-        Just(PoolingChoice::MeanPatches),
-        Just(PoolingChoice::MeanPatchesThenNorm),
-        (1_usize..4).prop_map(|heads| PoolingChoice::Attention { heads }),
-    ]
-}
-
-fn head() -> impl Strategy<Value = HeadChoice> {
-    prop_oneof![
-        Just(HeadChoice::None),
-        Just(HeadChoice::Linear),
-        Just(HeadChoice::ClassAndPatchMean),
-        Just(HeadChoice::AverageOfTwo),
-    ]
-}
-
-fn activation() -> impl Strategy<Value = Activation> {
-    prop_oneof![Just(Activation::Gelu), Just(Activation::GeluTanh), Just(Activation::QuickGelu), Just(Activation::Silu),]
+    let attention = (1_usize..4).prop_map(|heads| PoolingChoice::Attention { heads });
+    prop_oneof![6 => pooling_without_attention(), 1 => attention]
 }
 
 fn choices() -> impl Strategy<Value = Choices> {

@@ -1,13 +1,13 @@
 //! Products of quantised rows with int8 matrices.
 
-#[cfg(armv7e_m)]
-mod armv7e_m;
-#[cfg(not(armv7e_m))]
+#[cfg(arm_dsp)]
+mod arm_dsp;
+#[cfg(not(arm_dsp))]
 mod portable;
 
-#[cfg(armv7e_m)]
-pub(super) use armv7e_m::{in_place, multiply_add};
-#[cfg(not(armv7e_m))]
+#[cfg(arm_dsp)]
+pub(super) use arm_dsp::{in_place, multiply_add};
+#[cfg(not(arm_dsp))]
 pub(super) use portable::in_place;
 
 use headroom_shared::integer_model::IntegerLinear;

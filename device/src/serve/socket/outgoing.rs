@@ -12,7 +12,7 @@ use headroom_shared::wire::{
 };
 
 use crate::bundle::Bundle;
-use crate::governor::Decision;
+use crate::governor::{Decider, Decision};
 use crate::reading::SensorReading;
 use crate::runtime::{Answer, Refusal, Reply};
 use crate::serve::unanswered::Unanswered;
@@ -90,22 +90,29 @@ impl Outgoing {
 
     /// Into `buffer`; `bytes` is for values on the way.
     fn encode(&self, buffer: &mut Vec<u8>, bytes: &mut Vec<u8>) -> Result<(), WireError> {
+        let binding;
         let response = match self {
             Self::Hello(model) => Response::Hello { version: headroom_shared::wire::VERSION, model: *model },
             Self::Answer { id, outputs, answer: Ok(reply) } => result(*id, *outputs, reply, bytes)?,
             Self::Answer { id, answer: Err(refusal), .. } => Response::Refused { id: *id, reason: reason(refusal) },
-            Self::Status { id, model, decision, sensors, waiting } => Response::Status {
-                id: *id,
-                model: *model,
-                rung: decision.rung,
-                binding: decision.binding.name(),
-                mode: decision.mode.name(),
-                slowdown: decision.slowdown.mean,
-                pace: decision.pace,
-                temperature: sensors.and_then(|sensors| sensors.temperature.value()),
-                power: sensors.and_then(|sensors| sensors.power.value()),
-                waiting: u32::try_from(*waiting).unwrap_or(u32::MAX),
-            },
+            Self::Status { id, model, decision, sensors, waiting } => {
+                binding = match decision.decider {
+                    Decider::Own => decision.binding.name().to_owned(),
+                    Decider::Supervisor => format!("supervisor: {}", decision.binding.name()),
+                };
+                Response::Status {
+                    id: *id,
+                    model: *model,
+                    rung: decision.rung,
+                    binding: &binding,
+                    mode: decision.mode.name(),
+                    slowdown: decision.slowdown.mean,
+                    pace: decision.pace,
+                    temperature: sensors.and_then(|sensors| sensors.temperature.value()),
+                    power: sensors.and_then(|sensors| sensors.power.value()),
+                    waiting: u32::try_from(*waiting).unwrap_or(u32::MAX),
+                }
+            }
             Self::Report { id, outcome: Ok(text) } => Response::Done { id: *id, text },
             Self::Report { id, outcome: Err(text) } => Response::Failed { id: *id, text },
             Self::Error { kind, text } => Response::Error { kind: *kind, text },

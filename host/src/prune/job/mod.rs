@@ -131,6 +131,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn run(mut self, bundle: BundleWriter) -> Result<Ending, PruneError> {
+        self.check_token_merging()?;
         let mut shape = shape_with_floors(&self.checkpoint, self.options)?;
         let integers = self.precision() == Precision::Int8;
         if integers {

@@ -6,11 +6,13 @@
 
 use headroom_device::engine::ElasticVit;
 use headroom_device::model::Weights;
+use headroom_device::model::description::Position;
+use headroom_device::run::Precision;
 use headroom_shared::{ModelShape, Step, SubNetwork, cost};
 
 use super::super::images::JobImages;
 use super::super::{PruneError, TokenMerging};
-use super::{Job, Passes, Ranked};
+use super::{Job, Passes, Ranked, is_set};
 use crate::embedder::{CpuEmbedder, mean_cosine};
 
 /// Calibration images that a candidate is judged by.
@@ -36,7 +38,22 @@ struct Candidate {
 }
 
 impl Job<'_> {
-    /// Chooses steps and token schedule of every rung but the dense one.
+    /// Whether the model can merge tokens, if it is to.
+    pub(super) fn check_token_merging(&self) -> Result<(), PruneError> {
+        if self.options.tokens == TokenMerging::Off {
+            return Ok(());
+        }
+        if self.precision() == Precision::Int8 {
+            return Err(PruneError::TokensInIntegers);
+        }
+        if matches!(self.checkpoint.description.embedding.position, Position::Rotary { .. }) {
+            return Err(PruneError::TokensWithRotary);
+        }
+        Ok(())
+    }
+
+    /// Chooses steps and token schedule of every rung but the dense one. An interruption leaves the rungs that were
+    /// not reached as width alone has them.
     pub(super) fn merge_tokens(
         &mut self,
         permuted: &Weights,
@@ -66,9 +83,14 @@ impl Job<'_> {
                 };
                 job.progress.begin("tokens", ranked.sub_networks.len() as u64, "rungs");
                 let mut chosen = vec![space.dense()];
-                for target in ranked.sub_networks[1..].iter().map(|rung| cost::macs(&ranked.shape, rung)) {
-                    let previous = chosen[chosen.len() - 1];
-                    chosen.extend(space.best(target, &previous, &mut judge)?);
+                for (&steps, width) in ranked.rungs.iter().zip(&ranked.sub_networks).skip(1) {
+                    if !is_set(job.interrupt) {
+                        let previous = chosen[chosen.len() - 1];
+                        chosen.extend(space.best(cost::macs(&ranked.shape, width), &previous, &mut judge)?);
+                    } else if job.options.tokens == TokenMerging::On {
+                        // Width alone costs more steps for the same MACs, so that the order of rungs holds.
+                        chosen.push(Candidate { steps, sub_network: *width });
+                    }
                     job.progress.done(chosen.len() as u64);
                 }
                 job.progress.end(&format!("{} rungs, {judged} candidates on {count} images", chosen.len()));

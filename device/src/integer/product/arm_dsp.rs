@@ -1,4 +1,5 @@
-//! Products on weights where they are, with the DSP instructions of Armv7E-M (Cortex-M4 and M7).
+//! Products on weights where they are, with the DSP instructions of Armv7E-M (Cortex-M4 and M7) and of Armv8-M
+//! (Cortex-M33).
 //!
 //! `SXTB16` makes two halfwords of bytes 0 and 2 of a word, and after a
 //! rotation of bytes 1 and 3; `SMLAD` adds two products of halfwords to a sum.
@@ -189,11 +190,11 @@ fn tiles(activations: &[Activations], weights: &[u8], row_bytes: usize, columns:
             smlad lr, r9, r7, lr"
         };
     }
-    // SAFETY: Armv7E-M has these instructions. For each pair, of which `sums` has as many, each of `steps` steps reads
-    // 16 bytes of both rows, which are in `weights` (checked above: the last pair ends with it, and rows that are 0
-    // bytes apart are one), and 64 of the activations, which begin at a word and have 16 bytes for 4 columns. r6 and
-    // r7 are given back as they were, and the stack with them. The flag Q is set on an overflow only, which the bounds
-    // of the sums exclude.
+    // SAFETY: the processor has these instructions (`build.rs`). For each pair, of which `sums` has as many, each of
+    // `steps` steps reads 16 bytes of both rows, which are in `weights` (checked above: the last pair ends with it, and
+    // rows that are 0 bytes apart are one), and 64 of the activations, which begin at a word and have 16 bytes for 4
+    // columns. r6 and r7 are given back as they were, and the stack with them. The flag Q is set on an overflow only,
+    // which the bounds of the sums exclude.
     #[expect(unsafe_code, reason = "the intrinsics are not stable")]
     unsafe {
         asm!(
@@ -238,8 +239,8 @@ fn tiles(activations: &[Activations], weights: &[u8], row_bytes: usize, columns:
 #[inline(always)]
 pub(in crate::integer) fn multiply_add(a: u32, b: u32, sum: i32) -> i32 {
     let result;
-    // SAFETY: Armv7E-M has this instruction; it only reads and writes the named registers, and the flag Q on an
-    // overflow, which nothing here reads and the bounds of the sums exclude.
+    // SAFETY: the processor has this instruction (`build.rs`); it only reads and writes the named registers, and the
+    // flag Q on an overflow, which nothing here reads and the bounds of the sums exclude.
     #[expect(unsafe_code, reason = "the intrinsics are not stable")]
     unsafe {
         asm!(

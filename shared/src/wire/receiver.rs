@@ -1,6 +1,7 @@
 //! Messages out of the bytes of a serial line.
 
 /// Collects bytes up to a 0.
+#[derive(Debug)]
 pub struct Receiver<'a> {
     buffer: &'a mut [u8],
     /// Bytes of the message so far; more than the buffer holds if it is too long.
@@ -8,6 +9,7 @@ pub struct Receiver<'a> {
 }
 
 /// What the bytes up to a 0 were.
+#[derive(Debug)]
 pub enum Received<'r> {
     /// A message, still in its byte stuffing.
     Message(&'r mut [u8]),
@@ -16,11 +18,14 @@ pub enum Received<'r> {
 }
 
 impl<'a> Receiver<'a> {
+    /// With room for the longest message, in its byte stuffing.
+    #[must_use]
     pub fn new(buffer: &'a mut [u8]) -> Self {
         Self { buffer, length: 0 }
     }
 
     /// The most bytes of a message.
+    #[must_use]
     pub fn capacity(&self) -> usize {
         self.buffer.len()
     }
