@@ -1,166 +1,152 @@
-//! The job of `host-check`: prune, load, and then every rung against the CPU engine, checked and timed.
+//! The job of `host-check`: on one machine, everything against a reference, and how long it takes.
+//!
+//! | stage | what is compared |
+//! |---|---|
+//! | `parity` | golden cases with what PyTorch computed, and the demo model between the executors |
+//! | `prune` | a small job with the same job on the CPU |
+//! | `elastic` | every rung with the CPU engine on one thread |
+//! | `switch` | every rung after others with what it gave before |
+//!
+//! `comparison` has the limits, each with its reason.
 
+mod comparison;
 mod error;
+mod job;
 mod options;
+mod parity;
 mod report;
+mod rungs;
 mod subject;
 
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime};
 
-use clap::Parser;
+use candle_core::Tensor;
 use headroom_device::bundle::Bundle;
+use headroom_device::measured_profile::machine_name;
+use headroom_device::switch::RungTable;
 use headroom_device::whole_file;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, StandardNormal};
 
+pub use comparison::Measure;
 pub use error::CheckError;
 pub use options::Options;
-pub use report::{CheckReport, REPORT_VERSION, RungCheck, Stage};
+pub use report::{Check, CheckReport, CheckedDevice, Machine, REPORT_VERSION, RungTimes, Stage};
 
-use crate::progress::Silent;
-use crate::prune;
-use subject::{Cpu, Subject};
+use crate::demo;
+use crate::executor::{self, ChosenDevice, ExecutorError};
+use crate::progress::Progress;
+use subject::{Model, Subject};
+
+/// A check on its way.
+struct Checking<'a> {
+    options: &'a Options,
+    progress: &'a dyn Progress,
+    interrupt: &'a AtomicBool,
+    chosen: ChosenDevice,
+    stages: Vec<Stage>,
+    checks: Vec<Check>,
+    left_out: Vec<String>,
+}
 
 /// Runs the check.
 ///
 /// # Errors
-/// If it cannot be made. A rung that disagrees is in the report.
-pub fn run(options: &Options, interrupted: &AtomicBool) -> Result<CheckReport, CheckError> {
-    let mut stages = Vec::new();
-    let temporary = tempfile::tempdir().map_err(CheckError::Temporary)?;
-    let path = match &options.bundle {
-        Some(path) => path.clone(),
-        None => timed(&mut stages, "prune", || prune_demo(temporary.path(), options.quick, interrupted))?,
-    };
-    let bundle = timed(&mut stages, "open", || {
-        Bundle::open(&path).map_err(|source| CheckError::Bundle { path: path.clone(), source })
+/// If it cannot be made. What disagrees is in the report.
+pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -> Result<CheckReport, CheckError> {
+    let began = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let chosen = executor::choose(options.device)?;
+    if let Some(reason) = &chosen.reason {
+        progress.note(reason);
+    }
+    let (stages, checks, left_out) = (Vec::new(), Vec::new(), Vec::new());
+    let mut checking = Checking { options, progress, interrupt, chosen, stages, checks, left_out };
+    checking.stage("parity", Checking::parity)?;
+    let home = tempfile::tempdir().map_err(CheckError::Temporary)?;
+    let job = checking.stage("prune", |checking| checking.prune(home.path()))?;
+
+    let (bundle, weights, corrections) = checking.stage("load", |_| {
+        let bundle = Bundle::open(&job.bundle)?;
+        let (weights, corrections) = bundle.read_weights(&job.bundle)?;
+        Ok((bundle, weights, corrections))
     })?;
-    let mut subject = timed(&mut stages, "load", || Subject::new(options.device, &bundle, &path))?;
-    let rungs = timed(&mut stages, "rungs", || check_rungs(&bundle, &mut subject, options.quick))?;
+    let table = RungTable::new(&bundle.structure_map());
+    let rungs = table.sub_networks().iter().enumerate();
+    let rungs: Vec<_> = rungs.map(|(rung, kept)| bundle.corrected(rung, kept)).collect();
+    let (description, engine) = (bundle.description(), bundle.vit());
+    let model = Model { description, weights: &weights, corrections: &corrections, engine, rungs: &rungs };
+    let pixels = image(engine.pixels(), options.seed);
+    let gpu = checking.chosen.gpu;
+    let mut subject = checking.stage("to the device", |_| Subject::new(gpu, &model))?;
+    checking.stage("elastic", |checking| checking.elastic(&mut subject, &model, &pixels))?;
+    let times = checking.stage("switch", |checking| checking.switches(&mut subject, &bundle, &pixels))?;
+
+    let machine = Machine {
+        name: machine_name(Path::new("/")),
+        architecture: std::env::consts::ARCH,
+        threads: threads(),
+        operating_system: std::env::consts::OS,
+    };
+    let model = options.model.as_deref().map_or_else(|| demo::NAME.to_owned(), |path| path.display().to_string());
     let report = CheckReport {
         version: REPORT_VERSION,
         program: env!("CARGO_PKG_VERSION"),
-        device: subject.name(),
-        machine: format!(
-            "{}, {} processors",
-            std::env::consts::ARCH,
-            std::thread::available_parallelism().map_or(1, usize::from)
-        ),
+        unix_seconds: began,
+        device: subject.device(&machine.name),
+        machine,
         quick: options.quick,
+        seed: options.seed,
+        model,
         bundle_sha256: bundle.hash().to_owned(),
-        passed: rungs.iter().all(|rung| rung.agrees),
-        lowest_cosine: subject.lowest_cosine(),
-        stages,
-        rungs,
+        passed: checking.checks.iter().all(|check| check.passed),
+        stages: checking.stages,
+        checks: checking.checks,
+        left_out: checking.left_out,
+        rungs: times,
     };
-    if let Some(out) = &options.out {
-        let write = || whole_file::write(out, &serde_json::to_vec_pretty(&report)?);
-        write().map_err(|source| CheckError::Write { path: out.clone(), source })?;
+    if let Some(path) = &options.json {
+        let write = || whole_file::write(path, &serde_json::to_vec_pretty(&report)?);
+        write().map_err(|source| CheckError::Write { path: path.clone(), source })?;
     }
     Ok(report)
 }
 
-fn timed<T>(
-    stages: &mut Vec<Stage>,
-    name: &str,
-    stage: impl FnOnce() -> Result<T, CheckError>,
-) -> Result<T, CheckError> {
-    let start = Instant::now();
-    let result = stage()?;
-    stages.push(Stage { name: name.into(), seconds: start.elapsed().as_secs_f64() });
-    Ok(result)
-}
-
-/// A bundle of the demo model.
-fn prune_demo(folder: &Path, quick: bool, interrupted: &AtomicBool) -> Result<PathBuf, CheckError> {
-    let out = folder.join("bundle");
-    let mut words: Vec<std::ffi::OsString> = vec!["host-prune".into(), "--target".into(), "jetson-orin".into()];
-    if quick {
-        let small = ["--images-limit", "6", "--evaluations", "3", "--rungs", "5"];
-        words.extend(small.map(Into::into));
-    }
-    words.extend(["--out".into(), out.clone().into_os_string()]);
-    prune::run(&prune::Options::parse_from(words), &Silent, interrupted).map_err(Box::new)?;
-    Ok(out)
-}
-
-/// Every rung on one image. Rungs take turns, each twice in a row: first after another one, then after itself. A first
-/// turn warms up and is not counted.
-fn check_rungs(bundle: &Bundle, subject: &mut Subject, quick: bool) -> Result<Vec<RungCheck>, CheckError> {
-    let map = bundle.structure_map();
-    // Values as of a normalised image, the same on every machine.
-    let pixels: Vec<f32> = (0..bundle.vit().pixels()).map(|at| ((at * 7919) % 1013) as f32 / 253.0 - 2.0).collect();
-    let mut reference = Cpu::new(bundle, 1);
-    let turns = if quick { 3 } else { 100 };
-    let mut times = vec![(Vec::new(), Vec::new()); map.rungs().len()];
-    for turn in 0..=turns {
-        for (rung, (after_switch, steady)) in times.iter_mut().enumerate() {
-            for times in [after_switch, steady] {
-                let (_, time) = subject.run(rung, &pixels)?;
-                if turn > 0 {
-                    times.push(time.as_seconds() * 1e3);
-                }
-            }
-        }
-    }
-    let lowest = subject.lowest_cosine();
-    let mut checks = Vec::with_capacity(times.len());
-    for (rung, (after_switch, steady)) in times.into_iter().enumerate() {
-        let (found, _) = subject.run(rung, &pixels)?;
-        let (expected, _) = reference.run(rung, &pixels)?;
-        let (cosine, largest_difference) = compare(&found, &expected);
-        checks.push(RungCheck {
-            rung,
-            macs: map.rungs()[rung].macs,
-            cosine,
-            largest_difference,
-            // Rounding of the cosine itself is no disagreement.
-            agrees: cosine >= lowest - 1e-9,
-            median_ms: median(steady),
-            after_switch_ms: median(after_switch),
-        });
-    }
-    Ok(checks)
-}
-
-/// The cosine, and the largest difference over the largest value. NaN agrees with nothing.
-fn compare(found: &[f32], expected: &[f32]) -> (f64, f64) {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
-    let largest = expected.iter().fold(f64::MIN_POSITIVE, |largest, &value| largest.max(f64::from(value).abs()));
-    let differences = found.iter().zip(expected).map(|(&a, &b)| (f64::from(a) - f64::from(b)).abs());
-    let difference =
-        differences.fold(
-            0.0,
-            |largest: f64, difference| {
-                if difference.is_nan() || difference > largest { difference } else { largest }
-            },
-        );
-    let cosine = dot(found, expected) / (dot(found, found) * dot(expected, expected)).sqrt();
-    (cosine, difference / largest)
-}
-
-/// The middle one of at least one; of two in the middle the longer.
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn embeddings_are_compared_by_direction_and_by_value() {
-        let (cosine, difference) = compare(&[1.0, 2.0], &[1.0, 2.0]);
-        assert!((cosine - 1.0).abs() < 1e-12 && difference == 0.0);
-        let (cosine, difference) = compare(&[2.0, 0.0], &[0.0, 4.0]);
-        assert!(cosine == 0.0 && difference == 1.0);
-        let (cosine, difference) = compare(&[f32::NAN, 1.0], &[1.0, 1.0]);
-        assert!(cosine.is_nan() && difference.is_nan());
+impl<'a> Checking<'a> {
+    /// Runs a stage and records its time.
+    fn stage<T>(
+        &mut self,
+        name: &'static str,
+        run: impl FnOnce(&mut Self) -> Result<T, CheckError>,
+    ) -> Result<T, CheckError> {
+        self.stop_if_interrupted()?;
+        let start = Instant::now();
+        let result = run(self)?;
+        let seconds = start.elapsed().as_secs_f64();
+        self.progress.note(&format!("{name}: {seconds:.1} s"));
+        self.stages.push(Stage { name: name.into(), seconds });
+        Ok(result)
     }
 
-    #[test]
-    fn the_median_is_the_middle_one() {
-        assert!(median(vec![3.0, 1.0, 2.0]) == 2.0 && median(vec![2.0, 1.0]) == 2.0);
+    fn stop_if_interrupted(&self) -> Result<(), CheckError> {
+        if self.interrupt.load(Ordering::Relaxed) { Err(CheckError::Interrupted) } else { Ok(()) }
     }
+}
+
+/// An image of so many values as of a normalised one, the same on every machine.
+fn image(values: usize, seed: u64) -> Vec<f32> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    (0..values).map(|_| StandardNormal.sample(&mut random)).collect()
+}
+
+/// The values of a tensor, wherever it is.
+fn values(tensor: &Tensor) -> Result<Vec<f32>, ExecutorError> {
+    Ok(tensor.flatten_all()?.to_vec1()?)
+}
+
+/// Threads that this machine runs at once.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -1,99 +1,106 @@
 //! What is checked: the CPU engine, or the GPU engine.
 
-use std::path::Path;
 use std::time::Instant;
 
-use headroom_device::bundle::Bundle;
-use headroom_device::engine::Workspace;
-use headroom_device::error_text::with_causes;
-use headroom_device::run::DeviceChoice;
-use headroom_device::switch::RungTable;
-use headroom_shared::TimeSpan;
+use headroom_device::engine::{Corrected, ElasticVit, Workspace};
+use headroom_device::model::{Corrections, Description, Weights};
+use headroom_shared::{SubNetwork, TimeSpan};
 
 use super::CheckError;
+use super::comparison::{self, Measure};
+use super::report::CheckedDevice;
 
-/// An engine with all rungs of a bundle.
+/// A model with the rungs that it runs at.
+pub(super) struct Model<'a> {
+    pub description: &'a Description,
+    pub weights: &'a Weights,
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the CPU engine has its own"))]
+    pub corrections: &'a Corrections,
+    /// The CPU engine with the same weights.
+    pub engine: &'a ElasticVit,
+    pub rungs: &'a [Corrected<'a, SubNetwork>],
+}
+
+/// The device's engine on the CPU or on a GPU.
 pub(super) enum Subject<'a> {
     Cpu(Box<Cpu<'a>>),
-    #[cfg(feature = "device-cuda")]
-    Cuda(Box<headroom_device::cuda::CudaVit>),
+    #[cfg(feature = "cuda")]
+    Cuda(Box<headroom_device::cuda::CudaVit>, usize),
 }
 
 /// The CPU engine on some threads.
 pub(super) struct Cpu<'a> {
-    bundle: &'a Bundle,
-    table: RungTable,
+    engine: &'a ElasticVit,
+    rungs: &'a [Corrected<'a, SubNetwork>],
     workspace: Workspace,
 }
 
 impl<'a> Cpu<'a> {
-    pub(super) fn new(bundle: &'a Bundle, threads: usize) -> Self {
-        let table = RungTable::new(&bundle.structure_map());
-        Self { bundle, table, workspace: bundle.vit().workspace_with_threads(1, threads) }
+    pub(super) fn new(model: &Model<'a>, threads: usize) -> Self {
+        let Model { engine, rungs, .. } = *model;
+        Self { engine, rungs, workspace: engine.workspace_with_threads(1, threads) }
     }
 
+    /// The embedding of one image, and how long it took.
     pub(super) fn run(&mut self, rung: usize, pixels: &[f32]) -> Result<(Vec<f32>, TimeSpan), CheckError> {
-        let kept = self.bundle.corrected(rung, &self.table.sub_networks()[rung]);
         let start = Instant::now();
-        let output = self.bundle.vit().embed(&mut self.workspace, pixels, 1, &kept)?;
+        let output = self.engine.embed(&mut self.workspace, pixels, 1, &self.rungs[rung])?;
         let time = start.elapsed().into();
         Ok((output.pooled.to_vec(), time))
     }
 }
 
 impl<'a> Subject<'a> {
-    /// What `choice` means here. `auto` says why it takes the CPU.
-    pub(super) fn new(choice: DeviceChoice, bundle: &'a Bundle, path: &Path) -> Result<Self, CheckError> {
-        let on_gpu = match choice {
-            DeviceChoice::Cpu => None,
-            DeviceChoice::Auto => Some(Self::on_gpu(0, bundle, path)),
-            DeviceChoice::Cuda(ordinal) => Some(Self::on_gpu(ordinal, bundle, path)),
-        };
-        match on_gpu {
-            None => {}
-            Some(Err(error)) if choice == DeviceChoice::Auto => {
-                anstream::eprintln!("checking the CPU: {}", with_causes(&error));
-            }
-            Some(subject) => return subject,
+    /// The engine of GPU `gpu`, or of the CPU on all threads.
+    pub(super) fn new(gpu: Option<usize>, model: &Model<'a>) -> Result<Self, CheckError> {
+        match gpu {
+            #[cfg(feature = "cuda")]
+            Some(ordinal) => Self::on_gpu(ordinal, model),
+            _ => Ok(Self::Cpu(Box::new(Cpu::new(model, super::threads())))),
         }
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self::Cpu(Box::new(Cpu::new(bundle, threads))))
     }
 
-    #[cfg(feature = "device-cuda")]
-    fn on_gpu(ordinal: usize, bundle: &Bundle, path: &Path) -> Result<Self, CheckError> {
+    #[cfg(feature = "cuda")]
+    fn on_gpu(ordinal: usize, model: &Model<'a>) -> Result<Self, CheckError> {
         use headroom_device::cuda::{CudaError, CudaVit, weights::LaidOutWeights};
 
-        let (weights, corrections) =
-            bundle.read_weights(path).map_err(|source| CheckError::Bundle { path: path.to_path_buf(), source })?;
-        let laid_out = LaidOutWeights::new(bundle.description(), &weights, &corrections).map_err(CudaError::from)?;
-        let table = RungTable::new(&bundle.structure_map());
-        let rungs: Vec<_> =
-            table.sub_networks().iter().enumerate().map(|(rung, kept)| bundle.corrected(rung, kept)).collect();
-        Ok(Self::Cuda(Box::new(CudaVit::new(ordinal, bundle.description(), &laid_out, &rungs)?)))
-    }
-
-    #[cfg(not(feature = "device-cuda"))]
-    fn on_gpu(_: usize, _: &Bundle, _: &Path) -> Result<Self, CheckError> {
-        Err(CheckError::NoCuda)
+        let Model { description, weights, corrections, rungs, .. } = *model;
+        let laid_out = LaidOutWeights::new(description, weights, corrections).map_err(CudaError::from)?;
+        Ok(Self::Cuda(Box::new(CudaVit::new(ordinal, description, &laid_out, rungs)?), ordinal))
     }
 
     /// What the times are of.
-    pub(super) fn name(&self) -> String {
+    pub(super) fn device(&self, machine: &str) -> CheckedDevice {
         match self {
-            Self::Cpu(cpu) => format!("CPU, {} threads, f32", cpu.workspace.threads()),
-            #[cfg(feature = "device-cuda")]
-            Self::Cuda(vit) => format!("{}, f16", vit.device()),
+            Self::Cpu(cpu) => CheckedDevice {
+                device: "cpu".into(),
+                name: format!("{machine}, {} threads", cpu.workspace.threads()),
+                driver: None,
+                precision: "f32",
+                clock: "the system's monotonic clock",
+            },
+            #[cfg(feature = "cuda")]
+            Self::Cuda(vit, ordinal) => CheckedDevice {
+                device: format!("cuda:{ordinal}"),
+                name: vit.device().to_owned(),
+                driver: Some(vit.driver().to_owned()),
+                precision: "f16",
+                clock: "events on the GPU",
+            },
         }
     }
 
-    /// The cosine to the reference from which on an embedding agrees. The CPU engine has the same bits on any number of
-    /// threads; f16 keeps three digits of each number, and their errors do not add up in one direction.
-    pub(super) fn lowest_cosine(&self) -> f64 {
+    /// How far an embedding is from that of the CPU engine on one thread, and may be: the CPU engine has the same bits
+    /// on any number of threads.
+    pub(super) fn distance(&self, found: &[f32], expected: &[f32]) -> (Measure, f64, f64) {
         match self {
-            Self::Cpu(_) => 1.0,
-            #[cfg(feature = "device-cuda")]
-            Self::Cuda(_) => 0.999,
+            Self::Cpu(_) => {
+                (Measure::RelativeDifference, comparison::relative_difference(found, expected), comparison::NOTHING)
+            }
+            #[cfg(feature = "cuda")]
+            Self::Cuda(..) => {
+                (Measure::CosineDistance, comparison::cosine_distance(found, expected), comparison::OF_F16)
+            }
         }
     }
 
@@ -101,8 +108,8 @@ impl<'a> Subject<'a> {
     pub(super) fn run(&mut self, rung: usize, pixels: &[f32]) -> Result<(Vec<f32>, TimeSpan), CheckError> {
         match self {
             Self::Cpu(cpu) => cpu.run(rung, pixels),
-            #[cfg(feature = "device-cuda")]
-            Self::Cuda(vit) => {
+            #[cfg(feature = "cuda")]
+            Self::Cuda(vit, _) => {
                 let output = vit.infer(pixels, rung)?;
                 Ok((output.pooled, output.time))
             }

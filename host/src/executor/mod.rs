@@ -24,7 +24,7 @@ mod tests;
 
 pub use block::{BlockGradient, LayerGradient, MaskGradient};
 pub use branch::{Branch, CutBranch, Kept, KeptInputs, Stream};
-pub use device::{DeviceError, resolve};
+pub use device::{ChosenDevice, DeviceError, choose};
 pub use error::ExecutorError;
 pub use gradient::Traced;
 pub use model::{CandleVit, Forward};

@@ -127,6 +127,7 @@ impl PruneError {
         match self {
             Self::Bundle(error) => error.hint(),
             Self::Checkpoint(error) => error.hint(),
+            Self::Device(error) => Some(error.hint()),
             Self::Weights(_) => {
                 Some("make room for the bundle and go on with --resume: what was computed is kept".into())
             }

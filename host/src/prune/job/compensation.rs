@@ -9,7 +9,7 @@ use super::super::images::JobImages;
 use super::ladder::MeasuredLadder;
 use super::{Job, Passes, Ranked, is_set};
 use crate::compensation::{self, CompensationError, Mode, Rungs};
-use crate::executor::{self, CandleVit};
+use crate::executor::CandleVit;
 use crate::ladder::nearest_rungs;
 
 /// Shares of the dense MACs whose nearest unfaithful rungs the matrices of compensation are fitted on: milder rungs hardly need
@@ -56,8 +56,7 @@ impl Job<'_> {
             |_| Passes::forward(passes as u64),
             |job| {
                 let description = &job.checkpoint.description;
-                let model =
-                    CandleVit::load(description, permuted, &executor::resolve(job.options.device)?, DType::F32)?;
+                let model = CandleVit::load(description, permuted, &job.device, DType::F32)?;
                 let layers = compensation::layers(mode, model.depth(), corrected.len(), chosen.len());
                 job.progress.begin("compensation", layers as u64, "layers");
                 let options = compensation::Options {

@@ -6,7 +6,7 @@ use headroom_device::model::Weights;
 use super::super::images::JobImages;
 use super::super::{AttentionUnits, PruneError};
 use super::{Job, Passes};
-use crate::executor::{self, CandleVit};
+use crate::executor::CandleVit;
 use crate::head_basis::HeadBasis;
 
 /// Images that the basis is fitted on: a head's second moments need few.
@@ -29,7 +29,7 @@ impl Job<'_> {
             |job| {
                 let description = &job.checkpoint.description;
                 job.progress.begin("head basis", description.blocks.len() as u64, "blocks");
-                let model = CandleVit::load(description, weights, &executor::resolve(job.options.device)?, DType::F32)?;
+                let model = CandleVit::load(description, weights, &job.device, DType::F32)?;
                 let done = |blocks| job.progress.done(blocks as u64);
                 let basis =
                     HeadBasis::fit(&model, description, weights, pixels, job.checkpoint.dtype(), job.interrupt, &done)?;

@@ -11,7 +11,7 @@ use super::super::images::JobImages;
 use super::super::{Method, Options, PruneError, importance_file};
 use super::{Job, Passes};
 use crate::baseline;
-use crate::executor::{self, CandleVit, ExecutorError};
+use crate::executor::{CandleVit, ExecutorError};
 use crate::importance::{self, FisherForm, Importance};
 use crate::sensitivity;
 
@@ -50,9 +50,8 @@ impl Job<'_> {
             "importance",
             |_| passes,
             |job| {
-                let device = executor::resolve(job.options.device)?;
                 job.progress.begin("importance", count, "images");
-                let model = CandleVit::load(&job.checkpoint.description, weights, &device, DType::F32)?;
+                let model = CandleVit::load(&job.checkpoint.description, weights, &job.device, DType::F32)?;
                 let importance = match job.options.method() {
                     Method::Headroom => job.sensitivity(&model, images)?,
                     Method::Snapvit => {

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use candle_core::Device;
 use headroom_device::model::Weights;
 use headroom_device::run::Precision;
 use headroom_shared::{MAX_RUNGS, ModelShape, SubNetwork};
@@ -25,6 +26,7 @@ use super::{AttentionUnits, Method, Options, PruneError};
 use crate::boards::{self, Board};
 use crate::bundle::BundleWriter;
 use crate::checkpoint::{BlockOrder, Checkpoint, OpenOptions, Permutation};
+use crate::executor;
 use crate::head_basis::HeadBasis;
 use crate::progress::Progress;
 use crate::ranking::{Arrangement, Quanta, Ranking, RemovalOrder, SparsityPath, StructureCosts};
@@ -63,17 +65,19 @@ pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -
     if found > most {
         return Err(PruneError::TooManyRungs { most, found });
     }
+    let device = executor::choose(options.device)?;
     let board = boards::find(options.target.as_deref().unwrap_or_default())?;
     let checkpoint = open_model(options, options.model.as_deref())?;
     let scores = options.scores.as_deref().map(SnapvitScores::read).transpose()?;
-    for note in &checkpoint.notes {
+    for note in device.reason.iter().chain(&checkpoint.notes) {
         progress.note(note);
     }
     let destination = destination(options, &board);
     let kept_state = JobState::open(&destination, options)?;
     let bundle = BundleWriter::create(&destination, options.force || options.resume)?;
     interrupt::remove_if_stopped(bundle.folder().to_path_buf());
-    Job { options, progress, interrupt, board, checkpoint, scores, kept_state, stages: Vec::new() }.run(bundle)
+    let device = device.device;
+    Job { options, progress, interrupt, device, board, checkpoint, scores, kept_state, stages: Vec::new() }.run(bundle)
 }
 
 /// The checkpoint at `path`, or the demo model.
@@ -122,6 +126,8 @@ struct Job<'a> {
     options: &'a Options,
     progress: &'a dyn Progress,
     interrupt: &'a AtomicBool,
+    /// Where gradients and moments are computed.
+    device: Device,
     board: Board,
     checkpoint: Checkpoint,
     scores: Option<SnapvitScores>,
