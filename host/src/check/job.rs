@@ -53,6 +53,9 @@ impl Checking<'_> {
         let options = prune::Options::parse_from(words);
         let ending =
             prune::run(&options, &Silent, self.interrupt).map_err(|error| CheckError::Prune(Box::new(error)))?;
+        if let Some(error) = ending.failure {
+            return Err(CheckError::Prune(Box::new(error)));
+        }
         if ending.interrupted { Err(CheckError::Interrupted) } else { Ok(ending.report) }
     }
 }

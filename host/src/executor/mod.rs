@@ -13,6 +13,7 @@ pub mod error;
 mod gradient;
 mod linear;
 mod load;
+pub mod memory;
 mod model;
 pub(crate) mod operation;
 mod pooling;

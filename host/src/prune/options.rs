@@ -54,6 +54,11 @@ pub struct Options {
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
 
+    /// Images that importance sends through the model together, with --method headroom [default: what suits the CPU; on
+    /// a GPU as many as it has room for].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub batch: Option<u32>,
+
     /// Calibration images to use at most.
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     pub images_limit: u32,

@@ -7,6 +7,7 @@ mod head_basis;
 mod importance;
 mod integer;
 mod ladder;
+mod memory;
 mod search;
 mod state;
 mod tokens;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use candle_core::Device;
+use headroom_device::error_text::with_causes;
 use headroom_device::model::Weights;
 use headroom_device::run::Precision;
 use headroom_shared::{MAX_RUNGS, ModelShape, SubNetwork};
@@ -42,13 +44,16 @@ pub struct Ending {
     pub report: PruneReport,
     /// Whether search or compensation was cut short: the bundle then holds the best so far.
     pub interrupted: bool,
+    /// What else cut one of them short, such as a GPU that was lost.
+    pub failure: Option<PruneError>,
 }
 
 /// Runs the job.
 ///
 /// Setting `interrupt` ends the search, or the fit of corrections, and writes
 /// the best so far; before the search there is nothing to write, and the job
-/// ends with an error.
+/// ends with an error. A device that fails in one of them does the same, with
+/// [`Ending::failure`].
 ///
 /// # Errors
 /// See [`PruneError`]; nothing is then left at the destination.
@@ -77,7 +82,8 @@ pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -
     let bundle = BundleWriter::create(&destination, options.force || options.resume)?;
     interrupt::remove_if_stopped(bundle.folder().to_path_buf());
     let device = device.device;
-    Job { options, progress, interrupt, device, board, checkpoint, scores, kept_state, stages: Vec::new() }.run(bundle)
+    let (stages, failure) = (Vec::new(), None);
+    Job { options, progress, interrupt, device, board, checkpoint, scores, kept_state, stages, failure }.run(bundle)
 }
 
 /// The checkpoint at `path`, or the demo model.
@@ -133,6 +139,7 @@ struct Job<'a> {
     scores: Option<SnapvitScores>,
     kept_state: JobState,
     stages: Vec<StageReport>,
+    failure: Option<PruneError>,
 }
 
 impl Job<'_> {
@@ -198,10 +205,16 @@ impl Job<'_> {
 
         let interrupted = fitted.stop == StopReason::Interrupted || compensation.interrupted;
         let report = self.write(bundle, &ranked, &measured, &compensation, integer_model, fit, &fitted, &images)?;
-        if !interrupted {
+        if !interrupted && self.failure.is_none() {
             self.kept_state.remove();
         }
-        Ok(Ending { report, interrupted })
+        Ok(Ending { report, interrupted, failure: self.failure })
+    }
+
+    /// Goes on with the best so far, and ends with `error`.
+    fn fail(&mut self, error: PruneError) {
+        self.progress.note(&format!("writing the best so far: {}", with_causes(&error)));
+        self.failure.get_or_insert(error);
     }
 
     /// Only the scores of the default method are in one unit.
@@ -222,7 +235,7 @@ impl Job<'_> {
         run: impl FnOnce(&Self) -> Result<T, PruneError>,
     ) -> Result<T, PruneError> {
         let start = Instant::now();
-        let result = run(self)?;
+        let result = run(self).map_err(|error| error.in_stage(name, &self.device))?;
         let seconds = start.elapsed().as_secs_f64();
         let Passes { forward, backward } = work(&result);
         self.stages.push(StageReport { name, seconds, image_forwards: forward, image_backwards: backward });
