@@ -158,6 +158,17 @@ fn agx_thor_without_a_profile() {
 }
 
 #[test]
+fn agx_thor() {
+    let tree = FakeTree::of("jetson-agx-thor");
+    let mut sensors = Sensors::discover(tree.root(), Some(&profile("jetson-thor")));
+    let reading = sensors.read_everything(seconds(0));
+    assert_eq!(reading.power, milliwatts(34_842), "the carrier's input alone");
+    assert_eq!(reading.temperature, celsius(46_875));
+    let limits = sensors.temperature_limits().unwrap();
+    assert_eq!((limits.target.as_millidegrees(), limits.critical.as_millidegrees()), (95_000, 114_500));
+}
+
+#[test]
 fn x86_laptop() {
     let tree = FakeTree::of("x86-laptop");
     let mut sensors = Sensors::discover(tree.root(), None);

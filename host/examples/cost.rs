@@ -52,19 +52,9 @@ fn accelerators() -> Result<Vec<Accelerator>, Box<dyn Error>> {
     };
     Ok(vec![
         board("jetson-orin-nano", "Orin Nano Super")?,
-        Accelerator {
-            name: "Orin NX Super",
-            operations_per_second: 8.0 * 1.173e9 * 2048.0,
-            bytes_per_second: 102.4e9,
-            source: "8 multiprocessors at 1173 MHz and 102.4 GB/s; operations as for the Orin Nano's profile",
-        },
+        board("jetson-orin-nx", "Orin NX Super")?,
         board("jetson-orin", "AGX Orin 64GB")?,
-        Accelerator {
-            name: "AGX Thor",
-            operations_per_second: 2070e12 / 8.0,
-            bytes_per_second: 273e9,
-            source: "2070 TFLOPS published for sparse FP4, an eighth of it taken for dense f16; 273 GB/s",
-        },
+        board("jetson-thor", "AGX Thor")?,
         Accelerator {
             name: "A100 80GB",
             operations_per_second: 312e12,

@@ -6,9 +6,11 @@ use headroom_shared::board_file;
 
 /// Name and `board.toml` of each board, sorted by name. A test compares the
 /// list with the folder.
-const BOARDS: [(&str, &str); 5] = [
+const BOARDS: [(&str, &str); 7] = [
     ("jetson-orin", include_str!("../../boards/jetson-orin/board.toml")),
     ("jetson-orin-nano", include_str!("../../boards/jetson-orin-nano/board.toml")),
+    ("jetson-orin-nx", include_str!("../../boards/jetson-orin-nx/board.toml")),
+    ("jetson-thor", include_str!("../../boards/jetson-thor/board.toml")),
     ("nucleo-h743zi", include_str!("../../boards/nucleo-h743zi/board.toml")),
     ("qemu-mps2-an500", include_str!("../../boards/qemu-mps2-an500/board.toml")),
     ("rp2350", include_str!("../../boards/rp2350/board.toml")),

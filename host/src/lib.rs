@@ -17,6 +17,7 @@
 //! | [`quantisation`] | embeddings in eight-bit integers, with the engine that the device runs |
 //! | [`prune`] | the job of `host-prune`: these stages in order |
 //! | [`eval`] | the job of `host-eval`: how good rungs are at classifying |
+//! | [`check`] | the job of `host-check`: everything on one machine, compared and timed |
 //! | [`flash`] | the job of `host-flash`: from a bundle to a device that serves it |
 //! | [`signing`] | keys and signatures: `host-flash keygen`, `sign`, `verify` |
 //! | [`baseline`] | other methods' scores, to compare with |
@@ -37,6 +38,7 @@ pub mod boards;
 pub mod bundle;
 pub mod calibration;
 pub mod chart;
+pub mod check;
 pub mod checkpoint;
 pub mod compensation;
 pub mod demo;

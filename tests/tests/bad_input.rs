@@ -102,6 +102,26 @@ fn weights_that_are_not_numbers_are_named() {
 }
 
 #[test]
+fn values_that_overflow_name_the_stage_and_the_device() {
+    let enlarge = |model: &Path| {
+        let path = model.join("model.safetensors");
+        let mut bytes = fs::read(&path).unwrap();
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+        for (tensor, high) in [("norm2.weight", 0x7b), ("mlp.fc1.weight", 0xfb), ("mlp.fc2.weight", 0x7b)] {
+            let place = &header[format!("blocks.2.{tensor}")]["data_offsets"];
+            let [start, end] = [0, 1].map(|end| 8 + length + place[end].as_u64().unwrap() as usize);
+            // The largest f16, in the first layer with alternating signs: what is normalised sums to zero.
+            for (index, value) in bytes[start..end].chunks_exact_mut(2).enumerate() {
+                value.copy_from_slice(&[0xff, if index % 2 == 0 { 0x7b } else { high }]);
+            }
+        }
+        fs::write(&path, bytes).unwrap();
+    };
+    refused_after(enlarge, &["the stage `", "on the CPU gave values that are not finite", "cause", "hint"]);
+}
+
+#[test]
 fn an_image_folder_that_is_empty_missing_or_unreadable_is_refused() {
     let home = tempdir().unwrap();
     let images = home.path().join("images");
@@ -235,6 +255,6 @@ fn cuda_without_the_feature_says_how_to_build_it() {
     let home = tempdir().unwrap();
     is_refused(
         small_job(&home.path().join("bundle")).args(["--device", "cuda"]),
-        &["cuda", "cargo build --release --features cuda -p headroom-host"],
+        &["no CUDA support", "hint", "cargo build --release -p headroom-host --features cuda", "--device cpu"],
     );
 }

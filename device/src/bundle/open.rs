@@ -196,7 +196,6 @@ impl Bundle {
     ///
     /// # Errors
     /// If they are no longer what the bundle's manifest lists.
-    #[cfg(feature = "cuda")]
     pub fn read_weights(&self, path: &Path) -> Result<(Weights, Corrections), BundleError> {
         let mut parts = read_parts(path, &self.manifest)?;
         let weights = parts.remove(WEIGHTS_FILE).ok_or(BundleError::MissingPart { name: WEIGHTS_FILE })?;

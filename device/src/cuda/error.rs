@@ -53,7 +53,7 @@ impl CudaError {
     }
 }
 
-fn version(cuda: i32) -> String {
+pub(super) fn version(cuda: i32) -> String {
     format!("{}.{}", cuda / 1000, cuda % 1000 / 10)
 }
 

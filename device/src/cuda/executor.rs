@@ -27,6 +27,7 @@ const PRODUCT_WORKSPACE: usize = 32 << 20;
 /// An elastic Vision Transformer on a GPU, for one image at a time.
 pub struct CudaVit {
     device: String,
+    driver: String,
     // Graphs come before what they use: fields are dropped in order.
     rungs: Vec<(Plan, CudaGraph)>,
     products: CudaBlas,
@@ -69,6 +70,7 @@ impl CudaVit {
             rungs.iter().map(|kept| Plan::new(description, weights, 1, kept)).collect::<Result<_, _>>()?;
         let context = libraries::open(ordinal)?;
         let device = context.name().map_err(driver("telling its name"))?;
+        let driver_name = libraries::driver_name()?;
         check_memory(&context, &device, &sizes)?;
         let functions = Kernel::ALL.map(|kernel| compile(&context, kernel));
         let functions = functions.into_iter().collect::<Result<Vec<_>, _>>()?;
@@ -76,7 +78,15 @@ impl CudaVit {
         let memory = Memory::new(&stream, sizes, weights)?;
         let products = CudaBlas::new(stream.clone()).map_err(|source| CudaError::Product { source })?;
         memory.give_workspace(&products)?;
-        let mut vit = Self { device, rungs: Vec::with_capacity(plans.len()), products, functions, memory, stream };
+        let mut vit = Self {
+            device,
+            driver: driver_name,
+            rungs: Vec::with_capacity(plans.len()),
+            products,
+            functions,
+            memory,
+            stream,
+        };
         for plan in plans {
             // The first run loads what is loaded late, which a recording may not.
             vit.enqueue(&plan)?;
@@ -91,6 +101,12 @@ impl CudaVit {
     #[must_use]
     pub fn device(&self) -> &str {
         &self.device
+    }
+
+    /// The latest CUDA that the driver runs, such as `CUDA 12.6`.
+    #[must_use]
+    pub fn driver(&self) -> &str {
+        &self.driver
     }
 
     /// Runs rung `rung`, one of those that this was made with, on one image.

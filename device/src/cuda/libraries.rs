@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cudarc::driver::CudaContext;
 
-use super::error::{CudaError, driver};
+use super::error::{CudaError, driver, version};
 
 /// The oldest driver whose functions are called: CUDA 12.2, of JetPack 6.
 const OLDEST_DRIVER: i32 = 12020;
@@ -25,6 +25,7 @@ pub(super) fn open(ordinal: usize) -> Result<Arc<CudaContext>, CudaError> {
 }
 
 /// The bindings panic where a library is missing, so that must be known before.
+#[cfg(not(feature = "cuda-linked"))]
 fn check_presence() -> Result<(), CudaError> {
     // SAFETY: loading NVIDIA's libraries, which the machine's owner installed, runs nothing but their initialisers.
     #[expect(unsafe_code, reason = "loading libraries")]
@@ -41,8 +42,20 @@ fn check_presence() -> Result<(), CudaError> {
     }
 }
 
+/// A program that links the libraries has started, so they are there.
+#[cfg(feature = "cuda-linked")]
+#[expect(clippy::unnecessary_wraps, reason = "like the other one")]
+fn check_presence() -> Result<(), CudaError> {
+    Ok(())
+}
+
 fn check_version(what: &'static str, driver: i32, needed: i32) -> Result<(), CudaError> {
     if driver < needed { Err(CudaError::DriverTooOld { what, driver, needed }) } else { Ok(()) }
+}
+
+/// The latest CUDA that the driver runs.
+pub(super) fn driver_name() -> Result<String, CudaError> {
+    Ok(format!("CUDA {}", version(driver_version()?)))
 }
 
 fn driver_version() -> Result<i32, CudaError> {

@@ -1,27 +1,47 @@
 //! `--device`: the processor or a GPU.
 
+use std::fmt;
 use std::str::FromStr;
 
-/// Where an inference runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A request for where to compute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The first NVIDIA GPU where one can run the model, the processor otherwise.
+    /// The first NVIDIA GPU where this build can use one and there is one, else the CPU.
+    #[default]
     Auto,
     Cpu,
-    /// The NVIDIA GPU of this number.
+    /// The NVIDIA GPU of that index.
     Cuda(usize),
 }
 
-impl FromStr for DeviceChoice {
-    type Err = String;
+/// The text names no device.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown device `{found}`, expected auto, cpu, cuda or cuda:N")]
+pub struct UnknownDevice {
+    pub found: String,
+}
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (kind, ordinal) = text.split_once(':').unwrap_or((text, "0"));
-        match (kind, ordinal.parse()) {
-            ("auto", _) if text == kind => Ok(Self::Auto),
-            ("cpu", _) if text == kind => Ok(Self::Cpu),
-            ("cuda", Ok(ordinal)) => Ok(Self::Cuda(ordinal)),
-            _ => Err(format!("`{text}` is no device: expected `auto`, `cpu`, `cuda`, or `cuda:1` for the second GPU")),
+impl FromStr for DeviceChoice {
+    type Err = UnknownDevice;
+
+    fn from_str(text: &str) -> Result<Self, UnknownDevice> {
+        let unknown = || UnknownDevice { found: text.to_owned() };
+        match text.split_once(':') {
+            None if text == "auto" => Ok(Self::Auto),
+            None if text == "cpu" => Ok(Self::Cpu),
+            None if text == "cuda" => Ok(Self::Cuda(0)),
+            Some(("cuda", index)) if !index.starts_with('+') => index.parse().map(Self::Cuda).map_err(|_| unknown()),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Auto => formatter.write_str("auto"),
+            Self::Cpu => formatter.write_str("cpu"),
+            Self::Cuda(index) => write!(formatter, "cuda:{index}"),
         }
     }
 }
@@ -31,13 +51,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_are_named_as_in_pytorch() {
-        assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
-        assert_eq!("cpu".parse(), Ok(DeviceChoice::Cpu));
+    fn choices_are_read_as_they_are_written() {
+        for (text, choice) in [
+            ("auto", DeviceChoice::Auto),
+            ("cpu", DeviceChoice::Cpu),
+            ("cuda:0", DeviceChoice::Cuda(0)),
+            ("cuda:3", DeviceChoice::Cuda(3)),
+        ] {
+            assert_eq!(text.parse(), Ok(choice));
+            assert_eq!(choice.to_string(), text);
+        }
         assert_eq!("cuda".parse(), Ok(DeviceChoice::Cuda(0)));
-        assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Cuda(3)));
-        for wrong in ["", "gpu", "cuda:", "cuda:-1", "cuda:x", "auto:0", "cpu:1", "CUDA"] {
-            assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");
+        for text in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:+1", "cpu:0", "CUDA"] {
+            let error = text.parse::<DeviceChoice>().unwrap_err();
+            assert_eq!(error.to_string(), format!("unknown device `{text}`, expected auto, cpu, cuda or cuda:N"));
         }
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 pub use crate::precision::Precision;
 pub use arguments::{Arguments, MacsBudget};
-pub use device::DeviceChoice;
+pub use device::{DeviceChoice, UnknownDevice};
 pub use image_files::NoImages;
 
 use crate::budget::NothingFits;

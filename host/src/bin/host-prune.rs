@@ -24,6 +24,9 @@ fn main() -> ExitCode {
     match prune::run(&options, progress, &INTERRUPTED) {
         Ok(ending) => {
             let printed = program::print(options.json, &ending.report, || ending.report.text());
+            if let Some(error) = ending.failure {
+                return program::report(&error, error.hint().as_deref());
+            }
             if printed.is_ok() && ending.interrupted { EXIT_INTERRUPTED.into() } else { program::printed(printed) }
         }
         Err(error) if error.is_interruption() => {

@@ -1,75 +1,69 @@
 //! Which processor computes: what `--device` takes.
 
-use std::fmt;
-use std::str::FromStr;
-
 use candle_core::Device;
-
-/// A request for a processor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DeviceChoice {
-    /// The first NVIDIA GPU if this build can use one and there is one, else the CPU.
-    #[default]
-    Auto,
-    Cpu,
-    /// The NVIDIA GPU of that index.
-    Cuda(usize),
-}
+use headroom_device::run::DeviceChoice;
 
 /// A processor cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    #[error("unknown device `{found}`, expected auto, cpu, cuda or cuda:N")]
-    Unknown { found: String },
-    #[error(
-        "this build has no CUDA support; rebuild with `cargo build --release --features cuda -p headroom-host` \
-         (needs the CUDA toolkit)"
-    )]
+    #[error("this build has no CUDA support")]
     NotBuilt,
     #[error("GPU {index} cannot be used")]
     Gpu { index: usize, source: candle_core::Error },
 }
 
-impl FromStr for DeviceChoice {
-    type Err = DeviceError;
-
-    fn from_str(text: &str) -> Result<Self, DeviceError> {
-        match text.split_once(':') {
-            None if text == "auto" => Ok(Self::Auto),
-            None if text == "cpu" => Ok(Self::Cpu),
-            None if text == "cuda" => Ok(Self::Cuda(0)),
-            Some(("cuda", index)) if !index.starts_with('+') => {
-                index.parse().map(Self::Cuda).map_err(|_| DeviceError::Unknown { found: text.to_owned() })
+impl DeviceError {
+    /// What the user can do about it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NotBuilt => {
+                "build with `cargo build --release -p headroom-host --features cuda`, which needs the \
+                               CUDA toolkit, or compute with `--device cpu`"
             }
-            _ => Err(DeviceError::Unknown { found: text.to_owned() }),
+            Self::Gpu { .. } => "`nvidia-smi` lists the GPUs that the driver sees; `--device cpu` needs none",
         }
+        .into()
     }
 }
 
-impl fmt::Display for DeviceChoice {
-    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Self::Auto => formatter.write_str("auto"),
-            Self::Cpu => formatter.write_str("cpu"),
-            Self::Cuda(index) => write!(formatter, "cuda:{index}"),
-        }
+/// The processor that a choice means here.
+#[derive(Clone, Debug)]
+pub struct ChosenDevice {
+    pub device: Device,
+    /// The GPU's number, where it is one.
+    pub gpu: Option<usize>,
+    /// What [`DeviceChoice::Auto`] took and why; `None` where the user chose.
+    pub reason: Option<String>,
+}
+
+impl ChosenDevice {
+    fn cpu(reason: Option<String>) -> Self {
+        Self { device: Device::Cpu, gpu: None, reason }
+    }
+
+    fn gpu(index: usize) -> Result<Self, candle_core::Error> {
+        Ok(Self { device: Device::new_cuda(index)?, gpu: Some(index), reason: None })
     }
 }
 
-impl DeviceChoice {
-    /// The candle device that this means here.
-    ///
-    /// # Errors
-    /// If a GPU is asked for by name and cannot be had. [`DeviceChoice::Auto`] never fails.
-    pub fn resolve(self) -> Result<Device, DeviceError> {
-        match self {
-            Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(_) if !cfg!(feature = "cuda") => Err(DeviceError::NotBuilt),
-            Self::Cuda(index) => Device::new_cuda(index).map_err(|source| DeviceError::Gpu { index, source }),
-            Self::Auto if !cfg!(feature = "cuda") => Ok(Device::Cpu),
-            Self::Auto => Ok(Device::new_cuda(0).unwrap_or(Device::Cpu)),
+/// Chooses the processor.
+///
+/// # Errors
+/// If a GPU is asked for by name and cannot be had. [`DeviceChoice::Auto`] never fails.
+pub fn choose(choice: DeviceChoice) -> Result<ChosenDevice, DeviceError> {
+    match choice {
+        DeviceChoice::Cpu => Ok(ChosenDevice::cpu(None)),
+        DeviceChoice::Cuda(_) if !cfg!(feature = "cuda") => Err(DeviceError::NotBuilt),
+        DeviceChoice::Cuda(index) => ChosenDevice::gpu(index).map_err(|source| DeviceError::Gpu { index, source }),
+        DeviceChoice::Auto if !cfg!(feature = "cuda") => {
+            Ok(ChosenDevice::cpu(Some(format!("computing on the CPU: {}", DeviceError::NotBuilt))))
         }
+        DeviceChoice::Auto => Ok(match ChosenDevice::gpu(0) {
+            Ok(chosen) => ChosenDevice { reason: Some("computing on GPU 0, which can be used".into()), ..chosen },
+            Err(error) => ChosenDevice::cpu(Some(format!("computing on the CPU: GPU 0 cannot be used: {error}"))),
+        }),
     }
 }
 
@@ -78,28 +72,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn choices_are_read_as_they_are_written() {
-        for (text, choice) in [
-            ("auto", DeviceChoice::Auto),
-            ("cpu", DeviceChoice::Cpu),
-            ("cuda:0", DeviceChoice::Cuda(0)),
-            ("cuda:3", DeviceChoice::Cuda(3)),
-        ] {
-            assert_eq!(text.parse::<DeviceChoice>().unwrap(), choice);
-            assert_eq!(choice.to_string(), text);
-        }
-        assert_eq!("cuda".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(0));
-        for text in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:+1", "cpu:0", "CUDA"] {
-            let error = text.parse::<DeviceChoice>().unwrap_err();
-            assert_eq!(error.to_string(), format!("unknown device `{text}`, expected auto, cpu, cuda or cuda:N"));
-        }
+    fn the_cpu_is_there_without_a_word() {
+        let chosen = choose(DeviceChoice::Cpu).unwrap();
+        assert!(chosen.device.is_cpu() && chosen.gpu.is_none() && chosen.reason.is_none());
     }
 
     #[cfg(not(feature = "cuda"))]
     #[test]
     fn without_the_feature_a_gpu_is_refused_with_the_build_command() {
-        let error = DeviceChoice::Cuda(0).resolve().unwrap_err().to_string();
-        assert!(error.contains("cargo build --release --features cuda -p headroom-host"), "{error}");
-        assert!(DeviceChoice::Auto.resolve().unwrap().is_cpu());
+        let error = choose(DeviceChoice::Cuda(0)).unwrap_err();
+        assert_eq!(error.to_string(), "this build has no CUDA support");
+        assert!(error.hint().contains("cargo build --release -p headroom-host --features cuda"), "{}", error.hint());
+        let chosen = choose(DeviceChoice::Auto).unwrap();
+        assert!(chosen.device.is_cpu());
+        assert_eq!(chosen.reason.as_deref(), Some("computing on the CPU: this build has no CUDA support"));
     }
 }

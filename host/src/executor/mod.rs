@@ -13,6 +13,7 @@ pub mod error;
 mod gradient;
 mod linear;
 mod load;
+pub mod memory;
 mod model;
 pub(crate) mod operation;
 mod pooling;
@@ -24,7 +25,7 @@ mod tests;
 
 pub use block::{BlockGradient, LayerGradient, MaskGradient};
 pub use branch::{Branch, CutBranch, Kept, KeptInputs, Stream};
-pub use device::{DeviceChoice, DeviceError};
+pub use device::{ChosenDevice, DeviceError, choose};
 pub use error::ExecutorError;
 pub use gradient::Traced;
 pub use model::{CandleVit, Forward};

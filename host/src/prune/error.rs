@@ -23,6 +23,9 @@ use crate::search::{FitError, StrategyError};
 use crate::sensitivity::SensitivityError;
 use crate::shape::ModelShapeError;
 
+/// How errors call the processor.
+const ON_CPU: &str = "the CPU";
+
 /// Why a prune job failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -101,8 +104,17 @@ pub enum PruneError {
     FisherWithoutSnapvit,
     #[error("tokens of a model with rotary positions cannot be merged: a merged token has no position")]
     TokensWithRotary,
+    #[error("{stage} needs {} on the GPU, which has {} free", megabytes(*needed), megabytes(*free))]
+    DeviceMemory { stage: &'static str, needed: u64, free: u64 },
+    /// The stage and the device add what the cause does not know.
+    #[error("the stage `{stage}` on {device} gave values that are not finite")]
+    NotFinite { stage: &'static str, device: &'static str, source: Box<PruneError> },
     #[error("interrupted before there was anything to write")]
     Interrupted,
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
 impl PruneError {
@@ -119,12 +131,54 @@ impl PruneError {
         )
     }
 
+    /// Whether values that are not finite are the cause.
+    fn is_not_finite(&self) -> bool {
+        matches!(
+            self,
+            Self::HeadBasis(HeadBasisError::NotFinite { .. })
+                | Self::Importance(ImportanceError::NotFinite { .. })
+                | Self::Sensitivity(SensitivityError::NotFinite { .. })
+                | Self::Compensation(CompensationError::Singular { .. })
+        )
+    }
+
+    /// Whether the device is the cause: it failed, has no room, or gave what is not finite.
+    pub(super) fn is_of_device(&self) -> bool {
+        matches!(
+            self,
+            Self::DeviceMemory { .. }
+                | Self::NotFinite { .. }
+                | Self::Executor(ExecutorError::Tensor(_))
+                | Self::Compensation(CompensationError::Executor(ExecutorError::Tensor(_)))
+        )
+    }
+
+    /// With stage and device, where values that are not finite are the cause.
+    pub(super) fn in_stage(self, stage: &'static str, device: &candle_core::Device) -> Self {
+        if !self.is_not_finite() {
+            return self;
+        }
+        let device = if device.is_cpu() { ON_CPU } else { "the GPU" };
+        Self::NotFinite { stage, device, source: Box::new(self) }
+    }
+
     /// What the user can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Bundle(error) => error.hint(),
             Self::Checkpoint(error) => error.hint(),
+            Self::Device(error) => Some(error.hint()),
+            Self::DeviceMemory { .. } => Some(
+                "lower --batch or --images-limit, take a smaller --image-size, or compute with `--device cpu`".into(),
+            ),
+            Self::NotFinite { device, .. } if *device != ON_CPU => Some(
+                "`--device cpu` computes the same in f32 on the processor, and tells whether the GPU is at fault"
+                    .into(),
+            ),
+            Self::NotFinite { .. } => {
+                Some("the weights or the images are too large for f32: does the original model run on them?".into())
+            }
             Self::Weights(_) => {
                 Some("make room for the bundle and go on with --resume: what was computed is kept".into())
             }

@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use headroom_device::run::Precision;
+use headroom_device::run::{DeviceChoice, Precision};
 
 use super::{AttentionUnits, Method, TokenMerging};
 use crate::compensation::{Damping, Mode};
-use crate::executor::DeviceChoice;
 use crate::importance::FisherForm;
 use crate::ranking::{Floors, RankBy, Sparsities};
 
@@ -54,6 +53,11 @@ pub struct Options {
     /// Where importance is computed: auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
+
+    /// Images that importance sends through the model together, with --method headroom [default: what suits the CPU; on
+    /// a GPU as many as it has room for].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub batch: Option<u32>,
 
     /// Calibration images to use at most.
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]

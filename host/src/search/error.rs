@@ -1,7 +1,7 @@
 //! Why a fit cannot go on.
 
 use crate::ranking::RankingError;
-use crate::search::{CheckpointError, FitnessError, StrategyError};
+use crate::search::{CheckpointError, FitnessError, Fitted, StrategyError};
 
 /// Why a fit cannot start or go on. `E` is the embedder's own error.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +10,13 @@ pub enum FitError<E: std::error::Error + 'static> {
     /// The model cannot run.
     #[error("the model cannot embed the calibration images")]
     Embedder(#[source] E),
+    /// The model failed after some evaluations.
+    #[error("the model failed after {} evaluations", best.history.len())]
+    Midway {
+        source: E,
+        /// The best until then.
+        best: Box<Fitted>,
+    },
     /// The factors or sparsities do not fit the model.
     #[error(transparent)]
     Ranking(#[from] RankingError),

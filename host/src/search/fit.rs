@@ -71,6 +71,7 @@ pub struct Fitted {
 /// # Errors
 /// If the sparsities lie beyond the floors, the model cannot run, its embeddings
 /// cannot be compared, the strategy fails, or the checkpoint cannot be used.
+/// Where the model fails midway, the error has the best so far.
 pub fn fit<S: Strategy, E: Embedder>(
     problem: &Problem<'_>,
     strategy: S,
@@ -102,8 +103,15 @@ pub fn fit<S: Strategy, E: Embedder>(
             break reason;
         }
         let (point, generation) = state.next_point(problem.start);
-        let Some(measured) = evaluator.measure(&point, &state.memo, observe)? else {
-            break StopReason::Interrupted;
+        let measured = match evaluator.measure(&point, &state.memo, observe) {
+            Ok(Some(measured)) => measured,
+            Ok(None) => break StopReason::Interrupted,
+            // What was found so far is worth as much as after an interruption.
+            Err(FitError::Embedder(source)) if !state.history.is_empty() => {
+                let best = Box::new(state.fitted(problem, StopReason::Failed)?);
+                return Err(FitError::Midway { source, best });
+            }
+            Err(error) => return Err(error),
         };
         let found = state.record(point, measured);
         let generation_ended = state.history.len() - state.told == generation;

@@ -14,6 +14,8 @@ pub enum StopReason {
     Stagnated,
     /// The caller, or the embedder, asked to stop.
     Interrupted,
+    /// The model failed.
+    Failed,
 }
 
 impl fmt::Display for StopReason {
@@ -23,6 +25,7 @@ impl fmt::Display for StopReason {
             Self::TargetReached => "the target fitness is reached",
             Self::Stagnated => "the last generations brought no improvement",
             Self::Interrupted => "interrupted",
+            Self::Failed => "the model failed",
         })
     }
 }

@@ -51,6 +51,8 @@ pub struct Options<'a> {
     pub probes: usize,
     /// Of the probes.
     pub seed: u64,
+    /// Images that go through the model together [default: as many as suit a CPU]. It changes rounding alone.
+    pub images_together: Option<usize>,
     /// Set it, from anywhere, to stop.
     pub interrupt: &'a AtomicBool,
 }
@@ -75,7 +77,7 @@ pub fn estimate(
     }
     let all_images = model.images_in(pixels)?;
     let pixels_per_image = pixels.len() / all_images;
-    let together = (TOKENS_TOGETHER / model.tokens()).max(1);
+    let together = options.images_together.unwrap_or(TOKENS_TOGETHER / model.tokens()).max(1);
     let done = AtomicUsize::new(0);
     let run = |(index, pixels): (usize, &[f32])| {
         if options.interrupt.load(Ordering::Relaxed) {

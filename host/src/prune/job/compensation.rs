@@ -10,6 +10,7 @@ use super::ladder::MeasuredLadder;
 use super::{Job, Passes, Ranked, is_set};
 use crate::compensation::{self, CompensationError, Mode, Rungs};
 use crate::executor::CandleVit;
+use crate::executor::memory::Held;
 use crate::ladder::nearest_rungs;
 
 /// Shares of the dense MACs whose nearest unfaithful rungs the matrices of compensation are fitted on: milder rungs hardly need
@@ -29,7 +30,7 @@ pub(super) struct Compensation {
 impl Job<'_> {
     /// Corrections for the rungs of `ladder` that need one, and the rungs that they were fitted on.
     ///
-    /// None if the user stops the job: the ladder is then that of the original weights.
+    /// None if the user stops the job or the device fails: the ladder is then that of the original weights.
     pub(super) fn compensation(
         &mut self,
         permuted: &Weights,
@@ -56,7 +57,9 @@ impl Job<'_> {
             |_| Passes::forward(passes as u64),
             |job| {
                 let description = &job.checkpoint.description;
-                let model = CandleVit::load(description, permuted, &job.options.device.resolve()?, DType::F32)?;
+                let images_held = images.calibration_count();
+                job.check_memory("compensation", Held::Tokens { images: images_held, rungs: chosen.len() })?;
+                let model = CandleVit::load(description, permuted, &job.device, DType::F32)?;
                 let layers = compensation::layers(mode, model.depth(), corrected.len(), chosen.len());
                 job.progress.begin("compensation", layers as u64, "layers");
                 let options = compensation::Options {
@@ -76,6 +79,11 @@ impl Job<'_> {
         );
         match fitted {
             Err(PruneError::Compensation(CompensationError::Interrupted { .. })) => Ok(interrupted),
+            // The ladder of the original weights is worth a bundle.
+            Err(error) if error.is_of_device() => {
+                self.fail(error);
+                Ok(Compensation::default())
+            }
             fitted => Ok(Compensation { fitted_on: chosen, corrections: fitted?, interrupted: false }),
         }
     }

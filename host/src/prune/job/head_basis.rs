@@ -7,6 +7,7 @@ use super::super::images::JobImages;
 use super::super::{AttentionUnits, PruneError};
 use super::{Job, Passes};
 use crate::executor::CandleVit;
+use crate::executor::memory::Held;
 use crate::head_basis::HeadBasis;
 
 /// Images that the basis is fitted on: a head's second moments need few.
@@ -28,8 +29,10 @@ impl Job<'_> {
             |_| Passes::forward(count as u64),
             |job| {
                 let description = &job.checkpoint.description;
+                let images_held = pixels.len() / images.pixels_per_image();
+                job.check_memory("head basis", Held::Tokens { images: images_held, rungs: 0 })?;
                 job.progress.begin("head basis", description.blocks.len() as u64, "blocks");
-                let model = CandleVit::load(description, weights, &job.options.device.resolve()?, DType::F32)?;
+                let model = CandleVit::load(description, weights, &job.device, DType::F32)?;
                 let done = |blocks| job.progress.done(blocks as u64);
                 let basis =
                     HeadBasis::fit(&model, description, weights, pixels, job.checkpoint.dtype(), job.interrupt, &done)?;

@@ -11,6 +11,7 @@ use super::super::images::JobImages;
 use super::super::{Method, Options, PruneError, importance_file};
 use super::{Job, Passes};
 use crate::baseline;
+use crate::executor::memory::Held;
 use crate::executor::{CandleVit, ExecutorError};
 use crate::importance::{self, FisherForm, Importance};
 use crate::sensitivity;
@@ -50,11 +51,19 @@ impl Job<'_> {
             "importance",
             |_| passes,
             |job| {
-                let device = job.options.device.resolve()?;
+                let images_together = match job.options.method() {
+                    Method::Headroom => job.images_together()?,
+                    Method::Snapvit | Method::SnipMagnitude => {
+                        let images = images.views_per_image();
+                        job.check_memory("importance", Held::Gradients { images })?;
+                        None
+                    }
+                    Method::Magnitude | Method::Lamp | Method::Random => None,
+                };
                 job.progress.begin("importance", count, "images");
-                let model = CandleVit::load(&job.checkpoint.description, weights, &device, DType::F32)?;
+                let model = CandleVit::load(&job.checkpoint.description, weights, &job.device, DType::F32)?;
                 let importance = match job.options.method() {
-                    Method::Headroom => job.sensitivity(&model, images)?,
+                    Method::Headroom => job.sensitivity(&model, images, images_together)?,
                     Method::Snapvit => {
                         job.gradients(&model, images, job.options.fisher.unwrap_or(FisherForm::Accumulated))?
                     }
@@ -73,8 +82,14 @@ impl Job<'_> {
         Ok(importance)
     }
 
-    fn sensitivity(&self, model: &CandleVit, images: &JobImages) -> Result<Importance, PruneError> {
-        let options = sensitivity::Options { probes: PROBES, seed: self.options.seed, interrupt: self.interrupt };
+    fn sensitivity(
+        &self,
+        model: &CandleVit,
+        images: &JobImages,
+        images_together: Option<usize>,
+    ) -> Result<Importance, PruneError> {
+        let Options { seed, .. } = *self.options;
+        let options = sensitivity::Options { probes: PROBES, seed, images_together, interrupt: self.interrupt };
         Ok(sensitivity::estimate(model, images.calibration(), options, &|done| self.progress.done(done as u64))?)
     }
 

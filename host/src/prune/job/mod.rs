@@ -7,6 +7,7 @@ mod head_basis;
 mod importance;
 mod integer;
 mod ladder;
+mod memory;
 mod search;
 mod state;
 mod tokens;
@@ -15,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use candle_core::Device;
+use headroom_device::error_text::with_causes;
 use headroom_device::model::Weights;
 use headroom_device::run::Precision;
 use headroom_shared::{MAX_RUNGS, ModelShape, SubNetwork};
@@ -25,6 +28,7 @@ use super::{AttentionUnits, Method, Options, PruneError};
 use crate::boards::{self, Board};
 use crate::bundle::BundleWriter;
 use crate::checkpoint::{BlockOrder, Checkpoint, OpenOptions, Permutation};
+use crate::executor;
 use crate::head_basis::HeadBasis;
 use crate::progress::Progress;
 use crate::ranking::{Arrangement, Quanta, Ranking, RemovalOrder, SparsityPath, StructureCosts};
@@ -40,13 +44,16 @@ pub struct Ending {
     pub report: PruneReport,
     /// Whether search or compensation was cut short: the bundle then holds the best so far.
     pub interrupted: bool,
+    /// What else cut one of them short, such as a GPU that was lost.
+    pub failure: Option<PruneError>,
 }
 
 /// Runs the job.
 ///
 /// Setting `interrupt` ends the search, or the fit of corrections, and writes
 /// the best so far; before the search there is nothing to write, and the job
-/// ends with an error.
+/// ends with an error. A device that fails in one of them does the same, with
+/// [`Ending::failure`].
 ///
 /// # Errors
 /// See [`PruneError`]; nothing is then left at the destination.
@@ -63,17 +70,20 @@ pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -
     if found > most {
         return Err(PruneError::TooManyRungs { most, found });
     }
+    let device = executor::choose(options.device)?;
     let board = boards::find(options.target.as_deref().unwrap_or_default())?;
     let checkpoint = open_model(options, options.model.as_deref())?;
     let scores = options.scores.as_deref().map(SnapvitScores::read).transpose()?;
-    for note in &checkpoint.notes {
+    for note in device.reason.iter().chain(&checkpoint.notes) {
         progress.note(note);
     }
     let destination = destination(options, &board);
     let kept_state = JobState::open(&destination, options)?;
     let bundle = BundleWriter::create(&destination, options.force || options.resume)?;
     interrupt::remove_if_stopped(bundle.folder().to_path_buf());
-    Job { options, progress, interrupt, board, checkpoint, scores, kept_state, stages: Vec::new() }.run(bundle)
+    let device = device.device;
+    let (stages, failure) = (Vec::new(), None);
+    Job { options, progress, interrupt, device, board, checkpoint, scores, kept_state, stages, failure }.run(bundle)
 }
 
 /// The checkpoint at `path`, or the demo model.
@@ -122,11 +132,14 @@ struct Job<'a> {
     options: &'a Options,
     progress: &'a dyn Progress,
     interrupt: &'a AtomicBool,
+    /// Where gradients and moments are computed.
+    device: Device,
     board: Board,
     checkpoint: Checkpoint,
     scores: Option<SnapvitScores>,
     kept_state: JobState,
     stages: Vec<StageReport>,
+    failure: Option<PruneError>,
 }
 
 impl Job<'_> {
@@ -192,10 +205,16 @@ impl Job<'_> {
 
         let interrupted = fitted.stop == StopReason::Interrupted || compensation.interrupted;
         let report = self.write(bundle, &ranked, &measured, &compensation, integer_model, fit, &fitted, &images)?;
-        if !interrupted {
+        if !interrupted && self.failure.is_none() {
             self.kept_state.remove();
         }
-        Ok(Ending { report, interrupted })
+        Ok(Ending { report, interrupted, failure: self.failure })
+    }
+
+    /// Goes on with the best so far, and ends with `error`.
+    fn fail(&mut self, error: PruneError) {
+        self.progress.note(&format!("writing the best so far: {}", with_causes(&error)));
+        self.failure.get_or_insert(error);
     }
 
     /// Only the scores of the default method are in one unit.
@@ -216,7 +235,7 @@ impl Job<'_> {
         run: impl FnOnce(&Self) -> Result<T, PruneError>,
     ) -> Result<T, PruneError> {
         let start = Instant::now();
-        let result = run(self)?;
+        let result = run(self).map_err(|error| error.in_stage(name, &self.device))?;
         let seconds = start.elapsed().as_secs_f64();
         let Passes { forward, backward } = work(&result);
         self.stages.push(StageReport { name, seconds, image_forwards: forward, image_backwards: backward });

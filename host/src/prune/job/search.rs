@@ -9,7 +9,7 @@ use super::{Job, Passes};
 use crate::checkpoint::{BlockOrder, Permutation};
 use crate::embedder::CpuEmbedder;
 use crate::ranking::{Factors, Quanta, Selection};
-use crate::search::{self, Embedder, FitEvent, FitOptions, Fitted, Problem, Xnes, XnesOptions};
+use crate::search::{self, Embedder, FitError, FitEvent, FitOptions, Fitted, Problem, Xnes, XnesOptions};
 
 impl Job<'_> {
     pub(super) fn search(
@@ -22,7 +22,7 @@ impl Job<'_> {
         let dense = u64::from(self.options.evaluations() > 0);
         let passes = |fitted: &Fitted| Passes::forward((fitted.statistics.embedded as u64 + dense) * count);
         let arrangement = self.arrangement(quanta.shape());
-        self.stage("search", passes, |job| {
+        let fitted = self.stage("search", passes, |job| {
             let description = &job.checkpoint.description;
             let sorted = sorted_neurons(quanta, description.heads).apply(description, weights)?;
             let vit = ElasticVit::new(description, &sorted)?;
@@ -49,7 +49,14 @@ impl Job<'_> {
                 job.progress.end(&format!("{stop}; fitness {best:.4} (start {start:.4}); {statistics}"));
             }
             Ok(fitted)
-        })
+        });
+        match fitted {
+            Err(PruneError::Search(FitError::Midway { source, best })) => {
+                self.fail(PruneError::Search(FitError::Embedder(source)));
+                Ok(*best)
+            }
+            fitted => fitted,
+        }
     }
 
     fn tell(&self, event: FitEvent) {

@@ -167,3 +167,49 @@ fn sparsities_beyond_the_floors_are_refused() {
     let refused = fit(&problem, xnes(&problem, 0), &mut model.runner(), &FitOptions::new(&NEVER), &mut |_| {});
     assert!(matches!(refused, Err(FitError::Ranking(crate::ranking::RankingError::BeyondFloors { .. }))));
 }
+
+/// A model on a device that is lost after so many forwards.
+struct Failing<'a> {
+    runner: crate::search::synthetic::Runner<'a>,
+    left: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the device is lost")]
+struct Lost;
+
+impl Embedder for Failing<'_> {
+    type Error = Lost;
+
+    fn dimensions(&self) -> usize {
+        self.runner.dimensions()
+    }
+
+    fn embed(&mut self, kept: &Selection) -> Result<Option<Vec<f32>>, Lost> {
+        self.left = self.left.checked_sub(1).ok_or(Lost)?;
+        let Ok(embeddings) = self.runner.embed(kept);
+        Ok(embeddings)
+    }
+}
+
+#[test]
+fn a_lost_device_leaves_the_best_so_far() {
+    let model = Synthetic::new();
+    let problem = model.problem();
+    let after = |left: usize| {
+        let mut embedder = Failing { runner: model.runner(), left };
+        let options = FitOptions { evaluations: 40, ..FitOptions::new(&NEVER) };
+        fit(&problem, xnes(&problem, 5), &mut embedder, &options, &mut |_| {}).expect_err("the device is lost")
+    };
+    // The dense model and a part of the first evaluation: there is nothing yet.
+    for left in [0, 1, 2] {
+        assert!(matches!(after(left), FitError::Embedder(Lost)), "{left}");
+    }
+    let FitError::Midway { best, .. } = after(21) else { panic!("there is a best") };
+    assert_eq!(best.stop, StopReason::Failed);
+    assert!(best.history.len() >= 10, "{}", best.history.len());
+    assert_eq!(best.fitness, Some(self::best(&best.history)));
+    // The same as that of a job which was allowed no more.
+    let whole = run(&model, &FitOptions { evaluations: best.history.len(), ..FitOptions::new(&NEVER) }).expect("runs");
+    assert_eq!((whole.factors, whole.history), (best.factors, best.history));
+}
