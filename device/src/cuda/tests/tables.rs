@@ -164,6 +164,14 @@ proptest! {
     }
 }
 
+/// More than a warp has lanes, with an odd number left, then as many merged as can be.
+#[test]
+fn a_table_merges_as_many_tokens_as_models_have() {
+    let choices = Choices { registers: 4, ..Choices::vit(14, 1, 16, 3, 2, 16) };
+    let kept = Kept { merged_tokens: vec![16, 45, 67], ..Kept::all(&choices) };
+    check(&choices, &kept, 1).unwrap();
+}
+
 #[test]
 fn what_the_gpu_engine_does_not_run_is_refused() {
     let plain = Choices::vit(2, 2, 8, 2, 2, 8);
