@@ -164,6 +164,14 @@ proptest! {
     }
 }
 
+/// Once an odd number is left, then as many are merged as can be.
+#[test]
+fn a_table_merges_more_tokens_than_a_warp_has_lanes() {
+    let choices = Choices { registers: 4, ..Choices::vit(10, 1, 16, 3, 2, 16) };
+    let kept = Kept { merged_tokens: vec![8, 25, 33], ..Kept::all(&choices) };
+    check(&choices, &kept, 1).unwrap();
+}
+
 #[test]
 fn what_the_gpu_engine_does_not_run_is_refused() {
     let plain = Choices::vit(2, 2, 8, 2, 2, 8);
