@@ -22,8 +22,8 @@ pub struct RungWorkspace {
 }
 
 enum Buffers {
-    F32 { workspace: Workspace, pixels: Vec<f32> },
-    Int8 { workspace: IntegerWorkspace, input: ImageInput, frame: Vec<u8>, embedding: Vec<f32>, logits: Vec<f32> },
+    F32 { workspace: Box<Workspace>, pixels: Vec<f32> },
+    Int8 { workspace: Box<IntegerWorkspace>, input: ImageInput, frame: Vec<u8>, embedding: Vec<f32>, logits: Vec<f32> },
 }
 
 /// What an inference computed.
@@ -40,14 +40,14 @@ const GREY: f32 = 0.5;
 
 impl RungWorkspace {
     pub(super) fn of_f32(bundle: &Bundle, threads: usize) -> Self {
-        let (vit, pixels) = (bundle.vit(), vec![GREY; bundle.vit().pixels()]);
-        Self::new(bundle, Buffers::F32 { workspace: vit.workspace_with_threads(1, threads), pixels })
+        let workspace = Box::new(bundle.vit().workspace_with_threads(1, threads));
+        Self::new(bundle, Buffers::F32 { workspace, pixels: vec![GREY; bundle.vit().pixels()] })
     }
 
     pub(super) fn of_int8(bundle: &Bundle, vit: &PackedIntegerVit<'_>, threads: usize) -> Self {
         let sizes = vit.model().sizes();
         let buffers = Buffers::Int8 {
-            workspace: vit.workspace_with_threads(threads),
+            workspace: Box::new(vit.workspace_with_threads(threads)),
             input: bundle.description().image.clone(),
             frame: vec![u8::MAX / 2; sizes.frame_bytes()],
             embedding: vec![0.0; sizes.embed_dim],
