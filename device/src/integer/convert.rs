@@ -8,7 +8,7 @@ use headroom_shared::integer_model::{
 
 use crate::model::corrections::Correction;
 use crate::model::description::{Activation, Block, Head, LayerNorm, Linear, Mlp, Pooling, Position, TensorRef};
-use crate::model::position::learned_positions;
+use crate::model::position::{learned_positions, rotary_tables};
 use crate::model::weights::{Weights, WeightsError};
 use crate::model::{Corrections, Description};
 
@@ -73,9 +73,6 @@ impl IntegerSource<'_> {
         if self.counts.len() != blocks.len() || !self.counts.iter().all(fits) || !of_corrections {
             return Err(ConvertError::Counts { expected: blocks.len(), found: self.counts.len() });
         }
-        if !matches!(description.embedding.position, Position::Learned { .. }) {
-            return Err(ConvertError::Part { part: "rotary positions" });
-        }
         if description.image.channels != 3 {
             return Err(ConvertError::Part { part: "frames of other than three channels" });
         }
@@ -110,6 +107,7 @@ impl IntegerSource<'_> {
             tokens: self.tokens()?,
             patch: self.patch()?,
             embedding_norm: norm(&description.embedding.norm)?,
+            rotary: rotary(description),
             blocks: blocks
                 .iter()
                 .zip(self.counts)
@@ -164,6 +162,7 @@ impl IntegerSource<'_> {
                 Head::AverageOfTwo { .. } => HeadKind::AverageOfTwo,
             }),
             embedding_norm: description.embedding.norm.is_some(),
+            rotary: matches!(description.embedding.position, Position::Rotary { .. }),
             final_norm: description.final_norm.is_some(),
             original_ends: self.original_ends,
         })
@@ -355,6 +354,14 @@ fn first_columns(layer: LinearParts, columns: &[usize]) -> LinearParts {
     let MatrixParts { columns: width, weights, scales } = layer.matrix;
     let weights = weights.chunks_exact(width).flat_map(|row| columns.iter().map(|&column| row[column])).collect();
     LinearParts { matrix: MatrixParts { columns: columns.len(), weights, scales }, biases: layer.biases }
+}
+
+/// Of each patch the cosines of half a head, and the sines: both halves are turned alike.
+fn rotary(description: &Description) -> Option<Vec<f32>> {
+    let (cosines, sines) = rotary_tables(description)?;
+    let (head_dim, half) = (description.head_dim, description.head_dim / 2);
+    let patches = cosines.chunks_exact(head_dim).zip(sines.chunks_exact(head_dim));
+    Some(patches.flat_map(|(cosines, sines)| [&cosines[..half], &sines[..half]].concat()).collect())
 }
 
 /// Everything of a block.

@@ -16,6 +16,7 @@ use super::merge::{AddKeys, MatchTokens, Merge, TokenGroups};
 use super::norm::{NormaliseAndQuantise, NormaliseRows, normalise};
 use super::product::{self, Product};
 use super::quantise::{QuantiseRows, QuantisedRows, Step, quantise_row, quantised_stride};
+use super::rotary::Turn;
 
 /// With which instructions a pass is computed, and where the weights of products are.
 pub(super) trait Execution {
@@ -310,6 +311,7 @@ impl<E: Execution> Pass<'_, '_, E> {
         let (query_dims, value_dims) = (kept.query_dims, kept.value_dims);
         let row = pairs(query_dims);
         project(block.key, head * stored.query_dims, query_dims, tokens, rows);
+        self.turn(&mut rows[..tokens * query_dims], query_dims);
         let values_f32 = &rows[..tokens * query_dims];
         if let Some(sums) = keys_of_heads {
             self.execution.run(AddKeys { sums, keys: values_f32 });
@@ -328,6 +330,7 @@ impl<E: Execution> Pass<'_, '_, E> {
             scale: &mut value_scale,
         });
         project(block.query, head * stored.query_dims, query_dims, *wanted, rows);
+        self.turn(&mut rows[..wanted * query_dims], query_dims);
         let values_f32 = &rows[..wanted * query_dims];
         self.execution.run(QuantiseQueries {
             values: values_f32,
@@ -356,6 +359,14 @@ impl<E: Execution> Pass<'_, '_, E> {
             out,
             stride,
         });
+    }
+
+    /// Turns queries or keys of a head's first tokens by their positions, if the model has rotary ones.
+    fn turn(&self, rows: &mut [f32], dims: usize) {
+        if let Some(table) = self.model.rotary() {
+            let patches = self.model.sizes().prefix_tokens * dims;
+            self.execution.run(Turn { rows: rows.get_mut(patches..).unwrap_or_default(), dims, table });
+        }
     }
 
     /// The projection of what the heads gave some tokens.

@@ -10,8 +10,8 @@
 //!   among threads (`fast`), and `IntegerSource` makes the parts of an integer model from one in f32 (`convert`).
 //! - A pass (`forward`) quantises each row of activations by itself
 //!   (`quantise`) for exact integer products (`product`, `attention`); norms,
-//!   softmax and activations (`norm`, `functions`) and the merging of similar
-//!   tokens (`merge`) are f32 operations in one fixed order (`lanes`). So an inference has the same bits on every
+//!   softmax and activations (`norm`, `functions`) the merging of similar
+//!   tokens (`merge`) and rotary positions (`rotary`) are f32 operations in one fixed order (`lanes`). So an inference has the same bits on every
 //!   processor, with every instruction set.
 //!
 //! # Why these numbers
@@ -38,6 +38,7 @@ mod merge;
 mod norm;
 mod product;
 mod quantise;
+mod rotary;
 mod single_product;
 #[cfg(all(test, feature = "std"))]
 mod tests;

@@ -27,6 +27,7 @@
 //! | tokens | f32 `[tokens, embed_dim]`: prefix tokens and positions, added up |
 //! | patch embedding | linear, inputs are the RGB bytes of a patch, row by row |
 //! | embedding norm | norm, if there is one |
+//! | rotary positions | f32 `[patches, head_dim]`: cosines and sines of half a head, if there are any |
 //! | each block | norm1; query, key, value: linear; norm2; gate (if gated), up: linear; projection, down: linear, if the original ends are stored |
 //! | final norm | norm, if there is one |
 //! | pooling | norm or linear, if its kind has one |
@@ -43,7 +44,7 @@
 //! corrections, groups of corrections; then u8: MLP (0 plain, 1 gated),
 //! activation, pooling, head (each 0, 1, ... in the order of its type here;
 //! for the head 0 is none), flags (1 embedding norm, 2 final norm, 4 original
-//! ends), and three zeros.
+//! ends, 8 rotary positions), and three zeros.
 //!
 //! # What the numbers mean
 //! A weight is its int8 number times its row's scale. Rows of query, key and
@@ -51,6 +52,9 @@
 //! folded into projection and down; mean and standard deviation of the pixels
 //! into the patch embedding. Of a corrected rung, the projection and the down
 //! layer are those of its group, with its own biases.
+//!
+//! Rotary positions turn the query and the key of each patch token: the two
+//! halves `a` and `b` of a head become `a cos - b sin` and `b cos + a sin`.
 //!
 //! # Reading
 //! [`IntegerModel::read`] checks in this order: magic, version, length,
@@ -100,6 +104,7 @@ pub struct IntegerModel<'a> {
     tokens: FloatTable<'a>,
     patch: IntegerLinear<'a>,
     embedding_norm: Option<IntegerNorm<'a>>,
+    rotary: Option<FloatTable<'a>>,
     /// Where block 0 begins.
     blocks: Sections<'a>,
     final_norm: Option<IntegerNorm<'a>>,
@@ -142,6 +147,7 @@ impl<'a> IntegerModel<'a> {
             tokens: sections.floats(sizes.tokens() * sizes.embed_dim),
             patch: sections.linear(sizes.embed_dim, sizes.patch_values()),
             embedding_norm: sizes.embedding_norm.then(|| sections.norm(sizes.embed_dim)),
+            rotary: sizes.rotary.then(|| sections.floats(sizes.patches() * sizes.head_dim)),
             blocks: sections,
             final_norm: None,
             pooling: PoolingLayer::None,
@@ -149,7 +155,7 @@ impl<'a> IntegerModel<'a> {
             corrected: sections,
         };
         for block in 0..sizes.blocks {
-            model.counts(block).validate(&sizes.dense_block())?;
+            model.counts(block).validate(&sizes)?;
             model.take_block(block, &mut sections);
         }
         model.final_norm = sizes.final_norm.then(|| sections.norm(sizes.embed_dim));
@@ -274,6 +280,12 @@ impl<'a> IntegerModel<'a> {
         self.embedding_norm
     }
 
+    /// What turns queries and keys: for each patch the cosines of half a head and then the sines.
+    #[must_use]
+    pub fn rotary(&self) -> Option<FloatTable<'a>> {
+        self.rotary
+    }
+
     /// The layers of `block`. Time O(block).
     ///
     /// # Panics
@@ -377,7 +389,7 @@ fn read_sizes(stored: &[u8; SIZES_BYTES]) -> Result<(IntegerSizes, usize, usize)
     in_range("activation kind", 0, ACTIVATIONS.len() - 1, usize::from(activation))?;
     in_range("pooling kind", 0, POOLINGS.len() - 1, usize::from(pooling))?;
     in_range("head kind", 0, HEADS.len() - 1, usize::from(head))?;
-    in_range("flags", 0, 7, usize::from(flags))?;
+    in_range("flags", 0, 15, usize::from(flags))?;
     for zero in zeros {
         in_range("unused size", 0, 0, usize::from(zero))?;
     }
@@ -399,6 +411,7 @@ fn read_sizes(stored: &[u8; SIZES_BYTES]) -> Result<(IntegerSizes, usize, usize)
         embedding_norm: flags & 1 != 0,
         final_norm: flags & 2 != 0,
         original_ends: flags & 4 != 0,
+        rotary: flags & 8 != 0,
     };
     // Only then may the number of patches be asked for.
     in_range("patch", 1, image_height.min(image_width), patch)?;

@@ -79,6 +79,8 @@ pub struct IntegerModelParts {
     pub tokens: Vec<f32>,
     pub patch: LinearParts,
     pub embedding_norm: Option<NormParts>,
+    /// Cosines and then sines of each patch, `[patches, head_dim]`.
+    pub rotary: Option<Vec<f32>>,
     pub blocks: Vec<BlockParts>,
     pub final_norm: Option<NormParts>,
     pub pooling: PoolingParts,
@@ -131,8 +133,12 @@ impl IntegerModelParts {
         content.floats("tokens", sizes.tokens() * width, &self.tokens)?;
         content.linear("patch embedding", width, sizes.patch_values(), &self.patch)?;
         content.optional_norm("embedding norm", sizes.embedding_norm, width, self.embedding_norm.as_ref())?;
+        expect("rotary positions", usize::from(sizes.rotary), usize::from(self.rotary.is_some()))?;
+        if let Some(rotary) = &self.rotary {
+            content.floats("rotary positions", sizes.patches() * sizes.head_dim, rotary)?;
+        }
         for block in &self.blocks {
-            block.counts.validate(&sizes.dense_block())?;
+            block.counts.validate(sizes)?;
             self.write_block(block, &mut content)?;
         }
         content.optional_norm("final norm", sizes.final_norm, width, self.final_norm.as_ref())?;
@@ -201,7 +207,7 @@ impl IntegerModelParts {
         bytes[25] = place_in(&ACTIVATIONS, &sizes.activation);
         bytes[26] = place_in(&POOLINGS, &sizes.pooling);
         bytes[27] = place_in(&HEADS, &sizes.head);
-        let flags = [sizes.embedding_norm, sizes.final_norm, sizes.original_ends];
+        let flags = [sizes.embedding_norm, sizes.final_norm, sizes.original_ends, sizes.rotary];
         bytes[28] = flags.iter().enumerate().map(|(bit, &set)| u8::from(set) << bit).sum();
         Ok(bytes)
     }
