@@ -12,13 +12,18 @@ use crate::engine::reference::{Reference, ReferenceOutput};
 use crate::model::Corrections;
 use crate::model::description::PositionResampling;
 
-use crate::engine::random_model::{Choices, Kept, PositionChoice, build, noise};
+use crate::engine::random_model::{Choices, Kept, PoolingChoice, PositionChoice, build, noise};
 use crate::engine::random_parts::{activation, head, pooling_without_attention};
+
+fn pooling() -> impl Strategy<Value = PoolingChoice> {
+    // As many heads divide every width here.
+    prop_oneof![6 => pooling_without_attention(), 2 => Just(PoolingChoice::Attention { heads: 5 })]
+}
 
 fn choices() -> impl Strategy<Value = Choices> {
     let sizes = ((2_usize..9, 2_usize..6), 1_usize..5, 4_usize..9, 0_usize..3, 1_usize..5, 1_usize..5, 8_usize..40);
     let flags = (proptest::array::uniform7(any::<bool>()), proptest::bool::weighted(0.25));
-    let parts = (activation(), 0_usize..3, any::<bool>(), pooling_without_attention(), head(), 2_usize..20);
+    let parts = (activation(), 0_usize..3, any::<bool>(), pooling(), head(), 2_usize..20);
     (sizes, flags, parts).prop_map(|(sizes, flags, (activation, registers, of_prefix, pooling, head, classes))| {
         let (grid, patch, width, depth, heads, head_quarter, neurons) = sizes;
         let ([gated, layer_scale, attention_bias, mlp_bias, fused_qkv, pre_norm, final_norm], rotary) = flags;
@@ -66,7 +71,9 @@ fn choices_and_merging() -> impl Strategy<Value = (Choices, Kept)> {
         proptest::collection::vec(parts, choices.depth).prop_map(move |parts| {
             let rotary = choices.position == PositionChoice::Rotary;
             let merged_tokens = if rotary { vec![0; choices.depth] } else { schedule(&choices, &parts) };
-            (choices.clone(), Kept { merged_tokens, ..kept.clone() })
+            // The likenesses of fewer dimensions are so often the same that rounding decides.
+            let query_dims = kept.query_dims.iter().map(|&dims| dims.max(4)).collect();
+            (choices.clone(), Kept { merged_tokens, query_dims, ..kept.clone() })
         })
     })
 }
@@ -192,7 +199,7 @@ proptest! {
         let rows = tokens.chunks_exact(choices.embed_dim);
         let found: Vec<usize> = rows.clone().map(|row| rows.clone().position(|other| other == row).unwrap()).collect();
         prop_assert_eq!(found.iter().collect::<std::collections::BTreeSet<_>>().len(), left);
-        prop_assume!(expected.margin > 0.02);
+        prop_assume!(expected.margin > 0.03);
         let first = |row| expected.tokens.iter().position(|other| other == row).unwrap();
         prop_assert_eq!(found, expected.tokens.iter().map(first).collect::<Vec<_>>());
         is_near(&tokens, &embedding, &logits, &expected)?;

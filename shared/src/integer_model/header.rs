@@ -6,7 +6,8 @@ use crate::checksum::CHECKSUM;
 /// The first eight bytes of every integer model, of any version.
 pub const MAGIC: [u8; 8] = *b"HEADRINT";
 
-/// The version of the format that this crate writes. It reads those before it too: version 1 had no rotary positions.
+/// The version of the format that this crate writes. It reads those before it too: version 1 had no rotary
+/// positions and no attention pooling.
 pub const FORMAT_VERSION: u32 = 2;
 
 /// Bytes of the header: magic, version, content length, checksum, and zeros up to a multiple of 16.

@@ -30,7 +30,7 @@
 //! | rotary positions | f32 `[patches, head_dim]`: cosines and sines of half a head, if there are any |
 //! | each block | norm1; query, key, value: linear; norm2; gate (if gated), up: linear; projection, down: linear, if the original ends are stored |
 //! | final norm | norm, if there is one |
-//! | pooling | norm or linear, if its kind has one |
+//! | pooling | norm or linear, if its kind has one; of attention f32 `[embed_dim]`: the query; key, value, projection: linear; norm; up, down: linear |
 //! | head | linear, or two |
 //! | each group, each block | projection: matrix, f32 biases `[corrections of the group, embed_dim]`; down: the same |
 //!
@@ -44,7 +44,9 @@
 //! corrections, groups of corrections; then u8: MLP (0 plain, 1 gated),
 //! activation, pooling, head (each 0, 1, ... in the order of its type here;
 //! for the head 0 is none), flags (1 embedding norm, 2 final norm, 4 original
-//! ends, 8 rotary positions), and three zeros.
+//! ends, 8 rotary positions, from 16 on the activation of attention
+//! pooling), pooling heads, and u16 pooling neurons: zeros without attention pooling,
+//! which is number 6.
 //!
 //! # What the numbers mean
 //! A weight is its int8 number times its row's scale. Rows of query, key and
@@ -73,13 +75,16 @@ mod write;
 pub use error::IntegerModelError;
 pub use header::{FORMAT_VERSION, HEADER_BYTES, MAGIC};
 pub use layers::{
-    BlockEnds, FloatTable, HeadLayers, IntegerBlock, IntegerLinear, IntegerNorm, PoolingLayer, ROW_ALIGNMENT,
-    row_stride,
+    BlockEnds, FloatTable, HeadLayers, IntegerBlock, IntegerLinear, IntegerNorm, PoolingAttention, PoolingLayer,
+    ROW_ALIGNMENT, row_stride,
 };
-pub use sizes::{ActivationKind, BlockCounts, HeadKind, IntegerSizes, MAX_HEAD_DIM, MAX_TOKENS, PoolingKind};
+pub use sizes::{
+    ActivationKind, AttentionPooling, BlockCounts, HeadKind, IntegerSizes, MAX_HEAD_DIM, MAX_TOKENS, PoolingKind,
+};
 #[cfg(feature = "std")]
 pub use write::{
-    BlockParts, CorrectionGroupParts, EndsParts, IntegerModelParts, LinearParts, MatrixParts, NormParts, PoolingParts,
+    BlockParts, CorrectionGroupParts, EndsParts, IntegerModelParts, LinearParts, MatrixParts, NormParts,
+    PoolingAttentionParts, PoolingParts,
 };
 
 use crate::ladder::MAX_RUNGS;
@@ -164,6 +169,15 @@ impl<'a> IntegerModel<'a> {
                 PoolingLayer::Norm(sections.norm(sizes.embed_dim))
             }
             PoolingKind::ClassDenseTanh => PoolingLayer::Dense(sections.linear(sizes.embed_dim, sizes.embed_dim)),
+            PoolingKind::Attention(AttentionPooling { neurons, .. }) => PoolingLayer::Attention(PoolingAttention {
+                query: sections.floats(sizes.embed_dim),
+                key: sections.linear(sizes.embed_dim, sizes.embed_dim),
+                value: sections.linear(sizes.embed_dim, sizes.embed_dim),
+                out: sections.linear(sizes.embed_dim, sizes.embed_dim),
+                norm: sections.norm(sizes.embed_dim),
+                up: sections.linear(neurons, sizes.embed_dim),
+                down: sections.linear(sizes.embed_dim, neurons),
+            }),
             PoolingKind::Class | PoolingKind::MeanClassDistillation | PoolingKind::MeanPatches => PoolingLayer::None,
         };
         let mut classifier = || sections.linear(sizes.classes, sizes.head_inputs());
@@ -384,15 +398,29 @@ fn read_sizes(stored: &[u8; SIZES_BYTES]) -> Result<(IntegerSizes, usize, usize)
         corrections,
         groups,
     ] = core::array::from_fn(|at| usize::from(u16::from_le_bytes([stored[2 * at], stored[2 * at + 1]])));
-    let [mlp, activation, pooling, head, flags, zeros @ ..]: [u8; 8] = core::array::from_fn(|at| stored[24 + at]);
+    let [mlp, activation, pooling, head, flags, pooling_heads, of_pooling @ ..]: [u8; 8] =
+        core::array::from_fn(|at| stored[24 + at]);
+    let pooling_neurons = u16::from_le_bytes(of_pooling);
     in_range("MLP kind", 0, 1, usize::from(mlp))?;
     in_range("activation kind", 0, ACTIVATIONS.len() - 1, usize::from(activation))?;
-    in_range("pooling kind", 0, POOLINGS.len() - 1, usize::from(pooling))?;
+    in_range("pooling kind", 0, POOLINGS.len(), usize::from(pooling))?;
     in_range("head kind", 0, HEADS.len() - 1, usize::from(head))?;
-    in_range("flags", 0, 15, usize::from(flags))?;
-    for zero in zeros {
-        in_range("unused size", 0, 0, usize::from(zero))?;
-    }
+    in_range("flags", 0, (ACTIVATIONS.len() << FLAGS) - 1, usize::from(flags))?;
+    let pooling_activation = usize::from(flags >> FLAGS);
+    let pooling = match POOLINGS.get(usize::from(pooling)) {
+        Some(pooling) => {
+            let of_attention = [pooling_activation, pooling_heads.into(), pooling_neurons.into()];
+            for zero in of_attention {
+                in_range("size of attention pooling", 0, 0, zero)?;
+            }
+            *pooling
+        }
+        None => PoolingKind::Attention(AttentionPooling {
+            heads: pooling_heads.into(),
+            neurons: pooling_neurons.into(),
+            activation: ACTIVATIONS[pooling_activation],
+        }),
+    };
     let sizes = IntegerSizes {
         image_height,
         image_width,
@@ -406,7 +434,7 @@ fn read_sizes(stored: &[u8; SIZES_BYTES]) -> Result<(IntegerSizes, usize, usize)
         classes,
         mlp: if mlp == 0 { MlpKind::Plain } else { MlpKind::Gated },
         activation: ACTIVATIONS[usize::from(activation)],
-        pooling: POOLINGS[usize::from(pooling)],
+        pooling,
         head: HEADS[usize::from(head)],
         embedding_norm: flags & 1 != 0,
         final_norm: flags & 2 != 0,
@@ -418,7 +446,10 @@ fn read_sizes(stored: &[u8; SIZES_BYTES]) -> Result<(IntegerSizes, usize, usize)
     Ok((sizes, corrections, groups))
 }
 
-/// The kinds in the order of their numbers in the file.
+/// Bits of the flags that say which parts there are.
+const FLAGS: usize = 4;
+
+/// The kinds in the order of their numbers in the file. Attention pooling has sizes, and comes after the others.
 const ACTIVATIONS: [ActivationKind; 4] =
     [ActivationKind::Gelu, ActivationKind::GeluTanh, ActivationKind::QuickGelu, ActivationKind::Silu];
 const POOLINGS: [PoolingKind; 6] = [

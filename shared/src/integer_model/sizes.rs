@@ -38,6 +38,17 @@ pub enum PoolingKind {
     MeanPatches,
     /// That mean, normalised.
     MeanPatchesThenNorm,
+    /// A learned query attends to all tokens, and an MLP follows: `a + down(act(up(norm(a))))`.
+    Attention(AttentionPooling),
+}
+
+/// The sizes of [`PoolingKind::Attention`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionPooling {
+    /// They divide the width of a token.
+    pub heads: usize,
+    pub neurons: usize,
+    pub activation: ActivationKind,
 }
 
 /// From the image embedding to the classes.
@@ -180,6 +191,12 @@ impl IntegerSizes {
         }
         in_range("neurons", 1, WIDEST, self.neurons)?;
         in_range("blocks", 1, MAX_BLOCKS, self.blocks)?;
+        if let PoolingKind::Attention(AttentionPooling { heads, neurons, .. }) = self.pooling {
+            in_range("pooling heads", 1, usize::from(u8::MAX), heads)?;
+            in_range("embed_dim modulo pooling heads", 0, 0, self.embed_dim % heads)?;
+            in_range("dimensions of a pooling head", 1, MAX_HEAD_DIM, self.embed_dim / heads)?;
+            in_range("pooling neurons", 1, WIDEST, neurons)?;
+        }
         let (fewest, most) = if self.head.is_some() { (1, WIDEST) } else { (0, 0) };
         in_range("classes", fewest, most, self.classes)
     }

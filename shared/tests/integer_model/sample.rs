@@ -98,8 +98,12 @@ pub fn visit(model: &IntegerModel<'_>) -> f32 {
             linear(distillation);
         }
     }
-    if let PoolingLayer::Dense(layer) = model.pooling() {
-        linear(layer);
+    match model.pooling() {
+        PoolingLayer::None | PoolingLayer::Norm(_) => {}
+        PoolingLayer::Dense(layer) => linear(layer),
+        PoolingLayer::Attention(layers) => {
+            [layers.key, layers.value, layers.out, layers.up, layers.down].into_iter().for_each(linear);
+        }
     }
     sum
 }
