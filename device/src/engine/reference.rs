@@ -20,8 +20,8 @@ pub(crate) struct ReferenceOutput {
     pub tokens: Rows,
     pub pooled: Vec<f64>,
     pub logits: Option<Vec<f64>>,
-    /// How much likenesses of tokens may change before others are merged: the smallest gap between one that was chosen
-    /// and the next best.
+    /// How far apart the likenesses of tokens are, so that the same ones are merged with rounded numbers: the smallest
+    /// gap between one that was chosen and the next best, less where a key is so short that rounding turns it.
     pub margin: f64,
 }
 
@@ -247,7 +247,11 @@ impl Reference<'_> {
         edges.sort_by(|a, b| b.0.total_cmp(&a.0));
         let lead = if merged == 0 { None } else { edges.get(merged).map(|next| edges[merged - 1].0 - next.0) };
         edges.truncate(merged);
-        let margin = edges.iter().map(|edge| edge.3).chain(lead).fold(f64::INFINITY, f64::min);
+        let lead = edges.iter().map(|edge| edge.3).chain(lead).fold(f64::INFINITY, f64::min);
+        let lengths = keys[prefix..].iter().map(|key| dot(key, key).sqrt());
+        let shortest =
+            lengths.clone().fold(f64::INFINITY, f64::min) / (lengths.sum::<f64>() / (keys.len() - prefix) as f64);
+        let margin = lead * shortest;
         let (before, sizes) = (tokens.clone(), groups.clone());
         for odd in (prefix + 1..before.len()).step_by(2) {
             let sources: Vec<usize> =

@@ -1,6 +1,6 @@
 //! The scratch memory of the engine: one block of bytes, always cut in the same way.
 
-use headroom_shared::integer_model::{BlockCounts, IntegerModel, IntegerSizes};
+use headroom_shared::integer_model::{AttentionPooling, BlockCounts, IntegerModel, IntegerSizes, PoolingKind};
 use headroom_shared::shape::MlpKind;
 
 use super::attention::{padded_dims, padded_tokens, pairs};
@@ -26,9 +26,12 @@ pub struct ArenaSizes {
     pub attended: usize,
     /// Heads times dimensions of a key: threads that share a pass keep the keys of a block apart.
     pub keys: usize,
+    /// The most of a head, of a block or of attention pooling.
     pub query_dims: usize,
     pub value_dims: usize,
     pub neurons: usize,
+    /// Of attention pooling; 0 without it.
+    pub pooling_neurons: usize,
     pub gated: bool,
     /// Inputs of the patch embedding.
     pub patch_values: usize,
@@ -40,14 +43,19 @@ impl ArenaSizes {
     /// Of a model whose largest stored counts of any block are `largest`.
     #[must_use]
     pub const fn new(sizes: &IntegerSizes, largest: &BlockCounts, together: usize) -> Self {
+        let (pooling_dims, pooling_neurons) = match sizes.pooling {
+            PoolingKind::Attention(AttentionPooling { heads, neurons, .. }) => (sizes.embed_dim / heads, neurons),
+            _ => (0, 0),
+        };
         Self {
             tokens: sizes.tokens(),
             embed_dim: sizes.embed_dim,
             attended: largest.heads * largest.value_dims,
             keys: largest.heads * largest.query_dims,
-            query_dims: largest.query_dims,
-            value_dims: largest.value_dims,
+            query_dims: most(largest.query_dims, pooling_dims),
+            value_dims: most(largest.value_dims, pooling_dims),
             neurons: largest.neurons,
+            pooling_neurons,
             gated: matches!(sizes.mlp, MlpKind::Gated),
             patch_values: sizes.patch_values(),
             together,
@@ -74,7 +82,8 @@ impl ArenaSizes {
     /// Values of the widest row that is quantised a few tokens at a time.
     const fn widest(&self) -> usize {
         // Two embeddings are the input of a head that reads token 0 and the mean of the patches.
-        most(most(self.attended, self.neurons), most(self.patch_values, 2 * self.embed_dim))
+        let neurons = most(self.neurons, self.pooling_neurons);
+        most(most(self.attended, neurons), most(self.patch_values, 2 * self.embed_dim))
     }
 
     const fn head_dims(&self) -> usize {
@@ -95,7 +104,7 @@ impl ArenaSizes {
             (quantised, 1),
             (most(self.tokens, self.together), size_of::<Step>()),
             (WIDENED_TOKENS * quantised_stride(most(self.widest(), self.embed_dim)), 2),
-            (most(hidden, self.tokens * self.query_dims), 4),
+            (most(most(hidden, self.pooling_neurons), self.tokens * self.query_dims), 4),
             (2 * self.embed_dim, 4),
             (most(self.tokens, spread_tokens(self.tokens)) * self.head_dims(), 4),
             (self.tokens * query_pairs, 2),
@@ -105,7 +114,7 @@ impl ArenaSizes {
             (padded_tokens, 4),
             (padded_tokens, 4),
             (padded_tokens, 2),
-            (self.tokens * self.attended, 4),
+            (most(self.tokens * self.attended, self.embed_dim), 4),
             (self.tokens, 2),
             (self.tokens, 4),
             (self.tokens, 2),
@@ -142,7 +151,7 @@ pub(super) struct Buffers<'a> {
     pub stream: &'a mut [f32],
     pub rows: RowBuffers<'a>,
     pub head: HeadBuffers<'a>,
-    /// What the heads give, `[tokens, heads * value_dims]`.
+    /// What the heads give, `[tokens, heads * value_dims]`; of attention pooling, of one token.
     pub attended: &'a mut [f32],
     pub groups: TokenGroups<'a>,
 }

@@ -39,7 +39,7 @@ pub(super) enum Layout {
     Rows,
     /// Keys `[dims / 2, padded tokens, 2]`, values `[tokens / 2, padded dims, 2]`: a vector of pairs has a lane for
     /// each token, or for each dimension.
-    #[cfg_attr(not(all(feature = "std", target_arch = "x86_64")), allow(dead_code, reason = "for vector kernels"))]
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
     Pairs,
 }
 
@@ -109,6 +109,7 @@ impl Kernel for QuantiseValues<'_> {
                     }
                 }
             }
+            #[cfg(all(feature = "std", target_arch = "x86_64"))]
             Layout::Pairs => {
                 let width = padded_dims(dims);
                 let out = &mut out.as_chunks_mut::<2>().0[..padded / 2 * width];

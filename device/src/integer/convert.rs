@@ -2,13 +2,14 @@
 
 use headroom_shared::MlpKind;
 use headroom_shared::integer_model::{
-    ActivationKind, BlockCounts, BlockParts, CorrectionGroupParts, EndsParts, HeadKind, IntegerModelParts,
-    IntegerSizes, LinearParts, MatrixParts, NormParts, PoolingKind, PoolingParts,
+    ActivationKind, AttentionPooling, BlockCounts, BlockParts, CorrectionGroupParts, EndsParts, HeadKind,
+    IntegerModelParts, IntegerSizes, LinearParts, MatrixParts, NormParts, PoolingAttentionParts, PoolingKind,
+    PoolingParts,
 };
 
 use crate::model::corrections::Correction;
 use crate::model::description::{Activation, Block, Head, LayerNorm, Linear, Mlp, Pooling, Position, TensorRef};
-use crate::model::position::learned_positions;
+use crate::model::position::{learned_positions, rotary_tables};
 use crate::model::weights::{Weights, WeightsError};
 use crate::model::{Corrections, Description};
 
@@ -73,9 +74,6 @@ impl IntegerSource<'_> {
         if self.counts.len() != blocks.len() || !self.counts.iter().all(fits) || !of_corrections {
             return Err(ConvertError::Counts { expected: blocks.len(), found: self.counts.len() });
         }
-        if !matches!(description.embedding.position, Position::Learned { .. }) {
-            return Err(ConvertError::Part { part: "rotary positions" });
-        }
         if description.image.channels != 3 {
             return Err(ConvertError::Part { part: "frames of other than three channels" });
         }
@@ -110,6 +108,7 @@ impl IntegerSource<'_> {
             tokens: self.tokens()?,
             patch: self.patch()?,
             embedding_norm: norm(&description.embedding.norm)?,
+            rotary: rotary(description),
             blocks: blocks
                 .iter()
                 .zip(self.counts)
@@ -143,12 +142,7 @@ impl IntegerSource<'_> {
             blocks: description.blocks.len(),
             classes,
             mlp: if gated { MlpKind::Gated } else { MlpKind::Plain },
-            activation: match description.activation {
-                Activation::Gelu => ActivationKind::Gelu,
-                Activation::GeluTanh => ActivationKind::GeluTanh,
-                Activation::QuickGelu => ActivationKind::QuickGelu,
-                Activation::Silu => ActivationKind::Silu,
-            },
+            activation: activation_kind(description.activation),
             pooling: match &description.pooling {
                 Pooling::Class => PoolingKind::Class,
                 Pooling::ClassThenNorm { .. } => PoolingKind::ClassThenNorm,
@@ -156,7 +150,11 @@ impl IntegerSource<'_> {
                 Pooling::MeanClassDistillation => PoolingKind::MeanClassDistillation,
                 Pooling::MeanPatches => PoolingKind::MeanPatches,
                 Pooling::MeanPatchesThenNorm { .. } => PoolingKind::MeanPatchesThenNorm,
-                Pooling::Attention { .. } => return Err(ConvertError::Part { part: "attention pooling" }),
+                Pooling::Attention { heads, up, activation, .. } => PoolingKind::Attention(AttentionPooling {
+                    heads: *heads,
+                    neurons: self.rows(&up.weight)?,
+                    activation: activation_kind(*activation),
+                }),
             },
             head: head.map(|head| match head {
                 Head::Linear { .. } => HeadKind::Linear,
@@ -164,6 +162,7 @@ impl IntegerSource<'_> {
                 Head::AverageOfTwo { .. } => HeadKind::AverageOfTwo,
             }),
             embedding_norm: description.embedding.norm.is_some(),
+            rotary: matches!(description.embedding.position, Position::Rotary { .. }),
             final_norm: description.final_norm.is_some(),
             original_ends: self.original_ends,
         })
@@ -296,7 +295,23 @@ impl IntegerSource<'_> {
                 PoolingParts::Norm(self.norm(norm)?)
             }
             Pooling::ClassDenseTanh { dense } => PoolingParts::Dense(self.dense(dense, width, width)?.quantise()),
-            _ => PoolingParts::None,
+            Pooling::Attention { probe, query, key, value, out, norm, up, down, .. } => {
+                let (probe, query) = (self.values(probe, width)?, self.dense(query, width, width)?);
+                let neurons = self.rows(&up.weight)?;
+                let layer = |linear: &Linear, rows: usize, columns: usize| {
+                    Ok::<_, ConvertError>(self.dense(linear, rows, columns)?.quantise())
+                };
+                PoolingParts::Attention(Box::new(PoolingAttentionParts {
+                    query: query.apply(probe),
+                    key: layer(key, width, width)?,
+                    value: layer(value, width, width)?,
+                    out: layer(out, width, width)?,
+                    norm: self.norm(norm)?,
+                    up: layer(up, neurons, width)?,
+                    down: layer(down, width, neurons)?,
+                }))
+            }
+            Pooling::Class | Pooling::MeanClassDistillation | Pooling::MeanPatches => PoolingParts::None,
         })
     }
 
@@ -344,6 +359,13 @@ impl Dense {
         }
     }
 
+    /// One row through the layer, summed in f64.
+    fn apply(&self, input: &[f32]) -> Vec<f32> {
+        let dot = |row: &[f32]| row.iter().zip(input).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum::<f64>();
+        let products = self.weights.chunks_exact(self.columns).map(dot);
+        products.zip(&self.biases).map(|(product, &bias)| (product + f64::from(bias)) as f32).collect()
+    }
+
     fn quantise(self) -> LinearParts {
         LinearParts { matrix: MatrixParts::quantise(&self.weights, self.columns), biases: self.biases }
     }
@@ -355,6 +377,23 @@ fn first_columns(layer: LinearParts, columns: &[usize]) -> LinearParts {
     let MatrixParts { columns: width, weights, scales } = layer.matrix;
     let weights = weights.chunks_exact(width).flat_map(|row| columns.iter().map(|&column| row[column])).collect();
     LinearParts { matrix: MatrixParts { columns: columns.len(), weights, scales }, biases: layer.biases }
+}
+
+/// Of each patch the cosines of half a head, and the sines: both halves are turned alike.
+fn rotary(description: &Description) -> Option<Vec<f32>> {
+    let (cosines, sines) = rotary_tables(description)?;
+    let (head_dim, half) = (description.head_dim, description.head_dim / 2);
+    let patches = cosines.chunks_exact(head_dim).zip(sines.chunks_exact(head_dim));
+    Some(patches.flat_map(|(cosines, sines)| [&cosines[..half], &sines[..half]].concat()).collect())
+}
+
+fn activation_kind(activation: Activation) -> ActivationKind {
+    match activation {
+        Activation::Gelu => ActivationKind::Gelu,
+        Activation::GeluTanh => ActivationKind::GeluTanh,
+        Activation::QuickGelu => ActivationKind::QuickGelu,
+        Activation::Silu => ActivationKind::Silu,
+    }
 }
 
 /// Everything of a block.

@@ -13,12 +13,15 @@ pub enum IntegerEngineError {
     /// The frame is not RGB of the model's input size.
     #[error("the frame has {found} bytes, expected {expected}")]
     Frame { expected: usize, found: usize },
-    /// The sub-network keeps more of a block than is stored, or nothing where something is needed.
-    #[error("block {block}: {found} {structure} were selected, 1 to {most} are stored")]
-    Selection { block: usize, structure: &'static str, most: usize, found: usize },
+    /// The sub-network keeps more of a block than is stored, or less than is needed.
+    #[error("block {block}: {found} {structure} were selected, {fewest} to {most} can be")]
+    Selection { block: usize, structure: &'static str, fewest: usize, most: usize, found: usize },
     /// At most half of the patch tokens that reach a block can be merged.
     #[error("block {block}: {found} tokens were to be merged, at most {most} can be")]
     MergedTokens { block: usize, most: usize, found: usize },
+    /// A merged token has no position to be turned by.
+    #[error("block {block}: tokens of a model with rotary positions cannot be merged")]
+    MergingWithRotary { block: usize },
     /// The kept heads are no prefix.
     #[error("block {block}: head {head} was selected at place {place}; only the first heads can be")]
     Head { block: usize, place: usize, head: usize },

@@ -2,7 +2,8 @@
 
 use headroom_shared::KeptStructures;
 use headroom_shared::integer_model::{
-    BlockCounts, BlockEnds, HeadKind, HeadLayers, IntegerBlock, IntegerLinear, IntegerModel, PoolingKind, PoolingLayer,
+    AttentionPooling, BlockCounts, BlockEnds, HeadKind, HeadLayers, IntegerBlock, IntegerLinear, IntegerModel,
+    PoolingKind, PoolingLayer,
 };
 
 use super::arena::{Buffers, HeadBuffers, RowBuffers};
@@ -16,6 +17,7 @@ use super::merge::{AddKeys, MatchTokens, Merge, TokenGroups};
 use super::norm::{NormaliseAndQuantise, NormaliseRows, normalise};
 use super::product::{self, Product};
 use super::quantise::{QuantiseRows, QuantisedRows, Step, quantise_row, quantised_stride};
+use super::rotary::Turn;
 
 /// With which instructions a pass is computed, and where the weights of products are.
 pub(super) trait Execution {
@@ -125,7 +127,8 @@ pub(super) fn run(
             pass.mlp(&step, out, &mut rows);
         }
     }
-    pass.finish(read.min(tokens), stream, groups.places, &mut rows, output);
+    let mut buffers = LastBuffers { rows, head, attended, groups };
+    pass.finish(read.min(tokens), stream, &mut buffers, output);
 }
 
 /// The first tokens, as many, that the outputs need.
@@ -137,7 +140,7 @@ pub(super) fn tokens_read(model: &IntegerModel<'_>, output: &IntegerOutput<'_>) 
     let of_pooling = match sizes.pooling {
         PoolingKind::Class | PoolingKind::ClassThenNorm | PoolingKind::ClassDenseTanh => 1,
         PoolingKind::MeanClassDistillation => 2,
-        PoolingKind::MeanPatches | PoolingKind::MeanPatchesThenNorm => sizes.tokens(),
+        PoolingKind::MeanPatches | PoolingKind::MeanPatchesThenNorm | PoolingKind::Attention(_) => sizes.tokens(),
     };
     let of_head = match sizes.head {
         None | Some(HeadKind::Linear) => 0,
@@ -198,6 +201,20 @@ impl<'a> BlockStep<'a> {
     }
 }
 
+/// A head of a block, or of attention pooling.
+struct HeadStep<'a> {
+    /// A layer, and which of its outputs is the first of the head.
+    key: (IntegerLinear<'a>, usize),
+    value: (IntegerLinear<'a>, usize),
+    /// Those that are attended to.
+    tokens: usize,
+    /// Of the dense model: scores are divided by its square root.
+    dims: usize,
+    /// Those that are kept.
+    query_dims: usize,
+    value_dims: usize,
+}
+
 /// All tokens before the heads, normalised and quantised.
 #[derive(Clone, Copy)]
 pub(super) struct Normed<'b> {
@@ -205,6 +222,14 @@ pub(super) struct Normed<'b> {
     pub steps: &'b [Step],
     /// The logarithms of the tokens' sizes, once some were merged.
     pub log_sizes: Option<&'b [f32]>,
+}
+
+/// What the end of a pass needs.
+pub(super) struct LastBuffers<'a> {
+    pub rows: RowBuffers<'a>,
+    pub head: HeadBuffers<'a>,
+    pub attended: &'a mut [f32],
+    pub groups: TokenGroups<'a>,
 }
 
 /// The parts of a pass, in order: who calls them says which tokens and which heads.
@@ -286,48 +311,86 @@ impl<E: Execution> Pass<'_, '_, E> {
         out: &mut [f32],
         stride: usize,
     ) {
-        let width = self.model.sizes().embed_dim;
         let BlockStep { block, stored, kept, wanted, tokens, .. } = step;
-        let tokens = *tokens;
-        let HeadBuffers { rows, queries, keys, values, query_scales, key_scales, scores, attention } = buffers;
-        let mut project = |layer: IntegerLinear<'_>, first: usize, dims: usize, tokens: usize, out: &mut [f32]| {
-            self.execution.product(Product {
-                layer,
-                first,
-                count: dims,
-                rows: QuantisedRows {
-                    values: normed.quantised,
-                    stride: quantised_stride(width),
-                    steps: &normed.steps[..tokens],
-                    columns: width,
-                },
-                out,
-                stride: dims,
-                add: false,
-                widened,
-            });
-        };
         let (query_dims, value_dims) = (kept.query_dims, kept.value_dims);
-        let row = pairs(query_dims);
-        project(block.key, head * stored.query_dims, query_dims, tokens, rows);
-        let values_f32 = &rows[..tokens * query_dims];
-        if let Some(sums) = keys_of_heads {
-            self.execution.run(AddKeys { sums, keys: values_f32 });
-        }
-        self.execution.run(QuantiseQueries { values: values_f32, dims: query_dims, out: queries, scales: key_scales });
-        self.execution.keys(&mut queries[..tokens * row], keys, query_dims, tokens);
-        project(block.value, head * stored.value_dims, value_dims, tokens, rows);
-        let mut value_scale = 0.0;
-        let layout = self.execution.layout();
-        self.execution.run(QuantiseValues {
-            values: &rows[..tokens * value_dims],
-            dims: value_dims,
-            tokens,
-            layout,
-            out: values,
-            scale: &mut value_scale,
+        let layers = HeadStep {
+            key: (block.key, head * stored.query_dims),
+            value: (block.value, head * stored.value_dims),
+            tokens: *tokens,
+            dims: self.model.sizes().head_dim,
+            query_dims,
+            value_dims,
+        };
+        let value_scale = self.keys_and_values(&layers, normed, widened, buffers, |keys| {
+            self.turn(keys, query_dims);
+            if let Some(sums) = keys_of_heads {
+                self.execution.run(AddKeys { sums, keys });
+            }
         });
-        project(block.query, head * stored.query_dims, query_dims, *wanted, rows);
+        let queries = &mut buffers.rows[..wanted * query_dims];
+        self.project((block.query, head * stored.query_dims), query_dims, *wanted, normed, queries, widened);
+        self.turn(queries, query_dims);
+        if value_dims < stored.value_dims {
+            // Removed dimensions keep their columns, and are 0.
+            (0..*wanted).for_each(|token| out[token * stride..][value_dims..stored.value_dims].fill(0.0));
+        }
+        self.attend(&layers, *wanted, value_scale, normed.log_sizes, buffers, out, stride);
+    }
+
+    /// Outputs of a layer, from the first of a head on, for the first tokens.
+    fn project(
+        &self,
+        (layer, first): (IntegerLinear<'_>, usize),
+        dims: usize,
+        tokens: usize,
+        normed: Normed<'_>,
+        out: &mut [f32],
+        widened: &mut [i16],
+    ) {
+        let columns = self.model.sizes().embed_dim;
+        let steps = &normed.steps[..tokens];
+        let rows = QuantisedRows { values: normed.quantised, stride: quantised_stride(columns), steps, columns };
+        self.execution.product(Product { layer, first, count: dims, rows, out, stride: dims, add: false, widened });
+    }
+
+    /// Rounded keys and values of a head; `on_keys` gets the keys before. Returns what 1 is worth in the values.
+    fn keys_and_values(
+        &self,
+        head: &HeadStep<'_>,
+        normed: Normed<'_>,
+        widened: &mut [i16],
+        buffers: &mut HeadBuffers<'_>,
+        on_keys: impl FnOnce(&mut [f32]),
+    ) -> f32 {
+        let HeadStep { tokens, query_dims, value_dims, .. } = *head;
+        let HeadBuffers { rows, queries, keys, values, key_scales, .. } = buffers;
+        let keys_f32 = &mut rows[..tokens * query_dims];
+        self.project(head.key, query_dims, tokens, normed, keys_f32, widened);
+        on_keys(keys_f32);
+        self.execution.run(QuantiseQueries { values: keys_f32, dims: query_dims, out: queries, scales: key_scales });
+        self.execution.keys(&mut queries[..tokens * pairs(query_dims)], keys, query_dims, tokens);
+        let values_f32 = &mut rows[..tokens * value_dims];
+        self.project(head.value, value_dims, tokens, normed, values_f32, widened);
+        let (mut scale, layout) = (0.0, self.execution.layout());
+        let (dims, out) = (value_dims, &mut **values);
+        self.execution.run(QuantiseValues { values: values_f32, dims, tokens, layout, out, scale: &mut scale });
+        scale
+    }
+
+    /// Attention of the first `wanted` queries, which are in the rows of the buffers, to [`Self::keys_and_values`].
+    #[allow(clippy::too_many_arguments, reason = "buffers that one thread or several own")]
+    fn attend(
+        &self,
+        head: &HeadStep<'_>,
+        wanted: usize,
+        value_scale: f32,
+        log_sizes: Option<&[f32]>,
+        buffers: &mut HeadBuffers<'_>,
+        out: &mut [f32],
+        stride: usize,
+    ) {
+        let HeadStep { tokens, dims, query_dims, value_dims, .. } = *head;
+        let HeadBuffers { rows, queries, keys, values, query_scales, key_scales, scores, attention } = buffers;
         let values_f32 = &rows[..wanted * query_dims];
         self.execution.run(QuantiseQueries {
             values: values_f32,
@@ -335,20 +398,16 @@ impl<E: Execution> Pass<'_, '_, E> {
             out: queries,
             scales: query_scales,
         });
-        if value_dims < stored.value_dims {
-            // Removed dimensions keep their columns, and are 0.
-            (0..*wanted).for_each(|token| out[token * stride..][value_dims..stored.value_dims].fill(0.0));
-        }
         self.execution.attend(Attend {
             queries,
-            query_scales: &query_scales[..*wanted],
+            query_scales: &query_scales[..wanted],
             keys,
             key_scales: &key_scales[..tokens],
             values,
             value_scale,
-            root: libm::sqrtf(self.model.sizes().head_dim as f32),
+            root: libm::sqrtf(dims as f32),
             tokens,
-            log_sizes: normed.log_sizes,
+            log_sizes,
             query_dims,
             value_dims,
             scores,
@@ -356,6 +415,14 @@ impl<E: Execution> Pass<'_, '_, E> {
             out,
             stride,
         });
+    }
+
+    /// Turns queries or keys of a head's first tokens by their positions, if the model has rotary ones.
+    fn turn(&self, rows: &mut [f32], dims: usize) {
+        if let Some(table) = self.model.rotary() {
+            let patches = self.model.sizes().prefix_tokens * dims;
+            self.execution.run(Turn { rows: rows.get_mut(patches..).unwrap_or_default(), dims, table });
+        }
     }
 
     /// The projection of what the heads gave some tokens.
@@ -435,24 +502,17 @@ impl<E: Execution> Pass<'_, '_, E> {
         self.add_to_stream(step.ends.down, rows, out, widened);
     }
 
-    /// Final norm, pooling and head, of the first tokens of the stream, as many as are `read`. `places` says which of
-    /// them stands for each token of the dense model.
-    pub fn finish(
-        &self,
-        read: usize,
-        stream: &mut [f32],
-        places: &[u16],
-        buffers: &mut RowBuffers<'_>,
-        output: IntegerOutput<'_>,
-    ) {
+    /// Final norm, pooling and head, of the first tokens of the stream, as many as are `read`.
+    pub fn finish(&self, read: usize, stream: &mut [f32], buffers: &mut LastBuffers<'_>, output: IntegerOutput<'_>) {
         let sizes = self.model.sizes();
         let width = sizes.embed_dim;
+        let stream = &mut stream[..read * width];
         if let Some(norm) = self.model.final_norm() {
-            let rows = &mut stream[..read * width];
-            self.execution.run(NormaliseRows { norm: &norm, rows, row: &mut buffers.row[..width] });
+            let row = &mut buffers.rows.row[..width];
+            self.execution.run(NormaliseRows { norm: &norm, rows: stream, row });
         }
         if let Some(tokens) = output.tokens {
-            for (out, place) in tokens.chunks_exact_mut(width).zip(places) {
+            for (out, place) in tokens.chunks_exact_mut(width).zip(&*buffers.groups.places) {
                 out.copy_from_slice(&stream[usize::from(*place) * width..][..width]);
             }
         }
@@ -461,36 +521,36 @@ impl<E: Execution> Pass<'_, '_, E> {
             match class {
                 HeadLayers::None => {}
                 HeadLayers::One(layer) if sizes.head == Some(HeadKind::ClassAndPatchMean) => {
-                    let (class, patches) = buffers.row.split_at_mut(width);
+                    let (class, patches) = buffers.rows.row.split_at_mut(width);
                     class.copy_from_slice(&stream[..width]);
-                    mean(stream, &places[sizes.prefix_tokens..], patches);
-                    self.classify(buffers, layer, 2 * width, logits, false);
+                    mean(stream, &buffers.groups.places[sizes.prefix_tokens..], patches);
+                    self.one_row(layer, 2 * width, &mut buffers.rows, logits, false);
                 }
                 HeadLayers::One(layer) => {
-                    self.pool(stream, places, buffers);
-                    self.classify(buffers, layer, width, logits, false);
+                    self.pool(read, stream, buffers);
+                    self.one_row(layer, width, &mut buffers.rows, logits, false);
                 }
                 HeadLayers::Two(class, distillation) => {
                     for (token, layer) in [class, distillation].into_iter().enumerate() {
-                        buffers.row[..width].copy_from_slice(&stream[token * width..][..width]);
-                        self.classify(buffers, layer, width, logits, token > 0);
+                        buffers.rows.row[..width].copy_from_slice(&stream[token * width..][..width]);
+                        self.one_row(layer, width, &mut buffers.rows, logits, token > 0);
                     }
                     logits.iter_mut().for_each(|sum| *sum *= 0.5);
                 }
             }
         }
         if let Some(embedding) = output.embedding {
-            self.pool(stream, places, buffers);
-            embedding.copy_from_slice(&buffers.row[..width]);
+            self.pool(read, stream, buffers);
+            embedding.copy_from_slice(&buffers.rows.row[..width]);
         }
     }
 
-    /// Brings the image embedding into the row.
-    fn pool(&self, stream: &[f32], places: &[u16], buffers: &mut RowBuffers<'_>) {
+    /// Brings the image embedding into the row, from so many `tokens`.
+    fn pool(&self, tokens: usize, stream: &[f32], buffers: &mut LastBuffers<'_>) {
         let sizes = self.model.sizes();
         let width = sizes.embed_dim;
-        let RowBuffers { row, quantised, steps, widened, .. } = buffers;
-        let (pooled, other) = row.split_at_mut(width);
+        let places = &*buffers.groups.places;
+        let pooled = &mut buffers.rows.row[..width];
         match sizes.pooling {
             PoolingKind::Class | PoolingKind::ClassThenNorm | PoolingKind::ClassDenseTanh => {
                 pooled.copy_from_slice(&stream[..width]);
@@ -499,46 +559,86 @@ impl<E: Execution> Pass<'_, '_, E> {
             PoolingKind::MeanPatches | PoolingKind::MeanPatchesThenNorm => {
                 mean(stream, &places[sizes.prefix_tokens..], pooled);
             }
+            PoolingKind::Attention(attention) => self.pool_by_attention(attention, tokens, stream, buffers),
         }
         match self.model.pooling() {
-            PoolingLayer::None => {}
+            PoolingLayer::None | PoolingLayer::Attention(_) => {}
             PoolingLayer::Norm(norm) => {
+                let (pooled, other) = buffers.rows.row.split_at_mut(width);
                 normalise(&norm, pooled, other);
                 pooled.copy_from_slice(other);
             }
             PoolingLayer::Dense(layer) => {
-                steps[0] = quantise_row(pooled, &mut quantised[..quantised_stride(width)]);
-                let rows = QuantisedRows {
-                    values: quantised,
-                    stride: quantised_stride(width),
-                    steps: &steps[..1],
-                    columns: width,
-                };
-                let out = &mut *pooled;
-                let product = Product { layer, first: 0, count: width, rows, out, stride: width, add: false, widened };
-                self.execution.product(product);
-                pooled.iter_mut().for_each(|value| *value = tanh(*value));
+                self.one_row(layer, width, &mut buffers.rows, &mut buffers.attended[..width], false);
+                let values = buffers.rows.row.iter_mut().zip(&*buffers.attended);
+                values.for_each(|(value, dense)| *value = tanh(*dense));
             }
         }
     }
 
-    /// The logits of the row's first values.
-    fn classify(
+    /// Attention pooling, of the learned query to all tokens that are left: a merged one counts as it does to others.
+    fn pool_by_attention(&self, sizes: AttentionPooling, tokens: usize, stream: &[f32], buffers: &mut LastBuffers<'_>) {
+        let PoolingLayer::Attention(layers) = self.model.pooling() else { return };
+        let width = self.model.sizes().embed_dim;
+        let dims = width / sizes.heads;
+        let LastBuffers { rows, head: head_buffers, attended, groups } = buffers;
+        let RowBuffers { quantised, steps, widened, .. } = rows;
+        self.execution.run(QuantiseRows { values: stream, columns: width, quantised, steps: &mut steps[..tokens] });
+        let normed = Normed { quantised, steps, log_sizes: groups.log_sizes(tokens) };
+        for head in 0..sizes.heads {
+            let first = head * dims;
+            let step = HeadStep {
+                key: (layers.key, first),
+                value: (layers.value, first),
+                tokens,
+                dims,
+                query_dims: dims,
+                value_dims: dims,
+            };
+            let value_scale = self.keys_and_values(&step, normed, widened, head_buffers, |_| {});
+            let query = head_buffers.rows.iter_mut().zip(layers.query.part(first, dims).iter());
+            query.for_each(|(value, query)| *value = query);
+            self.attend(&step, 1, value_scale, normed.log_sizes, head_buffers, &mut attended[first..], dims);
+        }
+        rows.row[..width].copy_from_slice(&attended[..width]);
+        self.one_row(layers.out, width, rows, &mut attended[..width], false);
+        normalise(&layers.norm, &attended[..width], &mut rows.row[..width]);
+        let RowBuffers { quantised, steps, widened, hidden, row } = rows;
+        let hidden = &mut hidden[..sizes.neurons];
+        self.layer_of_row(layers.up, &row[..width], hidden, false, quantised, steps, widened);
+        self.execution.run(Activate { activation: sizes.activation, values: hidden, ups: None });
+        self.layer_of_row(layers.down, hidden, &mut attended[..width], true, quantised, steps, widened);
+        row[..width].copy_from_slice(&attended[..width]);
+    }
+
+    /// What a layer makes of the row's first values.
+    fn one_row(
         &self,
-        buffers: &mut RowBuffers<'_>,
         layer: IntegerLinear<'_>,
         columns: usize,
-        logits: &mut [f32],
+        buffers: &mut RowBuffers<'_>,
+        out: &mut [f32],
         add: bool,
     ) {
         let RowBuffers { row, quantised, steps, widened, .. } = buffers;
-        let stride = quantised_stride(columns);
-        let step = quantise_row(&row[..columns], &mut quantised[..stride]);
-        steps[0] = step;
+        self.layer_of_row(layer, &row[..columns], out, add, quantised, steps, widened);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "parts of the row buffers, of which others are read")]
+    fn layer_of_row(
+        &self,
+        layer: IntegerLinear<'_>,
+        values: &[f32],
+        out: &mut [f32],
+        add: bool,
+        quantised: &mut [u8],
+        steps: &mut [Step],
+        widened: &mut [i16],
+    ) {
+        let (columns, stride, count) = (values.len(), quantised_stride(values.len()), layer.rows());
+        steps[0] = quantise_row(values, &mut quantised[..stride]);
         let rows = QuantisedRows { values: quantised, stride, steps: &steps[..1], columns };
-        let count = layer.rows();
-        let product = Product { layer, first: 0, count, rows, out: logits, stride: count, add, widened };
-        self.execution.product(product);
+        self.execution.product(Product { layer, first: 0, count, rows, out, stride: count, add, widened });
     }
 }
 

@@ -22,7 +22,8 @@ pub(super) fn exp(x: f32) -> f32 {
 }
 
 /// `1 / (1 + e^-x)`.
-#[inline(always)]
+#[cfg_attr(feature = "std", inline(always))]
+#[cfg_attr(not(feature = "std"), inline(never))]
 fn logistic(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }

@@ -22,16 +22,19 @@ pub fn check(model: &IntegerModel<'_>, kept: &impl KeptStructures) -> Result<(),
         if found > most {
             return Err(IntegerEngineError::MergedTokens { block, most, found });
         }
+        if found > 0 && model.sizes().rotary {
+            return Err(IntegerEngineError::MergingWithRotary { block });
+        }
         patches -= found;
         let (stored, asked) = (model.counts(block), BlockCounts::of(kept, block, model.sizes().head_dim));
         for (structure, fewest, most, found) in [
             ("heads", 0, stored.heads, asked.heads),
-            ("query dimensions", 1, stored.query_dims, asked.query_dims),
+            ("query dimensions", model.sizes().fewest_query_dims(), stored.query_dims, asked.query_dims),
             ("value dimensions", 1, stored.value_dims, asked.value_dims),
             ("neurons", 0, stored.neurons, asked.neurons),
         ] {
             if found < fewest || found > most {
-                return Err(IntegerEngineError::Selection { block, structure, most, found });
+                return Err(IntegerEngineError::Selection { block, structure, fewest, most, found });
             }
         }
         for place in 0..asked.heads {

@@ -45,7 +45,8 @@ pub(super) fn sum(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
 }
 
 /// The smallest and the largest of the values and 0.
-#[inline(always)]
+#[cfg_attr(feature = "std", inline(always))]
+#[cfg_attr(not(feature = "std"), inline(never))]
 pub(super) fn range(values: &[f32]) -> (f32, f32) {
     (extreme(values, 0.0, smaller), extreme(values, 0.0, larger))
 }

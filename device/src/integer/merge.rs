@@ -98,7 +98,10 @@ impl TokenGroups<'_> {
                 moves[token] = next as u16;
                 sizes[next] = sizes[token];
                 log_sizes[next] = if sizes[token] > 1 { libm::logf(sizes[token].into()) } else { 0.0 };
-                stream.copy_within(token * width..(token + 1) * width, next * width);
+                if next < token {
+                    let (before, rest) = stream.split_at_mut(token * width);
+                    before[next * width..][..width].copy_from_slice(&rest[..width]);
+                }
                 next += 1;
             }
         }

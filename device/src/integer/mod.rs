@@ -11,9 +11,13 @@
 //!   `IntegerSource` makes the parts of an integer model from one in f32 (`convert`).
 //! - A pass (`forward`) quantises each row of activations by itself
 //!   (`quantise`) for exact integer products (`product`, `attention`); norms,
-//!   softmax and activations (`norm`, `functions`) and the merging of similar
-//!   tokens (`merge`) are f32 operations in one fixed order (`lanes`). So an inference has the same bits on every
+//!   softmax and activations (`norm`, `functions`), rotary positions
+//!   (`rotary`) and the merging of similar tokens (`merge`) are f32 operations
+//!   in one fixed order (`lanes`). So an inference has the same bits on every
 //!   processor, with every instruction set.
+//!
+//! It runs every family that the f32 engine runs, with frames of three channels: learned and rotary positions, plain
+//! and gated MLPs, and every pooling, that by attention too.
 //!
 //! # Why these numbers
 //! Activations have a scale and a zero for each token, found as they are
@@ -41,6 +45,7 @@ mod norm;
 mod pixels;
 mod product;
 mod quantise;
+mod rotary;
 mod single_product;
 #[cfg(all(test, feature = "std"))]
 mod tests;

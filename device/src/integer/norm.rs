@@ -7,7 +7,8 @@ use super::lanes::sum;
 use super::quantise::{Step, quantise_row};
 
 /// Normalises a row. The variance is taken about the mean: it cannot lose its digits.
-#[inline(always)]
+#[cfg_attr(feature = "std", inline(always))]
+#[cfg_attr(not(feature = "std"), inline(never))]
 pub(super) fn normalise(norm: &IntegerNorm, input: &[f32], out: &mut [f32]) {
     let width = input.len() as f32;
     let mean = sum(input, |value| value) / width;

@@ -32,7 +32,8 @@ const SMALLEST_RANGE: f32 = 1e-30;
 
 /// Rounds a row to 256 steps between its smallest and its largest value, 0 among them, and fills the rest of `out`
 /// with zeros.
-#[inline(always)]
+#[cfg_attr(feature = "std", inline(always))]
+#[cfg_attr(not(feature = "std"), inline(never))]
 pub(super) fn quantise_row(values: &[f32], out: &mut [u8]) -> Step {
     let (smallest, largest) = range(values);
     let width = largest - smallest;

@@ -7,8 +7,8 @@ pub enum IntegerModelError {
     /// The first bytes are not [`super::MAGIC`].
     #[error("not an integer model: does not begin with \"HEADRINT\"")]
     NotAnIntegerModel,
-    /// Written by another version of the format.
-    #[error("integer model has format version {found}, this program reads version {readable}")]
+    /// Written by a later version of the format.
+    #[error("integer model has format version {found}, this program reads versions up to {readable}")]
     UnsupportedVersion { readable: u32, found: u32 },
     /// The end is missing.
     #[error("integer model has {found} bytes, expected {expected}: it is cut off")]

@@ -6,8 +6,9 @@ use crate::checksum::CHECKSUM;
 /// The first eight bytes of every integer model, of any version.
 pub const MAGIC: [u8; 8] = *b"HEADRINT";
 
-/// The version of the format that this crate reads and writes.
-pub const FORMAT_VERSION: u32 = 1;
+/// The version of the format that this crate writes. It reads those before it too: version 1 had no rotary
+/// positions and no attention pooling.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Bytes of the header: magic, version, content length, checksum, and zeros up to a multiple of 16.
 pub const HEADER_BYTES: usize = 32;
@@ -26,7 +27,7 @@ pub(super) fn content_of(bytes: &[u8]) -> Result<&[u8], IntegerModelError> {
     };
     let field = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let version = field(8);
-    if version != FORMAT_VERSION {
+    if version == 0 || version > FORMAT_VERSION {
         return Err(IntegerModelError::UnsupportedVersion { readable: FORMAT_VERSION, found: version });
     }
     let expected = HEADER_BYTES as u64 + u64::from(field(12));

@@ -176,6 +176,20 @@ pub enum PoolingLayer<'a> {
     None,
     Norm(IntegerNorm<'a>),
     Dense(IntegerLinear<'a>),
+    Attention(PoolingAttention<'a>),
+}
+
+/// The layers of a pooling by attention, all as wide as a token but for the neurons.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolingAttention<'a> {
+    /// What the learned query is for every frame, head by head.
+    pub query: FloatTable<'a>,
+    pub key: IntegerLinear<'a>,
+    pub value: IntegerLinear<'a>,
+    pub out: IntegerLinear<'a>,
+    pub norm: IntegerNorm<'a>,
+    pub up: IntegerLinear<'a>,
+    pub down: IntegerLinear<'a>,
 }
 
 /// The classifiers.

@@ -27,9 +27,10 @@
 //! | tokens | f32 `[tokens, embed_dim]`: prefix tokens and positions, added up |
 //! | patch embedding | linear, inputs are the RGB bytes of a patch, row by row |
 //! | embedding norm | norm, if there is one |
+//! | rotary positions | f32 `[patches, head_dim]`: cosines and sines of half a head, if there are any |
 //! | each block | norm1; query, key, value: linear; norm2; gate (if gated), up: linear; projection, down: linear, if the original ends are stored |
 //! | final norm | norm, if there is one |
-//! | pooling | norm or linear, if its kind has one |
+//! | pooling | norm or linear, if its kind has one; of attention f32 `[embed_dim]`: the query; key, value, projection: linear; norm; up, down: linear |
 //! | head | linear, or two |
 //! | each group, each block | projection: matrix, f32 biases `[corrections of the group, embed_dim]`; down: the same |
 //!
@@ -43,7 +44,9 @@
 //! corrections, groups of corrections; then u8: MLP (0 plain, 1 gated),
 //! activation, pooling, head (each 0, 1, ... in the order of its type here;
 //! for the head 0 is none), flags (1 embedding norm, 2 final norm, 4 original
-//! ends), and three zeros.
+//! ends, 8 rotary positions, from 16 on the activation of attention
+//! pooling), pooling heads, and u16 pooling neurons: zeros without attention pooling,
+//! which is number 6.
 //!
 //! # What the numbers mean
 //! A weight is its int8 number times its row's scale. Rows of query, key and
@@ -51,6 +54,9 @@
 //! folded into projection and down; mean and standard deviation of the pixels
 //! into the patch embedding. Of a corrected rung, the projection and the down
 //! layer are those of its group, with its own biases.
+//!
+//! Rotary positions turn the query and the key of each patch token: the two
+//! halves `a` and `b` of a head become `a cos - b sin` and `b cos + a sin`.
 //!
 //! # Reading
 //! [`IntegerModel::read`] checks in this order: magic, version, length,
@@ -69,13 +75,16 @@ mod write;
 pub use error::IntegerModelError;
 pub use header::{FORMAT_VERSION, HEADER_BYTES, MAGIC};
 pub use layers::{
-    BlockEnds, FloatTable, HeadLayers, IntegerBlock, IntegerLinear, IntegerNorm, PoolingLayer, ROW_ALIGNMENT,
-    row_stride,
+    BlockEnds, FloatTable, HeadLayers, IntegerBlock, IntegerLinear, IntegerNorm, PoolingAttention, PoolingLayer,
+    ROW_ALIGNMENT, row_stride,
 };
-pub use sizes::{ActivationKind, BlockCounts, HeadKind, IntegerSizes, MAX_HEAD_DIM, MAX_TOKENS, PoolingKind};
+pub use sizes::{
+    ActivationKind, AttentionPooling, BlockCounts, HeadKind, IntegerSizes, MAX_HEAD_DIM, MAX_TOKENS, PoolingKind,
+};
 #[cfg(feature = "std")]
 pub use write::{
-    BlockParts, CorrectionGroupParts, EndsParts, IntegerModelParts, LinearParts, MatrixParts, NormParts, PoolingParts,
+    BlockParts, CorrectionGroupParts, EndsParts, IntegerModelParts, LinearParts, MatrixParts, NormParts,
+    PoolingAttentionParts, PoolingParts,
 };
 
 use crate::ladder::MAX_RUNGS;
@@ -100,6 +109,7 @@ pub struct IntegerModel<'a> {
     tokens: FloatTable<'a>,
     patch: IntegerLinear<'a>,
     embedding_norm: Option<IntegerNorm<'a>>,
+    rotary: Option<FloatTable<'a>>,
     /// Where block 0 begins.
     blocks: Sections<'a>,
     final_norm: Option<IntegerNorm<'a>>,
@@ -142,6 +152,7 @@ impl<'a> IntegerModel<'a> {
             tokens: sections.floats(sizes.tokens() * sizes.embed_dim),
             patch: sections.linear(sizes.embed_dim, sizes.patch_values()),
             embedding_norm: sizes.embedding_norm.then(|| sections.norm(sizes.embed_dim)),
+            rotary: sizes.rotary.then(|| sections.floats(sizes.patches() * sizes.head_dim)),
             blocks: sections,
             final_norm: None,
             pooling: PoolingLayer::None,
@@ -149,7 +160,7 @@ impl<'a> IntegerModel<'a> {
             corrected: sections,
         };
         for block in 0..sizes.blocks {
-            model.counts(block).validate(&sizes.dense_block())?;
+            model.counts(block).validate(&sizes)?;
             model.take_block(block, &mut sections);
         }
         model.final_norm = sizes.final_norm.then(|| sections.norm(sizes.embed_dim));
@@ -158,6 +169,15 @@ impl<'a> IntegerModel<'a> {
                 PoolingLayer::Norm(sections.norm(sizes.embed_dim))
             }
             PoolingKind::ClassDenseTanh => PoolingLayer::Dense(sections.linear(sizes.embed_dim, sizes.embed_dim)),
+            PoolingKind::Attention(AttentionPooling { neurons, .. }) => PoolingLayer::Attention(PoolingAttention {
+                query: sections.floats(sizes.embed_dim),
+                key: sections.linear(sizes.embed_dim, sizes.embed_dim),
+                value: sections.linear(sizes.embed_dim, sizes.embed_dim),
+                out: sections.linear(sizes.embed_dim, sizes.embed_dim),
+                norm: sections.norm(sizes.embed_dim),
+                up: sections.linear(neurons, sizes.embed_dim),
+                down: sections.linear(sizes.embed_dim, neurons),
+            }),
             PoolingKind::Class | PoolingKind::MeanClassDistillation | PoolingKind::MeanPatches => PoolingLayer::None,
         };
         let mut classifier = || sections.linear(sizes.classes, sizes.head_inputs());
@@ -274,6 +294,12 @@ impl<'a> IntegerModel<'a> {
         self.embedding_norm
     }
 
+    /// What turns queries and keys: for each patch the cosines of half a head and then the sines.
+    #[must_use]
+    pub fn rotary(&self) -> Option<FloatTable<'a>> {
+        self.rotary
+    }
+
     /// The layers of `block`. Time O(block).
     ///
     /// # Panics
@@ -372,15 +398,29 @@ fn read_sizes(stored: &[u8; SIZES_BYTES]) -> Result<(IntegerSizes, usize, usize)
         corrections,
         groups,
     ] = core::array::from_fn(|at| usize::from(u16::from_le_bytes([stored[2 * at], stored[2 * at + 1]])));
-    let [mlp, activation, pooling, head, flags, zeros @ ..]: [u8; 8] = core::array::from_fn(|at| stored[24 + at]);
+    let [mlp, activation, pooling, head, flags, pooling_heads, of_pooling @ ..]: [u8; 8] =
+        core::array::from_fn(|at| stored[24 + at]);
+    let pooling_neurons = u16::from_le_bytes(of_pooling);
     in_range("MLP kind", 0, 1, usize::from(mlp))?;
     in_range("activation kind", 0, ACTIVATIONS.len() - 1, usize::from(activation))?;
-    in_range("pooling kind", 0, POOLINGS.len() - 1, usize::from(pooling))?;
+    in_range("pooling kind", 0, POOLINGS.len(), usize::from(pooling))?;
     in_range("head kind", 0, HEADS.len() - 1, usize::from(head))?;
-    in_range("flags", 0, 7, usize::from(flags))?;
-    for zero in zeros {
-        in_range("unused size", 0, 0, usize::from(zero))?;
-    }
+    in_range("flags", 0, (ACTIVATIONS.len() << FLAGS) - 1, usize::from(flags))?;
+    let pooling_activation = usize::from(flags >> FLAGS);
+    let pooling = match POOLINGS.get(usize::from(pooling)) {
+        Some(pooling) => {
+            let of_attention = [pooling_activation, pooling_heads.into(), pooling_neurons.into()];
+            for zero in of_attention {
+                in_range("size of attention pooling", 0, 0, zero)?;
+            }
+            *pooling
+        }
+        None => PoolingKind::Attention(AttentionPooling {
+            heads: pooling_heads.into(),
+            neurons: pooling_neurons.into(),
+            activation: ACTIVATIONS[pooling_activation],
+        }),
+    };
     let sizes = IntegerSizes {
         image_height,
         image_width,
@@ -394,18 +434,22 @@ fn read_sizes(stored: &[u8; SIZES_BYTES]) -> Result<(IntegerSizes, usize, usize)
         classes,
         mlp: if mlp == 0 { MlpKind::Plain } else { MlpKind::Gated },
         activation: ACTIVATIONS[usize::from(activation)],
-        pooling: POOLINGS[usize::from(pooling)],
+        pooling,
         head: HEADS[usize::from(head)],
         embedding_norm: flags & 1 != 0,
         final_norm: flags & 2 != 0,
         original_ends: flags & 4 != 0,
+        rotary: flags & 8 != 0,
     };
     // Only then may the number of patches be asked for.
     in_range("patch", 1, image_height.min(image_width), patch)?;
     Ok((sizes, corrections, groups))
 }
 
-/// The kinds in the order of their numbers in the file.
+/// Bits of the flags that say which parts there are.
+const FLAGS: usize = 4;
+
+/// The kinds in the order of their numbers in the file. Attention pooling has sizes, and comes after the others.
 const ACTIVATIONS: [ActivationKind; 4] =
     [ActivationKind::Gelu, ActivationKind::GeluTanh, ActivationKind::QuickGelu, ActivationKind::Silu];
 const POOLINGS: [PoolingKind; 6] = [

@@ -38,6 +38,17 @@ pub enum PoolingKind {
     MeanPatches,
     /// That mean, normalised.
     MeanPatchesThenNorm,
+    /// A learned query attends to all tokens, and an MLP follows: `a + down(act(up(norm(a))))`.
+    Attention(AttentionPooling),
+}
+
+/// The sizes of [`PoolingKind::Attention`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionPooling {
+    /// They divide the width of a token.
+    pub heads: usize,
+    pub neurons: usize,
+    pub activation: ActivationKind,
 }
 
 /// From the image embedding to the classes.
@@ -77,6 +88,8 @@ pub struct IntegerSizes {
     pub head: Option<HeadKind>,
     /// Whether the tokens are normalised before block 0.
     pub embedding_norm: bool,
+    /// Whether queries and keys of patch tokens are turned by their places.
+    pub rotary: bool,
     /// Whether all tokens are normalised after the last block.
     pub final_norm: bool,
     /// Whether the uncorrected projections and down layers are stored. A model
@@ -154,6 +167,12 @@ impl IntegerSizes {
         BlockCounts { heads: self.heads, query_dims: self.head_dim, value_dims: self.head_dim, neurons: self.neurons }
     }
 
+    /// Dimensions that a query keeps at least: a position turns all of them.
+    #[must_use]
+    pub const fn fewest_query_dims(&self) -> usize {
+        if self.rotary { self.head_dim } else { 1 }
+    }
+
     pub(super) fn validate(&self) -> Result<(), IntegerModelError> {
         const WIDEST: usize = u16::MAX as usize;
         in_range("image height", 1, WIDEST, self.image_height)?;
@@ -167,17 +186,27 @@ impl IntegerSizes {
         in_range("embed_dim", 1, WIDEST / 2, self.embed_dim)?;
         in_range("heads", 1, usize::from(u8::MAX), self.heads)?;
         in_range("head_dim", 1, MAX_HEAD_DIM, self.head_dim)?;
+        if self.rotary {
+            in_range("head_dim modulo 4, with rotary positions,", 0, 0, self.head_dim % 4)?;
+        }
         in_range("neurons", 1, WIDEST, self.neurons)?;
         in_range("blocks", 1, MAX_BLOCKS, self.blocks)?;
+        if let PoolingKind::Attention(AttentionPooling { heads, neurons, .. }) = self.pooling {
+            in_range("pooling heads", 1, usize::from(u8::MAX), heads)?;
+            in_range("embed_dim modulo pooling heads", 0, 0, self.embed_dim % heads)?;
+            in_range("dimensions of a pooling head", 1, MAX_HEAD_DIM, self.embed_dim / heads)?;
+            in_range("pooling neurons", 1, WIDEST, neurons)?;
+        }
         let (fewest, most) = if self.head.is_some() { (1, WIDEST) } else { (0, 0) };
         in_range("classes", fewest, most, self.classes)
     }
 }
 
 impl BlockCounts {
-    pub(super) fn validate(&self, dense: &Self) -> Result<(), IntegerModelError> {
+    pub(super) fn validate(&self, sizes: &IntegerSizes) -> Result<(), IntegerModelError> {
+        let dense = sizes.dense_block();
         in_range("stored heads", 0, dense.heads, self.heads)?;
-        in_range("stored query dimensions", 1, dense.query_dims, self.query_dims)?;
+        in_range("stored query dimensions", sizes.fewest_query_dims(), dense.query_dims, self.query_dims)?;
         in_range("stored value dimensions", 1, dense.value_dims, self.value_dims)?;
         in_range("stored neurons", 0, dense.neurons, self.neurons)
     }

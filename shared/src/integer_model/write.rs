@@ -3,8 +3,8 @@
 use super::header::header_of;
 use super::sections::SECTION_ALIGNMENT;
 use super::{
-    ACTIVATIONS, BlockCounts, HEADS, HeadKind, IntegerModelError, IntegerSizes, POOLINGS, PoolingKind, SIZES_BYTES,
-    row_stride,
+    ACTIVATIONS, AttentionPooling, BlockCounts, FLAGS, HEADS, HeadKind, IntegerModelError, IntegerSizes, POOLINGS,
+    PoolingKind, SIZES_BYTES, row_stride,
 };
 use crate::shape::MlpKind;
 
@@ -58,6 +58,19 @@ pub enum PoolingParts {
     None,
     Norm(NormParts),
     Dense(LinearParts),
+    Attention(Box<PoolingAttentionParts>),
+}
+
+/// As [`PoolingAttention`](super::PoolingAttention).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PoolingAttentionParts {
+    pub query: Vec<f32>,
+    pub key: LinearParts,
+    pub value: LinearParts,
+    pub out: LinearParts,
+    pub norm: NormParts,
+    pub up: LinearParts,
+    pub down: LinearParts,
 }
 
 /// Corrections that share their matrices. The biases are those of all its rungs, `[rungs, embed_dim]`.
@@ -79,6 +92,8 @@ pub struct IntegerModelParts {
     pub tokens: Vec<f32>,
     pub patch: LinearParts,
     pub embedding_norm: Option<NormParts>,
+    /// Cosines and then sines of each patch, `[patches, head_dim]`.
+    pub rotary: Option<Vec<f32>>,
     pub blocks: Vec<BlockParts>,
     pub final_norm: Option<NormParts>,
     pub pooling: PoolingParts,
@@ -131,8 +146,12 @@ impl IntegerModelParts {
         content.floats("tokens", sizes.tokens() * width, &self.tokens)?;
         content.linear("patch embedding", width, sizes.patch_values(), &self.patch)?;
         content.optional_norm("embedding norm", sizes.embedding_norm, width, self.embedding_norm.as_ref())?;
+        expect("rotary positions", usize::from(sizes.rotary), usize::from(self.rotary.is_some()))?;
+        if let Some(rotary) = &self.rotary {
+            content.floats("rotary positions", sizes.patches() * sizes.head_dim, rotary)?;
+        }
         for block in &self.blocks {
-            block.counts.validate(&sizes.dense_block())?;
+            block.counts.validate(sizes)?;
             self.write_block(block, &mut content)?;
         }
         content.optional_norm("final norm", sizes.final_norm, width, self.final_norm.as_ref())?;
@@ -142,6 +161,15 @@ impl IntegerModelParts {
             }
             (PoolingKind::ClassDenseTanh, PoolingParts::Dense(dense)) => {
                 content.linear("pooling layer", width, width, dense)?;
+            }
+            (PoolingKind::Attention(AttentionPooling { neurons, .. }), PoolingParts::Attention(parts)) => {
+                content.floats("pooling query", width, &parts.query)?;
+                content.linear("pooling key", width, width, &parts.key)?;
+                content.linear("pooling value", width, width, &parts.value)?;
+                content.linear("pooling projection", width, width, &parts.out)?;
+                content.norm("pooling norm", width, &parts.norm)?;
+                content.linear("pooling up", neurons, width, &parts.up)?;
+                content.linear("pooling down", width, neurons, &parts.down)?;
             }
             (
                 PoolingKind::Class | PoolingKind::MeanClassDistillation | PoolingKind::MeanPatches,
@@ -199,10 +227,17 @@ impl IntegerModelParts {
         bytes[..24].copy_from_slice(&u16s("size", numbers)?);
         bytes[24] = u8::from(sizes.mlp == MlpKind::Gated);
         bytes[25] = place_in(&ACTIVATIONS, &sizes.activation);
-        bytes[26] = place_in(&POOLINGS, &sizes.pooling);
         bytes[27] = place_in(&HEADS, &sizes.head);
-        let flags = [sizes.embedding_norm, sizes.final_norm, sizes.original_ends];
+        let flags = [sizes.embedding_norm, sizes.final_norm, sizes.original_ends, sizes.rotary];
         bytes[28] = flags.iter().enumerate().map(|(bit, &set)| u8::from(set) << bit).sum();
+        if let PoolingKind::Attention(AttentionPooling { heads, neurons, activation }) = sizes.pooling {
+            bytes[26] = POOLINGS.len() as u8;
+            bytes[28] |= place_in(&ACTIVATIONS, &activation) << FLAGS;
+            bytes[29] = heads as u8;
+            bytes[30..].copy_from_slice(&u16s("pooling neurons", [neurons])?);
+        } else {
+            bytes[26] = place_in(&POOLINGS, &sizes.pooling);
+        }
         Ok(bytes)
     }
 

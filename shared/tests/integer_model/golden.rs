@@ -45,6 +45,20 @@ fn the_sample_is_read_as_it_was_meant() {
     assert_eq!((offset % 16, HEADER_BYTES % 16), (0, 0));
 }
 
+/// A file of version 1 is one without what came after it.
+#[test]
+fn the_version_before_is_read_too() {
+    let mut parts = parts();
+    parts.sizes.rotary = false;
+    parts.rotary = None;
+    let mut written = parts.write().unwrap();
+    written[8..12].copy_from_slice(&1_u32.to_le_bytes());
+    assert_eq!(IntegerModel::read(&written).unwrap().sizes(), &parts.sizes);
+    written[8..12].copy_from_slice(&(FORMAT_VERSION + 1).to_le_bytes());
+    let refused = IntegerModelError::UnsupportedVersion { readable: FORMAT_VERSION, found: FORMAT_VERSION + 1 };
+    assert_eq!(IntegerModel::read(&written).unwrap_err(), refused);
+}
+
 #[test]
 fn parts_that_do_not_fit_are_refused() {
     let refused = |change: fn(&mut headroom_shared::integer_model::IntegerModelParts)| {

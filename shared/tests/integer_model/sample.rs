@@ -37,6 +37,7 @@ pub fn parts() -> IntegerModelParts {
         pooling: PoolingKind::MeanPatchesThenNorm,
         head: Some(HeadKind::Linear),
         embedding_norm: true,
+        rotary: true,
         final_norm: false,
         original_ends: true,
     };
@@ -59,6 +60,7 @@ pub fn parts() -> IntegerModelParts {
         tokens: floats(0, 3 * 4),
         patch: linear(0, 4, 12, 4),
         embedding_norm: Some(norm(3)),
+        rotary: Some(floats(9, 2 * 4)),
         blocks: vec![block],
         final_norm: None,
         pooling: PoolingParts::Norm(norm(4)),
@@ -69,7 +71,8 @@ pub fn parts() -> IntegerModelParts {
 
 /// Asks for everything that a model has.
 pub fn visit(model: &IntegerModel<'_>) -> f32 {
-    let mut sum = model.tokens().iter().sum::<f32>();
+    let rotary = model.rotary().map_or(0.0, |table| table.iter().sum::<f32>());
+    let mut sum = rotary + model.tokens().iter().sum::<f32>();
     let mut linear = |layer: headroom_shared::integer_model::IntegerLinear<'_>| {
         for row in 0..layer.rows() {
             sum += layer.scales().get(row) + layer.biases().get(row) + f32::from(layer.row(row)[0]);
@@ -95,8 +98,12 @@ pub fn visit(model: &IntegerModel<'_>) -> f32 {
             linear(distillation);
         }
     }
-    if let PoolingLayer::Dense(layer) = model.pooling() {
-        linear(layer);
+    match model.pooling() {
+        PoolingLayer::None | PoolingLayer::Norm(_) => {}
+        PoolingLayer::Dense(layer) => linear(layer),
+        PoolingLayer::Attention(layers) => {
+            [layers.key, layers.value, layers.out, layers.up, layers.down].into_iter().for_each(linear);
+        }
     }
     sum
 }

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use headroom_shared::integer_model::{HeadLayers, IntegerLinear, IntegerModel, PoolingLayer};
+use headroom_shared::integer_model::{
+    AttentionPooling, HeadLayers, IntegerLinear, IntegerModel, PoolingKind, PoolingLayer,
+};
 
 /// Outputs of a panel: 32-bit sums of a vector.
 pub(super) const PANEL: usize = 16;
@@ -72,8 +74,17 @@ impl PackedMatrices {
                 packed.add(&ends.down, ends.down.rows());
             }
         }
-        if let PoolingLayer::Dense(layer) = model.pooling() {
-            packed.add(&layer, layer.rows());
+        match (model.pooling(), model.sizes().pooling) {
+            (PoolingLayer::Dense(layer), _) => packed.add(&layer, layer.rows()),
+            (PoolingLayer::Attention(layers), PoolingKind::Attention(AttentionPooling { heads, .. })) => {
+                for layer in [layers.key, layers.value] {
+                    packed.add(&layer, layer.rows() / heads);
+                }
+                for layer in [layers.out, layers.up, layers.down] {
+                    packed.add(&layer, layer.rows());
+                }
+            }
+            _ => {}
         }
         match model.head() {
             HeadLayers::None => {}

@@ -8,7 +8,7 @@ use crate::engine::shared::Shared;
 use crate::engine::team::{Tasks, Team};
 use crate::integer::arena::{ArenaSizes, Buffers, arena_bytes};
 use crate::integer::engine::IntegerOutput;
-use crate::integer::forward::{BlockStep, Execution, Normed, Pass, tokens_read};
+use crate::integer::forward::{BlockStep, Execution, LastBuffers, Normed, Pass, tokens_read};
 use crate::integer::merge::AddKeys;
 use crate::integer::quantise::quantised_stride;
 
@@ -60,7 +60,7 @@ impl Crew {
         let mut tokens = sizes.tokens();
         let together = tokens.div_ceil(self.threads()).min(self.sizes.together);
         let part_of = |part: usize, count: usize| part * together..((part + 1) * together).min(count);
-        let Buffers { stream, mut rows, head, attended, mut groups } = buffers;
+        let Buffers { stream, rows, head, attended: all_attended, mut groups } = buffers;
         let normed_stride = quantised_stride(width);
 
         pass.start(stream);
@@ -82,7 +82,7 @@ impl Crew {
         for index in 0..sizes.blocks {
             let step = BlockStep::new(model, kept, index, read, tokens);
             let (columns, dims) = (step.attended(), step.stored.value_dims);
-            let attended = &mut attended[..step.wanted * columns];
+            let attended = &mut all_attended[..step.wanted * columns];
             let log_sizes = groups.log_sizes(tokens);
             let normed = Normed { quantised: rows.quantised, steps: &rows.steps[..tokens], log_sizes };
             let (given, kept_keys) = (Shared::new(attended), Shared::new(&mut keys));
@@ -140,6 +140,7 @@ impl Crew {
             });
         }
         self.keys = keys;
-        pass.finish(read.min(tokens), stream, groups.places, &mut rows, output);
+        let mut buffers = LastBuffers { rows, head, attended: all_attended, groups };
+        pass.finish(read.min(tokens), stream, &mut buffers, output);
     }
 }

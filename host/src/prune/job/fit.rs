@@ -1,6 +1,7 @@
 //! What of a model a microcontroller has room for.
 
 use headroom_device::integer::{ArenaSizes, FEW_TOKENS, arena_bytes};
+use headroom_device::model::description::Position;
 use headroom_device::model::{Corrections, Weights};
 use headroom_device::run::Precision;
 use headroom_shared::board::Microcontroller;
@@ -24,9 +25,10 @@ impl Job<'_> {
             return if board.is_some() { Err(PruneError::OnlyIntegers { board: self.board.name }) } else { Ok(()) };
         }
         let dims = usize::from(shape.head_dim.min(DIMENSION_QUANTUM));
+        let rotary = matches!(self.checkpoint.description.embedding.position, Position::Rotary { .. });
         let smallest = BlockCounts {
             heads: shape.floor_heads.into(),
-            query_dims: dims,
+            query_dims: if rotary { shape.head_dim.into() } else { dims },
             value_dims: dims,
             neurons: shape.floor_neurons.into(),
         };
