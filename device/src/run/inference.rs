@@ -56,7 +56,7 @@ enum Engine {
     /// Made for the chosen rung alone.
     #[cfg(feature = "cuda")]
     Cuda {
-        preprocessor: Preprocessor,
+        preprocessor: Box<Preprocessor>,
         vit: Box<crate::cuda::CudaVit>,
         output: crate::cuda::CudaOutput,
     },
@@ -109,7 +109,7 @@ impl Engine {
         let kept = bundle.corrected(rung, &table.sub_networks()[rung]);
         let vit = CudaVit::new(ordinal, description, &laid_out, &[kept])?;
         anstream::eprintln!("running on {} in f16", vit.device());
-        Ok(Self::Cuda { preprocessor, vit: Box::new(vit), output: CudaOutput::default() })
+        Ok(Self::Cuda { preprocessor: Box::new(preprocessor), vit: Box::new(vit), output: CudaOutput::default() })
     }
 
     #[cfg(not(feature = "cuda"))]
