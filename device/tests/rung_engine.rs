@@ -98,7 +98,7 @@ fn a_bundle_that_cannot_run_every_rung_in_int8_is_refused_at_once_unless_some_ar
     let folder = tempfile::tempdir().unwrap();
     write_with_integer_neurons(folder.path(), &tiny(), 1, RUNGS, 48);
     let bundle = Arc::new(Bundle::open(folder.path()).unwrap());
-    let source = IntegerEngineError::Selection { block: 0, structure: "neurons", most: 48, found: 64 };
+    let source = IntegerEngineError::Selection { block: 0, structure: "neurons", fewest: 0, most: 48, found: 64 };
     let missing = RungEngineError::Rung { rung: 0, source };
     assert_eq!(RungEngine::new(bundle.clone(), Precision::Int8).unwrap_err(), missing);
     let engine = RungEngine::partial(bundle.clone(), Precision::Int8).unwrap();

@@ -53,7 +53,8 @@ fn cosines(checkpoint: &Checkpoint, frames: &[Vec<u8>], merged: &[usize]) -> Vec
     let (sizes, image) = (*model.sizes(), &description.image);
     let (mut embedding, mut tokens) = (vec![0.0; sizes.embed_dim], vec![0.0; sizes.tokens() * sizes.embed_dim]);
     let vit = ElasticVit::new(description, weights).unwrap();
-    let (mut workspace, mut integers) = (vit.workspace(1), PackedIntegerVit::new(model));
+    let (mut workspace, integers) = (vit.workspace(1), PackedIntegerVit::new(model));
+    let mut integer_workspace = integers.workspace();
     let mut of_schedule = |merged: &usize| {
         let kept = Whole(description, *merged);
         let mut sums = [0.0; 2];
@@ -64,7 +65,7 @@ fn cosines(checkpoint: &Checkpoint, frames: &[Vec<u8>], merged: &[usize]) -> Vec
                 .collect();
             let expected = vit.forward(&mut workspace, &pixels, 1, &kept).unwrap();
             let output = IntegerOutput { embedding: Some(&mut embedding), logits: None, tokens: Some(&mut tokens) };
-            integers.infer(frame, &kept, output).unwrap();
+            integers.infer(&mut integer_workspace, frame, &kept, output).unwrap();
             sums[0] += cosine(&embedding, expected.pooled);
             sums[1] += cosine(&tokens, expected.tokens);
         }
