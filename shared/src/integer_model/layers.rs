@@ -172,6 +172,7 @@ pub struct BlockEnds<'a> {
 
 /// The part between the tokens and the embedding, where it has weights.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one of a model, and no heap to box it on")]
 pub enum PoolingLayer<'a> {
     None,
     Norm(IntegerNorm<'a>),
