@@ -172,6 +172,7 @@ pub struct BlockEnds<'a> {
 
 /// The part between the tokens and the embedding, where it has weights.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of a model, and no heap to box it in")]
 pub enum PoolingLayer<'a> {
     None,
     Norm(IntegerNorm<'a>),
