@@ -137,12 +137,14 @@ fn an_integer_model_of_another_input_or_output_is_refused_with_its_bundle() {
     use headroom_device::integer::IntegerSource;
     use headroom_device::model::Corrections;
     let folder = tempfile::tempdir().unwrap();
-    write_with_integer_model(folder.path(), &tiny(), 1, RUNGS);
+    let own = Choices { grid: (3, 2), ..tiny() };
+    write_with_integer_model(folder.path(), &own, 1, RUNGS);
     let bundle = Bundle::open(folder.path()).unwrap();
     let weights_sha256 = bundle.integer_model().unwrap().weights_sha256().try_into().unwrap();
     // Everything that the structure map knows is the same.
-    let wide = Choices { grid: (3, 2), ..tiny() };
-    for other in [wide, Choices { embed_dim: 20, ..tiny() }, Choices { classes: 4, ..tiny() }] {
+    let [square, turned] = [(2, 2), (2, 3)].map(|grid| Choices { grid, ..own.clone() });
+    let [wide, other] = [(20, 3), (16, 4)].map(|(embed_dim, classes)| Choices { embed_dim, classes, ..own.clone() });
+    for other in [square, turned, wide, other] {
         let (description, weights) = random_model::build(&other, 1);
         let source = IntegerSource {
             description: &description,

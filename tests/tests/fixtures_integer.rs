@@ -113,7 +113,8 @@ fn trained_models_merge_tokens_in_integers_as_in_f32() {
         let schedules = [0, 2, 4, 5];
         for (merged, [embedding, tokens]) in schedules.iter().zip(cosines(&checkpoint, &frames, &schedules)) {
             println!("{name}, {merged} merged in each block: {embedding:.5} (embedding), {tokens:.5} (tokens)");
-            assert!(embedding >= 0.995, "{name}, {merged}: {embedding}");
+            // Tokens that are as good as equally alike may be merged otherwise than in f32.
+            assert!(embedding >= 0.999 && tokens >= 0.98, "{name}, {merged}: {embedding} and {tokens}");
         }
     }
 }

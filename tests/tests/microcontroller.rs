@@ -1,6 +1,7 @@
 //! Bundles for boards without an operating system: what fits their flash and RAM, and what does not.
 
 use headroom_device::bundle::Bundle;
+use headroom_shared::flash_image::FlashImage;
 use headroom_tests::{Reference, is_refused, program, small_job, succeeds};
 use serde_json::Value;
 use tempfile::tempdir;
@@ -25,6 +26,21 @@ fn the_demo_model_fits_every_board_and_runs_in_integers_without_being_asked() {
         assert_eq!(made["bytes"], report["ladder"][0]["need"]["flash_bytes"], "{board}: the need is that of the image");
         let _ = succeeds(program("device-run").args(["--precision", "int8", "--synthetic", "1", "--bundle"]).arg(&out));
     }
+}
+
+#[test]
+fn rungs_that_merge_tokens_run_from_flash() {
+    let home = tempdir().unwrap();
+    let (out, image) = (home.path().join("bundle"), home.path().join("image.bin"));
+    let board = "qemu-mps2-an500";
+    let report: Value = serde_json::from_str(&succeeds(job(board, &out).args(["--tokens", "only"]))).unwrap();
+    let mut make = program("host-flash");
+    let _ = succeeds(make.args(["image", "--target", board, "--bundle"]).arg(&out).arg("--out").arg(&image));
+    let image = std::fs::read(image).unwrap();
+    let image = FlashImage::read(&image).unwrap();
+    let rungs = report["ladder"].as_array().unwrap().len();
+    assert!(rungs > 1 && (0..rungs).all(|rung| image.has_rung(rung)), "{rungs} rungs");
+    assert!(image.map.sub_network_of(rungs - 1).is_some_and(|kept| kept.merged_tokens(0) > 0));
 }
 
 #[test]

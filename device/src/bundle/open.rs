@@ -102,7 +102,7 @@ impl Bundle {
         }
         let integer_model = parts.remove(INTEGER_MODEL_FILE);
         if let Some(file) = &integer_model
-            && !belongs(&IntegerModel::read(file)?, &StructureMap::read(&structure_map)?, &vit)
+            && !belongs(&IntegerModel::read(file)?, &StructureMap::read(&structure_map)?, &description, &vit)
         {
             return Err(BundleError::OtherIntegerModel);
         }
@@ -308,10 +308,12 @@ fn check_weights_hash(map: &StructureMap<'_>, manifest: &Manifest) -> Result<(),
 }
 
 /// Whether the integer model is of these weights, with the inputs and outputs of the model in f32.
-fn belongs(model: &IntegerModel<'_>, map: &StructureMap<'_>, vit: &ElasticVit) -> bool {
-    let sizes = model.sizes();
+fn belongs(model: &IntegerModel<'_>, map: &StructureMap<'_>, description: &Description, vit: &ElasticVit) -> bool {
+    let (sizes, image) = (model.sizes(), &description.image);
+    let input = [sizes.image_height, sizes.image_width, sizes.patch, sizes.prefix_tokens];
     model.is_of(map)
-        && sizes.frame_bytes() == vit.pixels()
+        && input == [image.height, image.width, image.patch, description.prefix_tokens()]
+        && image.channels == 3
         && sizes.embed_dim == vit.embed_dim()
         && sizes.classes == vit.classes().unwrap_or(0)
 }

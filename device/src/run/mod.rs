@@ -119,6 +119,7 @@ impl RunError {
             }
             Self::NotCalibrated { .. } => Some("run `device-run --calibrate` first".into()),
             Self::Engine(error) => error.hint().map(Into::into),
+            Self::NoRung => Some("make the bundle again with `host-prune --precision int8`".into()),
             Self::NoCuda => Some("build it with `--features cuda`, or run with `--device cpu`".into()),
             #[cfg(feature = "cuda")]
             Self::Cuda(error) => error.hint().map(Into::into),

@@ -24,9 +24,13 @@ struct Line {
     weight_bytes: u64,
     fidelity: f32,
     /// The times are absent of a rung that cannot run, and the share also where the dense one cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
     median_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     fastest_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     slowest_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     latency_share: Option<f64>,
     /// Why it cannot run.
     #[serde(skip_serializing_if = "Option::is_none")]

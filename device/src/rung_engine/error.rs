@@ -37,9 +37,7 @@ impl RungEngineError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoIntegerModel => Some("make the bundle with `host-prune --precision int8`"),
-            Self::Rung { source: IntegerEngineError::Selection { .. }, .. } => {
-                Some("`device-run --sweep --precision int8` lists the rungs that it holds")
-            }
+            Self::Rung { .. } => Some("`device-run --sweep --precision int8` lists the rungs that it holds"),
             _ => None,
         }
     }

@@ -125,14 +125,18 @@ impl<'a> FlashImage<'a> {
         Ok(Self { settings, map, model })
     }
 
-    /// Whether the integer engine can run `rung`: it merges no tokens, and what is stored of the model has all of it and the
-    /// matrices that it runs with.
+    /// Whether the integer engine can run `rung`: what is stored of the model has all of it and the matrices that it runs
+    /// with, and the model can merge as many tokens.
     #[must_use]
     pub fn has_rung(&self, rung: usize) -> bool {
         let Some(kept) = self.map.sub_network_of(rung) else { return false };
-        let head_dim = self.model.sizes().head_dim;
+        let sizes = self.model.sizes();
+        let mut patches = sizes.patches();
         let is_stored = (0..kept.blocks()).all(|block| {
-            kept.merged_tokens(block) == 0 && self.model.counts(block).hold(&BlockCounts::of(&kept, block, head_dim))
+            let merged = kept.merged_tokens(block);
+            let merges = merged <= patches / 2 && (merged == 0 || !sizes.rotary);
+            patches = patches.saturating_sub(merged);
+            merges && self.model.counts(block).hold(&BlockCounts::of(&kept, block, sizes.head_dim))
         });
         is_stored && (self.model.correction_of_rung(rung).is_some() || self.model.sizes().original_ends)
     }

@@ -6,8 +6,8 @@ use crate::checksum::CHECKSUM;
 /// The first eight bytes of every integer model, of any version.
 pub const MAGIC: [u8; 8] = *b"HEADRINT";
 
-/// The version of the format that this crate writes. It reads those before it too: version 1 had no rotary
-/// positions and no attention pooling.
+/// The newest version of the format. Version 1 has no rotary positions and no attention pooling; a model without them
+/// is still written as version 1, which older firmware reads too.
 pub const FORMAT_VERSION: u32 = 2;
 
 /// Bytes of the header: magic, version, content length, checksum, and zeros up to a multiple of 16.
@@ -16,8 +16,8 @@ pub const HEADER_BYTES: usize = 32;
 /// Where the zeros of the header begin.
 const FIELDS_END: usize = 20;
 
-/// Checks the header of `bytes` and returns the content.
-pub(super) fn content_of(bytes: &[u8]) -> Result<&[u8], IntegerModelError> {
+/// Checks the header of `bytes` and returns the version and the content.
+pub(super) fn content_of(bytes: &[u8]) -> Result<(u32, &[u8]), IntegerModelError> {
     let found = bytes.len() as u64;
     if !MAGIC.starts_with(&bytes[..bytes.len().min(MAGIC.len())]) {
         return Err(IntegerModelError::NotAnIntegerModel);
@@ -44,18 +44,18 @@ pub(super) fn content_of(bytes: &[u8]) -> Result<&[u8], IntegerModelError> {
     if found != expected {
         return Err(IntegerModelError::Checksum { expected, found });
     }
-    Ok(content)
+    Ok((version, content))
 }
 
-/// The header of `content`.
+/// The header of `content`, which is of a version.
 #[cfg(feature = "std")]
-pub(super) fn header_of(content: &[u8]) -> Result<[u8; HEADER_BYTES], IntegerModelError> {
+pub(super) fn header_of(version: u32, content: &[u8]) -> Result<[u8; HEADER_BYTES], IntegerModelError> {
     let (found, largest) = (content.len() as u64, u64::from(u32::MAX));
     let out_of_range = IntegerModelError::OutOfRange { field: "bytes of content", smallest: 0, largest, found };
     let length = u32::try_from(content.len()).map_err(|_| out_of_range)?;
     let mut header = [0; HEADER_BYTES];
     header[..8].copy_from_slice(&MAGIC);
-    header[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+    header[8..12].copy_from_slice(&version.to_le_bytes());
     header[12..16].copy_from_slice(&length.to_le_bytes());
     header[16..FIELDS_END].copy_from_slice(&CHECKSUM.checksum(content).to_le_bytes());
     Ok(header)

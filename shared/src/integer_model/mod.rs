@@ -125,7 +125,7 @@ impl<'a> IntegerModel<'a> {
     /// # Errors
     /// The first of the checks of the [module](self) that fails.
     pub fn read(bytes: &'a [u8]) -> Result<Self, IntegerModelError> {
-        let content = header::content_of(bytes)?;
+        let (version, content) = header::content_of(bytes)?;
         let mut sections = Sections::new(content);
         let weights_sha256 = sections.bytes(32);
         let stored = sections.bytes(SIZES_BYTES as u64);
@@ -136,6 +136,7 @@ impl<'a> IntegerModel<'a> {
         let Ok(stored) = <&[u8; SIZES_BYTES]>::try_from(stored) else { return Err(too_short(&sections)) };
         let (sizes, count, groups) = read_sizes(stored)?;
         sizes.validate()?;
+        in_range("format version", sizes.format_version() as usize, FORMAT_VERSION as usize, version as usize)?;
         in_range("corrections", 0, MAX_RUNGS, count)?;
         in_range("groups of corrections", 0, count, groups)?;
         let counts = sections.bytes(8 * sizes.blocks as u64).as_chunks::<2>().0.as_chunks::<4>().0;

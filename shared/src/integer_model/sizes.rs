@@ -173,15 +173,28 @@ impl IntegerSizes {
         if self.rotary { self.head_dim } else { 1 }
     }
 
+    /// Class and distillation token, where pooling or head read them: tokens that are never merged.
+    const fn leading_tokens_read(&self) -> usize {
+        match (self.pooling, self.head) {
+            (PoolingKind::MeanClassDistillation, _) | (_, Some(HeadKind::AverageOfTwo)) => 2,
+            (PoolingKind::Class | PoolingKind::ClassThenNorm | PoolingKind::ClassDenseTanh, _)
+            | (_, Some(HeadKind::ClassAndPatchMean)) => 1,
+            _ => 0,
+        }
+    }
+
+    /// The first version of the format that has all of it.
+    pub(super) const fn format_version(&self) -> u32 {
+        if self.rotary || matches!(self.pooling, PoolingKind::Attention(_)) { 2 } else { 1 }
+    }
+
     pub(super) fn validate(&self) -> Result<(), IntegerModelError> {
         const WIDEST: usize = u16::MAX as usize;
         in_range("image height", 1, WIDEST, self.image_height)?;
         in_range("image width", 1, WIDEST, self.image_width)?;
         // A patch's 3 * side^2 inputs fit 16 bits.
         in_range("patch", 1, self.image_height.min(self.image_width).min(147), self.patch)?;
-        let two_tokens =
-            self.pooling == PoolingKind::MeanClassDistillation || self.head == Some(HeadKind::AverageOfTwo);
-        in_range("prefix tokens", if two_tokens { 2 } else { 0 }, WIDEST, self.prefix_tokens)?;
+        in_range("prefix tokens", self.leading_tokens_read(), WIDEST, self.prefix_tokens)?;
         in_range("tokens", 1, MAX_TOKENS, self.tokens())?;
         in_range("embed_dim", 1, WIDEST / 2, self.embed_dim)?;
         in_range("heads", 1, usize::from(u8::MAX), self.heads)?;

@@ -201,7 +201,7 @@ impl IntegerModelParts {
                 }
             }
         }
-        let mut file = header_of(&content.bytes)?.to_vec();
+        let mut file = header_of(self.sizes.format_version(), &content.bytes)?.to_vec();
         file.append(&mut content.bytes);
         Ok(file)
     }

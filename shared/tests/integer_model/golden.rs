@@ -2,7 +2,7 @@
 
 use super::sample::{parts, visit};
 use headroom_shared::IntegerModelError;
-use headroom_shared::integer_model::{BlockCounts, FORMAT_VERSION, HEADER_BYTES, IntegerModel, MAGIC};
+use headroom_shared::integer_model::{BlockCounts, FORMAT_VERSION, HEADER_BYTES, HeadKind, IntegerModel, MAGIC};
 
 /// The bytes of [`parts`], which are a seed of the fuzz target too.
 const GOLDEN: &[u8] = include_bytes!("../../fuzz/seeds/integer_model/golden");
@@ -52,8 +52,12 @@ fn the_version_before_is_read_too() {
     parts.sizes.rotary = false;
     parts.rotary = None;
     let mut written = parts.write().unwrap();
-    written[8..12].copy_from_slice(&1_u32.to_le_bytes());
+    assert_eq!(written[8..12], 1_u32.to_le_bytes(), "older firmware reads it");
     assert_eq!(IntegerModel::read(&written).unwrap().sizes(), &parts.sizes);
+    let mut lying = GOLDEN.to_vec();
+    lying[8..12].copy_from_slice(&1_u32.to_le_bytes());
+    let refused = IntegerModelError::OutOfRange { field: "format version", smallest: 2, largest: 2, found: 1 };
+    assert_eq!(IntegerModel::read(&lying).unwrap_err(), refused);
     written[8..12].copy_from_slice(&(FORMAT_VERSION + 1).to_le_bytes());
     let refused = IntegerModelError::UnsupportedVersion { readable: FORMAT_VERSION, found: FORMAT_VERSION + 1 };
     assert_eq!(IntegerModel::read(&written).unwrap_err(), refused);
@@ -73,5 +77,11 @@ fn parts_that_do_not_fit_are_refused() {
     assert_eq!(refused(|parts| parts.head.clear()), part("head", 1, 0));
     assert_eq!(refused(|parts| parts.groups[0].rungs.truncate(1)), part("corrected projection", 4, 8));
     let too_large = refused(|parts| parts.sizes.head_dim = 129);
+    let headless =
+        refused(|parts| (parts.sizes.prefix_tokens, parts.sizes.head) = (0, Some(HeadKind::ClassAndPatchMean)));
+    assert!(
+        matches!(headless, IntegerModelError::OutOfRange { field: "prefix tokens", smallest: 1, .. }),
+        "{headless}"
+    );
     assert_eq!(too_large, IntegerModelError::OutOfRange { field: "head_dim", smallest: 1, largest: 128, found: 129 });
 }

@@ -35,15 +35,6 @@ impl Crew {
         self.team.threads()
     }
 
-    /// Does `count` tasks, each on one thread with its scratch memory.
-    fn each(&mut self, count: usize, task: impl Fn(usize, &mut Buffers<'_>) + Sync) {
-        let (sizes, tasks) = (self.sizes, Tasks::new(count));
-        self.team.run(&mut self.arenas, |_, arena| {
-            let mut own = Buffers::cut(arena, &sizes);
-            tasks.claim().for_each(|number| task(number, &mut own));
-        });
-    }
-
     /// As [`forward::run`](crate::integer::forward::run), with the same bits: no sum is divided among threads.
     pub fn run(
         &mut self,
@@ -58,16 +49,20 @@ impl Crew {
         let (sizes, read) = (model.sizes(), tokens_read(model, &output));
         let width = sizes.embed_dim;
         let mut tokens = sizes.tokens();
-        let together = tokens.div_ceil(self.threads()).min(self.sizes.together);
+        let threads = self.threads();
+        let Self { team, sizes: arena_sizes, arenas, keys } = self;
+        let together = tokens.div_ceil(threads).min(arena_sizes.together);
         let part_of = |part: usize, count: usize| part * together..((part + 1) * together).min(count);
         let Buffers { stream, rows, head, attended: all_attended, mut groups } = buffers;
         let normed_stride = quantised_stride(width);
+
+        let mut workers = Workers { team, sizes: *arena_sizes, arenas };
 
         pass.start(stream);
         groups.start();
         let patches = sizes.patches();
         let embedded = Shared::new(&mut stream[sizes.prefix_tokens * width..]);
-        self.each(patches.div_ceil(together), |part, own| {
+        workers.each(patches.div_ceil(together), |part, own| {
             let part = part_of(part, patches);
             // SAFETY: each patch is in one part, and each part is one thread's.
             let out = unsafe { embedded.part(part.start * width..part.end * width) };
@@ -78,15 +73,14 @@ impl Crew {
             pass.norm(&model.block(0), stream, rows.quantised, rows.steps, rows.row);
         }
 
-        let mut keys = std::mem::take(&mut self.keys);
         for index in 0..sizes.blocks {
             let step = BlockStep::new(model, kept, index, read, tokens);
             let (columns, dims) = (step.attended(), step.stored.value_dims);
             let attended = &mut all_attended[..step.wanted * columns];
             let log_sizes = groups.log_sizes(tokens);
             let normed = Normed { quantised: rows.quantised, steps: &rows.steps[..tokens], log_sizes };
-            let (given, kept_keys) = (Shared::new(attended), Shared::new(&mut keys));
-            self.each(step.kept.heads, |index, own| {
+            let (given, kept_keys) = (Shared::new(attended), Shared::new(&mut *keys));
+            workers.each(step.kept.heads, |index, own| {
                 let keys = (step.merged > 0).then(|| {
                     // SAFETY: a head has its own keys, and is one thread's.
                     let keys = unsafe { kept_keys.part(index * step.keys()..(index + 1) * step.keys()) };
@@ -104,7 +98,7 @@ impl Crew {
             let attended = &*attended;
             if step.merged > 0 {
                 let shared_stream = Shared::new(&mut *stream);
-                self.each(step.wanted.div_ceil(together), |part, own| {
+                workers.each(step.wanted.div_ceil(together), |part, own| {
                     let part = part_of(part, step.wanted);
                     // SAFETY: each token is in one part, and each part is one thread's.
                     let out = unsafe { shared_stream.part(part.start * width..part.end * width) };
@@ -122,7 +116,7 @@ impl Crew {
             let next = (index + 1 < sizes.blocks).then(|| model.block(index + 1));
             let shared_stream = Shared::new(&mut *stream);
             let (quantised, steps) = (Shared::new(&mut *rows.quantised), Shared::new(&mut *rows.steps));
-            self.each(wanted.div_ceil(together), |part, own| {
+            workers.each(wanted.div_ceil(together), |part, own| {
                 let part = part_of(part, wanted);
                 // SAFETY: each token is in one part, and each part is one thread's.
                 let out = unsafe { shared_stream.part(part.start * width..part.end * width) };
@@ -139,8 +133,25 @@ impl Crew {
                 }
             });
         }
-        self.keys = keys;
         let mut buffers = LastBuffers { rows, head, attended: all_attended, groups };
         pass.finish(read.min(tokens), stream, &mut buffers, output);
+    }
+}
+
+/// The threads, apart from the keys that they share.
+struct Workers<'c> {
+    team: &'c mut Team,
+    sizes: ArenaSizes,
+    arenas: &'c mut [Vec<u8>],
+}
+
+impl Workers<'_> {
+    /// Does `count` tasks, each on one thread with its scratch memory.
+    fn each(&mut self, count: usize, task: impl Fn(usize, &mut Buffers<'_>) + Sync) {
+        let (sizes, tasks) = (self.sizes, Tasks::new(count));
+        self.team.run(self.arenas, |_, arena| {
+            let mut own = Buffers::cut(arena, &sizes);
+            tasks.claim().for_each(|number| task(number, &mut own));
+        });
     }
 }

@@ -39,12 +39,7 @@ impl Job<'_> {
         fitted: &Fitted,
         images: &JobImages,
     ) -> Result<PruneReport, PruneError> {
-        let Ranked { shape, ranking, permutation, changed, .. } = ranked;
-        let rungs: Vec<Rung<'_>> = measured
-            .iter()
-            .zip(&ranked.sub_networks)
-            .map(|(measured, kept)| Rung { token_schedule: kept.token_schedule(), ..measured.rung })
-            .collect();
+        let Ranked { shape, permutation, changed, .. } = ranked;
         let weights_path = bundle.folder().join(WEIGHTS_FILE);
         let weights_sha256 =
             self.checkpoint.write_permuted(permutation, changed, &weights_path).map_err(PruneError::Weights)?;
@@ -52,7 +47,7 @@ impl Job<'_> {
             .map_err(|source| PruneError::State { folder: bundle.folder().to_path_buf(), source })?;
         bundle.record(WEIGHTS_FILE, size.len(), hex(&weights_sha256));
 
-        let map = structure_map(shape, weights_sha256, &ranking.steps, &rungs)?;
+        let map = structure_map(ranked, weights_sha256, measured)?;
         bundle.add(STRUCTURE_MAP_FILE, &map)?;
         if let Some(mut parts) = integer_model {
             parts.weights_sha256 = weights_sha256;
@@ -162,13 +157,18 @@ impl Job<'_> {
 
 /// The file content of the map.
 pub(super) fn structure_map(
-    shape: &ModelShape,
+    ranked: &Ranked,
     weights_sha256: [u8; 32],
-    steps: &[u8],
-    rungs: &[Rung<'_>],
+    measured: &[Measured],
 ) -> Result<Vec<u8>, PruneError> {
-    let ladder = Ladder::from_rungs(rungs).map_err(headroom_shared::StructureMapError::from)?;
-    let map = StructureMap::new(*shape, weights_sha256, steps, ladder)?;
+    let rungs: Vec<Rung<'_>> = measured
+        .iter()
+        .zip(&ranked.sub_networks)
+        .map(|(measured, kept)| Rung { token_schedule: kept.token_schedule(), ..measured.rung })
+        .collect();
+    let ladder = Ladder::from_rungs(&rungs).map_err(headroom_shared::StructureMapError::from)?;
+    let steps = &ranked.ranking.steps;
+    let map = StructureMap::new(ranked.shape, weights_sha256, steps, ladder)?;
     let mut bytes = vec![0; encoded_bound(steps.len())];
     let length = map.write(&mut bytes)?;
     bytes.truncate(length);

@@ -8,7 +8,7 @@ use headroom_shared::board::Microcontroller;
 use headroom_shared::flash_image::Settings;
 use headroom_shared::integer_model::{BlockCounts, IntegerModelParts};
 use headroom_shared::shape::DIMENSION_QUANTUM;
-use headroom_shared::{FlashImage, IntegerModel, ModelShape, Rung, SubNetwork};
+use headroom_shared::{FlashImage, IntegerModel, ModelShape, SubNetwork};
 
 use super::super::PruneError;
 use super::super::measure::Measured;
@@ -47,20 +47,20 @@ impl Job<'_> {
         measured: &mut [Measured],
     ) -> Result<Option<(IntegerModelParts, FitReport)>, PruneError> {
         let Some(board) = &self.board.profile.microcontroller else { return Ok(None) };
-        let rungs: Vec<Rung<'_>> = measured.iter().map(|measured| measured.rung).collect();
-        let map = structure_map(&ranked.shape, [0; 32], &ranked.ranking.steps, &rungs)?;
+        let map = structure_map(ranked, [0; 32], measured)?;
+        let rungs = measured.len();
         let mut stored = None;
         for (rung, (measured, sub_network)) in measured.iter_mut().zip(&ranked.sub_networks).enumerate() {
             let mut below = corrections.clone();
             below.retain(|corrected| corrected >= rung);
-            let original_ends = below.places().count() < rungs.len() - rung;
+            let original_ends = below.places().count() < rungs - rung;
             let counts = counts(sub_network, ranked.shape.head_dim.into());
             let parts = self.integer_prefix(permuted, &below, &counts, original_ends)?;
             let need = self.need(&parts, map.len(), board)?;
             measured.need = Some(need);
             if need.fits && stored.is_none() {
                 stored = Some((rung, parts));
-            } else if rung + 1 == rungs.len() && stored.is_none() {
+            } else if rung + 1 == rungs && stored.is_none() {
                 need.check(board)?;
             }
         }

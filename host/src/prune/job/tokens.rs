@@ -90,8 +90,8 @@ impl Job<'_> {
                         let previous = chosen[chosen.len() - 1];
                         chosen.extend(space.best(width, &previous, &mut judge)?);
                     } else if job.options.tokens == TokenMerging::On {
-                        // Width alone costs more steps for the same MACs, so that the order of rungs holds.
-                        chosen.push(Candidate { steps, sub_network: *width });
+                        let width = Candidate { steps, sub_network: *width };
+                        chosen.extend(space.follows(&width, &chosen[chosen.len() - 1]).then_some(width));
                     }
                     job.progress.done(chosen.len() as u64);
                 }
@@ -143,10 +143,17 @@ impl<'a> Space<'a> {
         Self { shape, widths, patches, tokens_alone: false, rank_by, board }
     }
 
-    /// Leaves tokens alone to choose.
+    /// Leaves tokens alone to choose. They save MACs whatever the board is bound by, and that is what then counts.
     fn keep_all_structures(&mut self) {
         self.widths.truncate(1);
         self.tokens_alone = true;
+        self.rank_by = RankBy::Macs;
+    }
+
+    /// Whether a rung may come after another: what was chosen by time or bytes may have far fewer MACs than width alone.
+    fn follows(&self, candidate: &Candidate, previous: &Candidate) -> bool {
+        let macs = |candidate: &Candidate| cost::macs(self.shape, &candidate.sub_network);
+        candidate.steps >= previous.steps && macs(candidate) < macs(previous)
     }
 
     fn cost(&self, sub_network: &SubNetwork) -> f64 {
@@ -284,6 +291,7 @@ mod tests {
             assert_eq!(merged > 2, likes_merging, "{merged}");
         }
     }
+
     /// What no merging can save must be saved by width.
     #[test]
     fn merging_counts_by_what_structures_are_ranked_by() {
@@ -300,5 +308,18 @@ mod tests {
             assert_eq!(best.steps, fewest_steps, "{rank_by:?}");
             assert!(space.cost(&best.sub_network) <= space.cost(&width), "{rank_by:?}");
         }
+    }
+
+    #[test]
+    fn width_alone_follows_only_what_has_more_macs_and_no_more_steps() {
+        let shape = shape();
+        let steps = [Step::new(0, StepKind::Neurons).expect("block 0").to_byte(); 6];
+        let board = board();
+        let space = Space::new(&shape, &steps, 1, RankBy::WeightBytes, &board);
+        let width = |steps: u32| Candidate { steps, sub_network: space.widths[steps as usize] };
+        assert!(space.follows(&width(2), &width(1)));
+        assert!(!space.follows(&width(1), &width(1)) && !space.follows(&width(1), &width(2)));
+        let merging = space.widths[1].with_token_schedule(&shape, &[8, 4, 2, 1]).expect("half of what is left");
+        assert!(!space.follows(&width(2), &Candidate { steps: 1, sub_network: merging }));
     }
 }
