@@ -22,8 +22,8 @@ impl Builder<'_> {
                 [self.rows(), self.sizes.width, attended],
             );
         } else {
-            if rung.merged > 0 {
-                // Merging compares the keys.
+            if rung.merged > 0 && rung.heads > 0 {
+                // Merging compares the keys; without heads all tokens are alike.
                 self.queries_keys_values(block.attention, rung);
             }
             self.empty_branch();

@@ -56,9 +56,13 @@ impl Memory {
     }
 
     fn product(&mut self, product: &Product) {
-        let &Product { rows, outputs, inputs, transposed, weight, input, output, .. } = product;
+        let &Product { rows, outputs, inputs, transposed, weight, input, output, count, .. } = product;
+        // cuBLAS refuses what has nothing in it, and rows that overlap.
+        assert!(rows > 0 && outputs > 0 && inputs > 0 && count > 0, "{product:?}");
+        let of_weight = if transposed { outputs } else { inputs };
+        assert!(weight.leading >= of_weight && input.leading >= inputs && output.leading >= outputs, "{product:?}");
         let read = |memory: &Self, place: Place, index: usize| memory.values(place.buffer)[place.offset + index];
-        for batch in 0..product.count {
+        for batch in 0..count {
             for row in 0..rows {
                 for column in 0..outputs {
                     let mut sum = 0.0_f64;

@@ -173,6 +173,13 @@ fn a_table_merges_more_tokens_than_a_warp_has_lanes() {
 }
 
 #[test]
+fn a_block_without_heads_merges_tokens() {
+    let choices = Choices::vit(4, 1, 16, 3, 2, 16);
+    let kept = Kept { heads: vec![vec![], vec![0], vec![]], merged_tokens: vec![3, 4, 2], ..Kept::all(&choices) };
+    check(&choices, &kept, 2).unwrap();
+}
+
+#[test]
 fn what_the_gpu_engine_does_not_run_is_refused() {
     let plain = Choices::vit(2, 2, 8, 2, 2, 8);
     let lay_out = |choices: &Choices| {
