@@ -45,7 +45,9 @@ fn everything_passes_on_this_machine_and_is_in_the_report() {
     assert!(report["unix_seconds"].as_u64().unwrap() > 1_767_225_600);
     let stages: Vec<&str> =
         report["stages"].as_array().unwrap().iter().map(|stage| stage["name"].as_str().unwrap()).collect();
-    for stage in ["parity", "prune", "prune: importance", "prune: compensation", "load", "elastic", "switch"] {
+    for stage in
+        ["parity", "prune", "prune: importance", "prune: tokens", "prune: compensation", "load", "elastic", "switch"]
+    {
         assert!(stages.contains(&stage), "{stages:?}");
     }
     let rungs = report["rungs"].as_array().unwrap();
@@ -99,6 +101,16 @@ fn a_model_that_computes_something_else_fails_with_which_and_by_how_much() {
         report["checks"].as_array().unwrap().iter().filter(|check| check["passed"] == false).collect();
     assert_eq!(failed.len(), 2, "{failed:?}");
     assert!(failed.iter().all(|check| check["of"] == "demo" && check["found"].as_f64().unwrap() > 0.5), "{failed:?}");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_printed_nevertheless() {
+    let home = tempdir().unwrap();
+    let path = home.path().join("no such folder/check.json");
+    let ended = ended(quick(&home.path().join("none")).arg("--json").arg(&path));
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stdout.contains("checks passed"), "{}", ended.stdout);
+    assert!(ended.stderr.contains("no such folder"), "{}", ended.stderr);
 }
 
 #[test]

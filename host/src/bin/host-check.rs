@@ -17,7 +17,11 @@ fn main() -> ExitCode {
     let progress: &dyn Progress = if options.quiet { &Silent } else { &Drawn::default() };
     match check::run(&options, progress, &INTERRUPTED) {
         Ok(report) => {
+            // First, so that a report that cannot be written is not lost.
             let printed = program::print_text(&format!("{}\n", report.text()));
+            if let Err(error) = check::write(&options, &report) {
+                return program::report(&error, error.hint().as_deref());
+            }
             if printed.is_ok() && !report.passed { ExitCode::FAILURE } else { program::printed(printed) }
         }
         Err(error) => {

@@ -27,6 +27,8 @@ pub enum Measure {
     CosineDistance,
     /// The largest difference between the fidelities of two rungs of the same number.
     FidelityDifference,
+    /// Rungs that one of two ladders has more than the other.
+    MissingRungs,
     /// Bundles that are not the same bytes.
     DifferentBundles,
     /// Values whose bits differ.
@@ -39,6 +41,7 @@ impl Measure {
             Self::RelativeDifference => "relative difference",
             Self::CosineDistance => "1 - cosine",
             Self::FidelityDifference => "difference of fidelity",
+            Self::MissingRungs => "missing rungs",
             Self::DifferentBundles => "different bundles",
             Self::DifferentValues => "different values",
         }
@@ -47,7 +50,7 @@ impl Measure {
 
 /// NaN where a value is not finite or the lengths differ: that is near nothing.
 pub(super) fn relative_difference(found: &[f32], expected: &[f32]) -> f64 {
-    if found.len() != expected.len() || found.iter().any(|value| !value.is_finite()) {
+    if found.len() != expected.len() || found.iter().chain(expected).any(|value| !value.is_finite()) {
         return f64::NAN;
     }
     let largest = expected.iter().fold(f64::MIN_POSITIVE, |largest, &value| largest.max(f64::from(value).abs()));
@@ -88,6 +91,8 @@ mod tests {
         for wrong in [vec![f32::NAN, 1.0], vec![1.0]] {
             assert!(relative_difference(&wrong, &[1.0, 1.0]).is_nan());
             assert!(cosine_distance(&wrong, &[1.0, 1.0]).is_nan());
+            assert!(relative_difference(&[1.0, 1.0], &wrong).is_nan());
+            assert!(cosine_distance(&[1.0, 1.0], &wrong).is_nan());
         }
         assert_eq!(different_values(&[1.0, 0.0, 2.0], &[1.0, -0.0, 3.0]), 2.0);
         assert_eq!(different_values(&[1.0], &[1.0, 2.0]), 2.0);

@@ -23,6 +23,9 @@ impl Checking<'_> {
         }
         let again = self.job("cpu", &folder.join("again"))?;
         let at_most = if self.chosen.gpu.is_some() { OF_FIDELITY } else { NOTHING };
+        let missing = report.ladder.len().abs_diff(again.ladder.len()) as f64;
+        let found = (Measure::MissingRungs, missing, NOTHING);
+        self.checks.push(Check::new(STAGE, "job with a job on the CPU", "ladder", found));
         for (rung, (found, expected)) in report.ladder.iter().zip(&again.ladder).enumerate() {
             let difference = f64::from(found.fidelity - expected.fidelity).abs();
             let found = (Measure::FidelityDifference, difference, at_most);
@@ -46,8 +49,15 @@ impl Checking<'_> {
         };
         words.extend(small.map(Into::into));
         words.extend(["--seed".into(), self.options.seed.to_string().into()]);
-        if let Some(model) = &self.options.model {
-            words.extend(["--model".into(), model.into()]);
+        match &self.options.model {
+            Some(model) => {
+                // One word, whatever the path begins with.
+                let mut word = OsString::from("--model=");
+                word.push(model);
+                words.push(word);
+            }
+            // The demo model can merge tokens; another one may not.
+            None => words.extend(["--tokens".into(), "on".into()]),
         }
         words.extend(["--out".into(), out.into()]);
         let options = prune::Options::parse_from(words);

@@ -107,11 +107,17 @@ pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -
         left_out: checking.left_out,
         rungs: times,
     };
-    if let Some(path) = &options.json {
-        let write = || whole_file::write(path, &serde_json::to_vec_pretty(&report)?);
-        write().map_err(|source| CheckError::Write { path: path.clone(), source })?;
-    }
     Ok(report)
+}
+
+/// Writes a report to where `--json` says, if it does.
+///
+/// # Errors
+/// If it cannot be written: nothing is then there, or what was there before.
+pub fn write(options: &Options, report: &CheckReport) -> Result<(), CheckError> {
+    let Some(path) = &options.json else { return Ok(()) };
+    let write = || whole_file::write(path, &serde_json::to_vec_pretty(report)?);
+    write().map_err(|source| CheckError::Write { path: path.clone(), source })
 }
 
 impl<'a> Checking<'a> {

@@ -178,7 +178,11 @@ impl CheckReport {
         for one in kinds {
             let checks: Vec<&Check> = self.checks.iter().filter(|check| kind(check) == one).collect();
             // NaN is the worst of all.
-            let worst = checks.iter().map(|check| check.found).max_by(f64::total_cmp).unwrap_or(f64::NAN);
+            let worst = checks
+                .iter()
+                .map(|check| if check.found.is_nan() { f64::NAN } else { check.found })
+                .max_by(f64::total_cmp)
+                .unwrap_or(f64::NAN);
             table.add_row([
                 one.0.to_owned(),
                 one.1.to_owned(),
