@@ -13,6 +13,36 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use headroom_device::model::Description;
+use headroom_shared::KeptStructures;
+
+/// A model with everything kept, whose blocks merge as many tokens each.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole<'a> {
+    /// The model.
+    pub description: &'a Description,
+    /// Tokens that each block merges into others.
+    pub merged: usize,
+}
+
+impl KeptStructures for Whole<'_> {
+    fn heads(&self, _block: usize) -> usize {
+        self.description.heads
+    }
+
+    fn head(&self, _block: usize, index: usize) -> usize {
+        index
+    }
+
+    fn neurons(&self, _block: usize) -> usize {
+        self.description.neurons
+    }
+
+    fn merged_tokens(&self, _block: usize) -> usize {
+        self.merged
+    }
+}
+
 /// A folder of references outside the repository.
 #[derive(Clone, Copy, Debug)]
 pub enum Reference {

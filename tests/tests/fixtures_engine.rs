@@ -8,7 +8,7 @@ use headroom_device::engine::ElasticVit;
 use headroom_device::model::{Description, Weights};
 use headroom_host::checkpoint::{BlockOrder, Checkpoint, CheckpointError, OpenOptions, Permutation};
 use headroom_shared::KeptStructures;
-use headroom_tests::{case_name, fixture_cases, relative_difference, say_skipped};
+use headroom_tests::{Whole, case_name, fixture_cases, relative_difference, say_skipped};
 use serde_json::Value;
 
 /// Largest difference over largest value, as the fixtures' README defines it.
@@ -72,23 +72,6 @@ fn compare(
     (compared, worst)
 }
 
-/// A model with everything kept.
-struct Whole<'a>(&'a Description);
-
-impl KeptStructures for Whole<'_> {
-    fn heads(&self, _block: usize) -> usize {
-        self.0.heads
-    }
-
-    fn head(&self, _block: usize, index: usize) -> usize {
-        index
-    }
-
-    fn neurons(&self, _block: usize) -> usize {
-        self.0.neurons
-    }
-}
-
 #[test]
 fn every_fixture_computes_what_pytorch_computes() {
     for case in fixture_cases("every_fixture_computes_what_pytorch_computes") {
@@ -97,7 +80,8 @@ fn every_fixture_computes_what_pytorch_computes() {
         let reference = tensors(&case.join("io.safetensors"));
         let description = &checkpoint.description;
         let weights = checkpoint.weights().unwrap();
-        let (compared, worst) = compare(&name, description, &weights, &Whole(description), &reference, &reference);
+        let (compared, worst) =
+            compare(&name, description, &weights, &Whole { description, merged: 0 }, &reference, &reference);
         assert!(compared >= 3 + description.blocks.len(), "{name}: only {compared} tensors were compared");
         println!("{name}: {compared} tensors, largest relative difference {worst:.1e}");
     }
@@ -117,7 +101,8 @@ fn every_fixture_computes_the_same_at_another_input_size() {
         let description = &checkpoint.description;
         let weights = checkpoint.weights().unwrap();
         let name = format!("{} at {}x{}", case_name(&case), shape[2], shape[3]);
-        let (compared, worst) = compare(&name, description, &weights, &Whole(description), &reference, &reference);
+        let (compared, worst) =
+            compare(&name, description, &weights, &Whole { description, merged: 0 }, &reference, &reference);
         assert!(compared >= 3, "{name}: only {compared} tensors were compared");
         println!("{name}: {compared} tensors, largest relative difference {worst:.1e}");
     }
@@ -221,7 +206,8 @@ fn a_permuted_checkpoint_is_the_same_function_under_the_same_names() {
             let vit = ElasticVit::new(description, weights).unwrap();
             let pixels = tensors(&case.join("io.safetensors")).get("pixel_values").unwrap().clone();
             let mut workspace = vit.workspace(pixels.shape[0]);
-            let output = vit.forward(&mut workspace, &pixels.data, pixels.shape[0], &Whole(description)).unwrap();
+            let output =
+                vit.forward(&mut workspace, &pixels.data, pixels.shape[0], &Whole { description, merged: 0 }).unwrap();
             (output.tokens.to_vec(), output.pooled.to_vec())
         };
         let ((tokens, pooled), (expected_tokens, expected_pooled)) = (embed(&weights), embed(&original));

@@ -6,36 +6,11 @@ use std::path::PathBuf;
 use headroom_device::engine::ElasticVit;
 use headroom_device::images::decode_file;
 use headroom_device::integer::{IntegerOutput, IntegerSource, PackedIntegerVit};
-use headroom_device::model::{Corrections, Description};
+use headroom_device::model::Corrections;
 use headroom_host::checkpoint::{Checkpoint, CheckpointError};
-use headroom_shared::{IntegerModel, KeptStructures};
-use headroom_tests::{Reference, case_name, fixture_cases, say_skipped};
-
-/// A model with everything kept, whose blocks merge as many tokens each.
-struct Whole<'a>(&'a Description, usize);
-
-impl KeptStructures for Whole<'_> {
-    fn heads(&self, _block: usize) -> usize {
-        self.0.heads
-    }
-
-    fn head(&self, _block: usize, index: usize) -> usize {
-        index
-    }
-
-    fn neurons(&self, _block: usize) -> usize {
-        self.0.neurons
-    }
-
-    fn merged_tokens(&self, _block: usize) -> usize {
-        self.1
-    }
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
-}
+use headroom_host::embedder::cosine;
+use headroom_shared::IntegerModel;
+use headroom_tests::{Reference, Whole, case_name, fixture_cases, say_skipped};
 
 /// The mean cosines of embeddings and of all tokens in int8 and f32, for each number of tokens that blocks merge.
 fn cosines(checkpoint: &Checkpoint, frames: &[Vec<u8>], merged: &[usize]) -> Vec<[f64; 2]> {
@@ -56,7 +31,7 @@ fn cosines(checkpoint: &Checkpoint, frames: &[Vec<u8>], merged: &[usize]) -> Vec
     let (mut workspace, integers) = (vit.workspace(1), PackedIntegerVit::new(model));
     let mut integer_workspace = integers.workspace();
     let mut of_schedule = |merged: &usize| {
-        let kept = Whole(description, *merged);
+        let kept = Whole { description, merged: *merged };
         let mut sums = [0.0; 2];
         for frame in frames {
             let pixels: Vec<f32> = (0..3)
