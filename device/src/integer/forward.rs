@@ -1,22 +1,22 @@
-//! The forward pass.
+//! The forward pass, up to its [end](super::ending).
 
 use headroom_shared::KeptStructures;
 use headroom_shared::integer_model::{
-    AttentionPooling, BlockCounts, BlockEnds, HeadKind, HeadLayers, IntegerBlock, IntegerLinear, IntegerModel,
-    PoolingKind, PoolingLayer,
+    BlockCounts, BlockEnds, HeadKind, IntegerBlock, IntegerLinear, IntegerModel, PoolingKind,
 };
 
 use super::arena::{Buffers, HeadBuffers, RowBuffers};
 use super::attention::{Attend, Layout, QuantiseQueries, QuantiseValues, pairs};
+use super::ending::LastBuffers;
 use super::engine::IntegerOutput;
 use super::error::IntegerEngineError;
-use super::functions::{Activate, tanh};
+use super::functions::Activate;
 use super::kept;
 use super::kernel::Kernel;
 use super::merge::{AddKeys, MatchTokens, Merge, TokenGroups};
-use super::norm::{NormaliseAndQuantise, NormaliseRows, normalise};
+use super::norm::{NormaliseAndQuantise, NormaliseRows};
 use super::product::{self, Product};
-use super::quantise::{QuantiseRows, QuantisedRows, Step, quantise_row, quantised_stride};
+use super::quantise::{QuantiseRows, QuantisedRows, Step, quantised_stride};
 use super::rotary::Turn;
 
 /// With which instructions a pass is computed, and where the weights of products are.
@@ -24,10 +24,16 @@ pub(super) trait Execution {
     fn run(&self, kernel: impl Kernel);
     fn product(&self, product: Product<'_>);
     /// Brings rows of keys into the layout that [`attend`](Self::attend) reads. `rows` may be overwritten.
-    fn keys(&self, rows: &mut [i16], out: &mut [i16], dims: usize, tokens: usize);
+    fn keys(&self, rows: &mut [i16], out: &mut [i16], _dims: usize, _tokens: usize) {
+        out[..rows.len()].copy_from_slice(rows);
+    }
     /// The layout of values that [`attend`](Self::attend) reads.
-    fn layout(&self) -> Layout;
-    fn attend(&self, attend: Attend<'_>);
+    fn layout(&self) -> Layout {
+        Layout::Rows
+    }
+    fn attend(&self, attend: Attend<'_>) {
+        self.run(attend);
+    }
 }
 
 /// Weights in the file, and plain Rust.
@@ -40,18 +46,6 @@ impl Execution for InPlace {
 
     fn product(&self, product: Product<'_>) {
         product::in_place(product);
-    }
-
-    fn keys(&self, rows: &mut [i16], out: &mut [i16], _: usize, _: usize) {
-        out[..rows.len()].copy_from_slice(rows);
-    }
-
-    fn layout(&self) -> Layout {
-        Layout::Rows
-    }
-
-    fn attend(&self, attend: Attend<'_>) {
-        attend.run();
     }
 }
 
@@ -202,17 +196,17 @@ impl<'a> BlockStep<'a> {
 }
 
 /// A head of a block, or of attention pooling.
-struct HeadStep<'a> {
+pub(super) struct HeadStep<'a> {
     /// A layer, and which of its outputs is the first of the head.
-    key: (IntegerLinear<'a>, usize),
-    value: (IntegerLinear<'a>, usize),
+    pub key: (IntegerLinear<'a>, usize),
+    pub value: (IntegerLinear<'a>, usize),
     /// Those that are attended to.
-    tokens: usize,
+    pub tokens: usize,
     /// Of the dense model: scores are divided by its square root.
-    dims: usize,
+    pub dims: usize,
     /// Those that are kept.
-    query_dims: usize,
-    value_dims: usize,
+    pub query_dims: usize,
+    pub value_dims: usize,
 }
 
 /// All tokens before the heads, normalised and quantised.
@@ -222,14 +216,6 @@ pub(super) struct Normed<'b> {
     pub steps: &'b [Step],
     /// The logarithms of the tokens' sizes, once some were merged.
     pub log_sizes: Option<&'b [f32]>,
-}
-
-/// What the end of a pass needs.
-pub(super) struct LastBuffers<'a> {
-    pub rows: RowBuffers<'a>,
-    pub head: HeadBuffers<'a>,
-    pub attended: &'a mut [f32],
-    pub groups: TokenGroups<'a>,
 }
 
 /// The parts of a pass, in order: who calls them says which tokens and which heads.
@@ -354,7 +340,7 @@ impl<E: Execution> Pass<'_, '_, E> {
     }
 
     /// Rounded keys and values of a head; `on_keys` gets the keys before. Returns what 1 is worth in the values.
-    fn keys_and_values(
+    pub fn keys_and_values(
         &self,
         head: &HeadStep<'_>,
         normed: Normed<'_>,
@@ -379,7 +365,7 @@ impl<E: Execution> Pass<'_, '_, E> {
 
     /// Attention of the first `wanted` queries, which are in the rows of the buffers, to [`Self::keys_and_values`].
     #[allow(clippy::too_many_arguments, reason = "buffers that one thread or several own")]
-    fn attend(
+    pub fn attend(
         &self,
         head: &HeadStep<'_>,
         wanted: usize,
@@ -501,155 +487,6 @@ impl<E: Execution> Pass<'_, '_, E> {
         let rows = QuantisedRows { values: quantised, stride, steps, columns: neurons };
         self.add_to_stream(step.ends.down, rows, out, widened);
     }
-
-    /// Final norm, pooling and head, of the first tokens of the stream, as many as are `read`.
-    pub fn finish(&self, read: usize, stream: &mut [f32], buffers: &mut LastBuffers<'_>, output: IntegerOutput<'_>) {
-        let sizes = self.model.sizes();
-        let width = sizes.embed_dim;
-        let stream = &mut stream[..read * width];
-        if let Some(norm) = self.model.final_norm() {
-            let row = &mut buffers.rows.row[..width];
-            self.execution.run(NormaliseRows { norm: &norm, rows: stream, row });
-        }
-        if let Some(tokens) = output.tokens {
-            for (out, place) in tokens.chunks_exact_mut(width).zip(&*buffers.groups.places) {
-                out.copy_from_slice(&stream[usize::from(*place) * width..][..width]);
-            }
-        }
-        if let Some(logits) = output.logits {
-            let class = self.model.head();
-            match class {
-                HeadLayers::None => {}
-                HeadLayers::One(layer) if sizes.head == Some(HeadKind::ClassAndPatchMean) => {
-                    let (class, patches) = buffers.rows.row.split_at_mut(width);
-                    class.copy_from_slice(&stream[..width]);
-                    mean(stream, &buffers.groups.places[sizes.prefix_tokens..], patches);
-                    self.one_row(layer, 2 * width, &mut buffers.rows, logits, false);
-                }
-                HeadLayers::One(layer) => {
-                    self.pool(read, stream, buffers);
-                    self.one_row(layer, width, &mut buffers.rows, logits, false);
-                }
-                HeadLayers::Two(class, distillation) => {
-                    for (token, layer) in [class, distillation].into_iter().enumerate() {
-                        buffers.rows.row[..width].copy_from_slice(&stream[token * width..][..width]);
-                        self.one_row(layer, width, &mut buffers.rows, logits, token > 0);
-                    }
-                    logits.iter_mut().for_each(|sum| *sum *= 0.5);
-                }
-            }
-        }
-        if let Some(embedding) = output.embedding {
-            self.pool(read, stream, buffers);
-            embedding.copy_from_slice(&buffers.rows.row[..width]);
-        }
-    }
-
-    /// Brings the image embedding into the row, from so many `tokens`.
-    fn pool(&self, tokens: usize, stream: &[f32], buffers: &mut LastBuffers<'_>) {
-        let sizes = self.model.sizes();
-        let width = sizes.embed_dim;
-        let places = &*buffers.groups.places;
-        let pooled = &mut buffers.rows.row[..width];
-        match sizes.pooling {
-            PoolingKind::Class | PoolingKind::ClassThenNorm | PoolingKind::ClassDenseTanh => {
-                pooled.copy_from_slice(&stream[..width]);
-            }
-            PoolingKind::MeanClassDistillation => mean(stream, &places[..2], pooled),
-            PoolingKind::MeanPatches | PoolingKind::MeanPatchesThenNorm => {
-                mean(stream, &places[sizes.prefix_tokens..], pooled);
-            }
-            PoolingKind::Attention(attention) => self.pool_by_attention(attention, tokens, stream, buffers),
-        }
-        match self.model.pooling() {
-            PoolingLayer::None | PoolingLayer::Attention(_) => {}
-            PoolingLayer::Norm(norm) => {
-                let (pooled, other) = buffers.rows.row.split_at_mut(width);
-                normalise(&norm, pooled, other);
-                pooled.copy_from_slice(other);
-            }
-            PoolingLayer::Dense(layer) => {
-                self.one_row(layer, width, &mut buffers.rows, &mut buffers.attended[..width], false);
-                let values = buffers.rows.row.iter_mut().zip(&*buffers.attended);
-                values.for_each(|(value, dense)| *value = tanh(*dense));
-            }
-        }
-    }
-
-    /// Attention pooling, of the learned query to all tokens that are left: a merged one counts as it does to others.
-    fn pool_by_attention(&self, sizes: AttentionPooling, tokens: usize, stream: &[f32], buffers: &mut LastBuffers<'_>) {
-        let PoolingLayer::Attention(layers) = self.model.pooling() else { return };
-        let width = self.model.sizes().embed_dim;
-        let dims = width / sizes.heads;
-        let LastBuffers { rows, head: head_buffers, attended, groups } = buffers;
-        let RowBuffers { quantised, steps, widened, .. } = rows;
-        self.execution.run(QuantiseRows { values: stream, columns: width, quantised, steps: &mut steps[..tokens] });
-        let normed = Normed { quantised, steps, log_sizes: groups.log_sizes(tokens) };
-        for head in 0..sizes.heads {
-            let first = head * dims;
-            let step = HeadStep {
-                key: (layers.key, first),
-                value: (layers.value, first),
-                tokens,
-                dims,
-                query_dims: dims,
-                value_dims: dims,
-            };
-            let value_scale = self.keys_and_values(&step, normed, widened, head_buffers, |_| {});
-            let query = head_buffers.rows.iter_mut().zip(layers.query.part(first, dims).iter());
-            query.for_each(|(value, query)| *value = query);
-            self.attend(&step, 1, value_scale, normed.log_sizes, head_buffers, &mut attended[first..], dims);
-        }
-        rows.row[..width].copy_from_slice(&attended[..width]);
-        self.one_row(layers.out, width, rows, &mut attended[..width], false);
-        normalise(&layers.norm, &attended[..width], &mut rows.row[..width]);
-        let RowBuffers { quantised, steps, widened, hidden, row } = rows;
-        let hidden = &mut hidden[..sizes.neurons];
-        self.layer_of_row(layers.up, &row[..width], hidden, false, quantised, steps, widened);
-        self.execution.run(Activate { activation: sizes.activation, values: hidden, ups: None });
-        self.layer_of_row(layers.down, hidden, &mut attended[..width], true, quantised, steps, widened);
-        row[..width].copy_from_slice(&attended[..width]);
-    }
-
-    /// What a layer makes of the row's first values.
-    fn one_row(
-        &self,
-        layer: IntegerLinear<'_>,
-        columns: usize,
-        buffers: &mut RowBuffers<'_>,
-        out: &mut [f32],
-        add: bool,
-    ) {
-        let RowBuffers { row, quantised, steps, widened, .. } = buffers;
-        self.layer_of_row(layer, &row[..columns], out, add, quantised, steps, widened);
-    }
-
-    #[allow(clippy::too_many_arguments, reason = "parts of the row buffers, of which others are read")]
-    fn layer_of_row(
-        &self,
-        layer: IntegerLinear<'_>,
-        values: &[f32],
-        out: &mut [f32],
-        add: bool,
-        quantised: &mut [u8],
-        steps: &mut [Step],
-        widened: &mut [i16],
-    ) {
-        let (columns, stride, count) = (values.len(), quantised_stride(values.len()), layer.rows());
-        steps[0] = quantise_row(values, &mut quantised[..stride]);
-        let rows = QuantisedRows { values: quantised, stride, steps: &steps[..1], columns };
-        self.execution.product(Product { layer, first: 0, count, rows, out, stride: count, add, widened });
-    }
-}
-
-/// The mean of the rows at `places`, as wide as `out`: a merged token weighs as much as it has sources.
-fn mean(rows: &[f32], places: &[u16], out: &mut [f32]) {
-    out.fill(0.0);
-    for place in places {
-        let row = &rows[usize::from(*place) * out.len()..];
-        out.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
-    }
-    out.iter_mut().for_each(|sum| *sum /= places.len() as f32);
 }
 
 /// Brings the bytes of a patch into one row, and zeros after them.

@@ -30,6 +30,7 @@ mod arena;
 mod attention;
 #[cfg(feature = "std")]
 mod convert;
+mod ending;
 mod engine;
 mod error;
 #[cfg(feature = "std")]

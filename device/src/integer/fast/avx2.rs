@@ -9,7 +9,6 @@ use std::arch::x86_64::*;
 use headroom_shared::integer_model::IntegerModel;
 
 use super::packed::{GROUP, Group, PANEL, PackedMatrices};
-use crate::integer::attention::{Attend, Layout};
 use crate::integer::forward::Execution;
 use crate::integer::kernel::Kernel;
 use crate::integer::product::{Product, finish};
@@ -35,18 +34,6 @@ impl Execution for Avx2 {
     fn product(&self, product: Product<'_>) {
         // SAFETY: `self` exists only where `detect` found AVX2.
         unsafe { multiply(&self.matrices, product) }
-    }
-
-    fn keys(&self, rows: &mut [i16], out: &mut [i16], _: usize, _: usize) {
-        out[..rows.len()].copy_from_slice(rows);
-    }
-
-    fn layout(&self) -> Layout {
-        Layout::Rows
-    }
-
-    fn attend(&self, attend: Attend<'_>) {
-        self.run(attend);
     }
 }
 

@@ -11,7 +11,6 @@ use std::arch::asm;
 use headroom_shared::integer_model::IntegerModel;
 
 use super::packed::{GROUP, Group, PANEL, PackedMatrices};
-use crate::integer::attention::{Attend, Layout};
 use crate::integer::forward::Execution;
 use crate::integer::kernel::Kernel;
 use crate::integer::product::{Product, finish};
@@ -45,18 +44,6 @@ impl<const DOT: bool> Execution for Neon<DOT> {
                 widening::sums(rows, panel)
             }
         });
-    }
-
-    fn keys(&self, rows: &mut [i16], out: &mut [i16], _: usize, _: usize) {
-        out[..rows.len()].copy_from_slice(rows);
-    }
-
-    fn layout(&self) -> Layout {
-        Layout::Rows
-    }
-
-    fn attend(&self, attend: Attend<'_>) {
-        self.run(attend);
     }
 }
 

@@ -7,8 +7,9 @@ use headroom_shared::integer_model::IntegerModel;
 use crate::engine::shared::Shared;
 use crate::engine::team::{Tasks, Team};
 use crate::integer::arena::{ArenaSizes, Buffers, arena_bytes};
+use crate::integer::ending::LastBuffers;
 use crate::integer::engine::IntegerOutput;
-use crate::integer::forward::{BlockStep, Execution, LastBuffers, Normed, Pass, tokens_read};
+use crate::integer::forward::{BlockStep, Execution, Normed, Pass, tokens_read};
 use crate::integer::merge::AddKeys;
 use crate::integer::quantise::quantised_stride;
 
