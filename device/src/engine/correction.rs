@@ -1,8 +1,10 @@
 //! Corrected layers beside the original ones.
 
 use super::error::EngineError;
+use super::matmul::{Operand, Product, Segment, Target};
 use super::pack::{LinearTensors, PackedLinear};
 use super::panel::{PanelRow, pack_row};
+use super::shared::Shared;
 use super::sizes::Sizes;
 use crate::model::corrections::{Correction, Corrections};
 use crate::model::weights::Tensor;
@@ -13,6 +15,25 @@ pub(super) struct BranchEnd<'a> {
     pub layer: &'a PackedLinear,
     pub bias: &'a [PanelRow],
     pub scale: Option<&'a [PanelRow]>,
+}
+
+impl<'a> BranchEnd<'a> {
+    /// Adds the first `rows` rows of `a` times `count` panels from `first` to those panels of `stream`, which is
+    /// row-major of `width` columns.
+    pub(super) fn product(
+        self,
+        a: Operand<'a>,
+        rows: usize,
+        [first, count]: [usize; 2],
+        segments: &'a [Segment],
+        stream: Shared<'a, f32>,
+        width: usize,
+    ) -> Product<'a> {
+        let panels = first..first + count;
+        let scale = self.scale.map(|scale| &scale[panels.clone()]);
+        let target = Target::Added { stream, width, first_panel: first, scale };
+        Product { bias: &self.bias[panels], ..self.layer.product(a, rows, first, count, segments, target) }
+    }
 }
 
 /// All corrections of a model.

@@ -5,6 +5,7 @@ use std::fmt;
 use headroom_shared::KeptStructures;
 
 use super::block::PackedBlock;
+use super::chunks::Chunks;
 use super::correction::PackedCorrections;
 use super::embedding::{EmbeddingStep, PackedEmbedding};
 use super::error::EngineError;
@@ -21,7 +22,7 @@ use super::shared::Shared;
 use super::simd::InstructionSet;
 use super::sizes::Sizes;
 use super::team::Tasks;
-use super::tokens_step::{Branches, Chunks, NextNorm, NormOutput, TokensStep};
+use super::tokens_step::{Branches, NextNorm, NormOutput, TokensStep};
 use super::workspace::Workspace;
 use crate::model::{Corrections, Description, Weights};
 
@@ -279,32 +280,26 @@ impl ElasticVit {
         };
         let (attended, segments, neurons) = (&scratch.attended, &scratch.segments, selection.neurons(index));
         let set = self.instructions;
-        let step = |branches, tokens, wanted, threads| {
-            let chunks = Chunks::new(batch, tokens, wanted, threads);
-            TokensStep {
-                branches,
-                set,
-                width: sizes.embed_dim,
-                block,
-                ends,
-                attended,
-                segments,
-                neurons,
-                tokens: batch * tokens,
-                chunks,
-                tasks: Tasks::new(chunks.count()),
-            }
+        let hidden = Shared::new(&mut scratch.hidden);
+        let step = |tokens, wanted, threads| TokensStep {
+            set,
+            width: sizes.embed_dim,
+            block,
+            ends,
+            attended,
+            segments,
+            neurons,
+            tokens: batch * tokens,
+            chunks: Chunks::new(batch, tokens, wanted, threads),
+            hidden,
         };
         if merged == 0 {
             let next = self.norm_before(index + 1, &mut scratch.normed, other);
-            let step = step(Branches::Both, tokens, wanted, team.threads());
-            let stream = Shared::new(stream);
-            team.run(locals, |_, local| step.run(stream, next, local));
+            let step = step(tokens, wanted, team.threads());
+            step.run(Branches::Both, Shared::new(stream), next, team, locals);
             return tokens;
         }
-        let attention = step(Branches::Attention, tokens, wanted, team.threads());
-        let attended_stream = Shared::new(stream);
-        team.run(locals, |_, local| attention.run(attended_stream, None, local));
+        step(tokens, wanted, team.threads()).run(Branches::Attention, Shared::new(stream), None, team, locals);
         let merge = MergeStep {
             set,
             sizes,
@@ -323,9 +318,7 @@ impl ElasticVit {
         std::mem::swap(stream, other);
         let left = tokens - merged;
         let next = self.norm_before(index + 1, &mut scratch.normed, other);
-        let mlp = step(Branches::Mlp, left, left, team.threads());
-        let stream = Shared::new(stream);
-        team.run(locals, |_, local| mlp.run(stream, next, local));
+        step(left, left, team.threads()).run(Branches::Mlp, Shared::new(stream), next, team, locals);
         left
     }
 

@@ -1,5 +1,6 @@
 //! From pixels to the input of block 0.
 
+use super::chunks::{MOST_TOKENS, even_chunks};
 use super::error::EngineError;
 use super::matmul::{Operand, Segment, Target};
 use super::norm::{PackedNorm, normalise_in_place};
@@ -9,7 +10,7 @@ use super::shared::Shared;
 use super::simd::InstructionSet;
 use super::sizes::Sizes;
 use super::team::Tasks;
-use super::tokens_step::{MOST_TOKENS, NextNorm, even_chunks};
+use super::tokens_step::NextNorm;
 use super::workspace::Local;
 use crate::model::Description;
 use crate::model::description::Position;
@@ -71,7 +72,7 @@ impl PackedEmbedding {
                 0,
                 self.patch.panels(),
                 &[Segment::prefix(sizes.patch_values())],
-                Target::Added { stream: &mut stream[prefix * width..], width, scale: None },
+                Target::added(&mut stream[prefix * width..], width),
             ));
             if let Some(norm) = &self.norm {
                 normalise_in_place(set, norm, width, stream, &mut local.row, &mut local.normed);
@@ -100,7 +101,9 @@ pub(super) struct EmbeddingStep<'a> {
 impl EmbeddingStep<'_> {
     /// The tasks that an image is divided into.
     pub(super) fn parts(sizes: &Sizes, batch: usize, threads: usize) -> usize {
-        even_chunks(batch * sizes.patches(), threads).div_ceil(batch).max(sizes.patches().div_ceil(MOST_TOKENS))
+        let patches = batch * sizes.patches();
+        let parts = even_chunks(patches, threads).max(threads.min(patches)).div_ceil(batch);
+        parts.max(sizes.patches().div_ceil(MOST_TOKENS))
     }
 }
 

@@ -97,6 +97,6 @@ fn multiply(set: InstructionSet, linear: &PackedLinear, batch: usize, rows: &[Pa
         0,
         linear.panels(),
         &[Segment::prefix(linear.inputs())],
-        Target::Added { stream: logits, width: classes, scale: None },
+        Target::added(logits, classes),
     ));
 }

@@ -16,6 +16,7 @@
 mod activation;
 mod attention;
 mod block;
+mod chunks;
 mod correction;
 mod elastic_vit;
 mod embedding;
@@ -25,6 +26,7 @@ mod heads_step;
 mod matmul;
 mod merge_step;
 mod norm;
+mod outputs_step;
 mod pack;
 mod panel;
 mod pooling;

@@ -124,18 +124,6 @@ impl PackedLinear {
         &self.bias
     }
 
-    /// The product of the first `rows` rows of `a` with all panels, and another bias than the layer's.
-    pub(super) fn product_with<'a>(
-        &'a self,
-        bias: &'a [PanelRow],
-        a: Operand<'a>,
-        rows: usize,
-        segments: &'a [Segment],
-        target: Target<'a>,
-    ) -> Product<'a> {
-        Product { bias, ..self.product(a, rows, 0, self.panels(), segments, target) }
-    }
-
     /// The product of the first `rows` rows of `a` with `count` panels from `first`.
     pub(super) fn product<'a>(
         &'a self,

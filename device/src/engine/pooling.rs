@@ -79,7 +79,7 @@ impl PackedPooling {
                     0,
                     dense.panels(),
                     &[Segment::prefix(width)],
-                    Target::Added { stream: pooled, width, scale: None },
+                    Target::added(pooled, width),
                 ));
                 pooled.iter_mut().for_each(|value| *value = value.tanh());
             }
@@ -180,7 +180,7 @@ impl AttentionPooling {
             0,
             self.out.panels(),
             &scratch.segments,
-            Target::Added { stream: pooled, width, scale: None },
+            Target::added(pooled, width),
         ));
         set.run(Normalise {
             norm: &self.norm,
@@ -203,7 +203,7 @@ impl AttentionPooling {
             0,
             self.down.panels(),
             &[Segment::prefix(sizes.pooling_neurons)],
-            Target::Added { stream: pooled, width, scale: None },
+            Target::added(pooled, width),
         ));
     }
 

@@ -34,6 +34,15 @@ impl<'a, T> Shared<'a, T> {
         Self { start: slice.as_mut_ptr(), length: slice.len(), slice: PhantomData }
     }
 
+    /// The same buffer from element `start` on; panics if it ends before.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "the pointer stands for a slice")]
+    pub(crate) fn from(self, start: usize) -> Self {
+        assert!(start <= self.length, "a part beyond the buffer");
+        // SAFETY: the start is within the slice or its end.
+        Self { start: unsafe { self.start.add(start) }, length: self.length - start, slice: PhantomData }
+    }
+
     /// Some elements, to write to; panics if they are not there.
     ///
     /// # Safety

@@ -1,5 +1,6 @@
 //! The buffers and threads of a forward pass, made once for the dense model.
 
+use super::chunks::{MOST_TOKENS, most_of_few_chunks};
 use super::heads_step::{Progress, slot_size, slots};
 use super::matmul::Segment;
 use super::merge_step::{MergeLocal, TokenGroups};
@@ -8,7 +9,6 @@ use super::selection::Selection;
 use super::simd::MAX_TILE_ROWS;
 use super::sizes::Sizes;
 use super::team::Team;
-use super::tokens_step::MOST_TOKENS;
 
 /// Rows (tokens of whole images) whose attention is computed together: enough to use each weight
 /// many times, few enough to stay in a core's own cache.
@@ -48,6 +48,8 @@ pub(super) struct Scratch {
     pub progress: Vec<Progress>,
     /// What the heads found, before the projection, `[batch * tokens, heads * head_dim]`.
     pub attended: Vec<PanelRow>,
+    /// The hidden layer of chunks whose outputs threads divide.
+    pub hidden: Vec<PanelRow>,
     /// The keys of all heads, as `attended`, where tokens are merged.
     pub keys: Vec<PanelRow>,
     pub segments: Vec<Segment>,
@@ -113,6 +115,7 @@ impl Scratch {
         let (pooling_heads, pooling_head_dim) = (sizes.pooling_heads, sizes.pooling_head_dim());
         let slot = slot_size(sizes, images_together(tokens).min(max_batch));
         let attended = (rows * heads * panels(head_dim)).max(max_batch * pooling_heads * panels(pooling_head_dim));
+        let few = if threads == 1 { 0 } else { rows.min(most_of_few_chunks(threads)) };
         // The head of a classifier may read two tokens.
         let normed = (rows * panels(embed_dim)).max(max_batch * panels(2 * embed_dim));
         Self {
@@ -120,6 +123,7 @@ impl Scratch {
             slots: vec![PanelRow::ZERO; (slots(threads) * slot).max(2 * tokens * panels(pooling_head_dim))],
             progress: (0..slots(threads)).map(|_| Progress::default()).collect(),
             attended: vec![PanelRow::ZERO; attended],
+            hidden: vec![PanelRow::ZERO; few * panels(sizes.neurons)],
             keys: vec![PanelRow::ZERO; rows * heads * panels(head_dim)],
             segments: Vec::with_capacity(heads.max(pooling_heads)),
             joined: vec![0.0; max_batch * 2 * embed_dim],

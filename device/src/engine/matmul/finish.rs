@@ -19,8 +19,16 @@ pub(in super::super) enum Target<'a> {
     Activated { out: Shared<'a, PanelRow>, rows: usize, activation: Activation },
     /// Even panels of `y` are gates, odd ones what they gate: `out = activation(gate) * y`.
     Gated { out: Shared<'a, PanelRow>, rows: usize, activation: Activation },
-    /// `stream += scale * y`, row-major of `width` columns.
-    Added { stream: &'a mut [f32], width: usize, scale: Option<&'a [PanelRow]> },
+    /// `stream += scale * y`, row-major of `width` columns. Panel 0 of `y` is panel `first_panel` of the stream; the
+    /// scale is of `y`.
+    Added { stream: Shared<'a, f32>, width: usize, first_panel: usize, scale: Option<&'a [PanelRow]> },
+}
+
+impl<'a> Target<'a> {
+    /// `stream += y`, row-major of `width` columns.
+    pub(in super::super) fn added(stream: &'a mut [f32], width: usize) -> Self {
+        Self::Added { stream: Shared::new(stream), width, first_panel: 0, scale: None }
+    }
 }
 
 /// Finishes the `rows` rows from `first` of the panels from `panel`, as many as there are biases.
@@ -37,7 +45,7 @@ pub(super) fn finish<S: Simd>(
     match target {
         Target::Panels { out, rows: out_rows } => {
             for (side, bias) in bias.iter().enumerate() {
-                let out = rows_of(*out, (panel + side) * *out_rows + first, rows);
+                let out = part_of(*out, (panel + side) * *out_rows + first, rows);
                 let bias = simd.load(&bias.0);
                 for (out, sums) in out.iter_mut().zip(&tile.rows) {
                     simd.store(simd.add(simd.load(&sums[side].0), bias), &mut out.0);
@@ -46,7 +54,7 @@ pub(super) fn finish<S: Simd>(
         }
         Target::Activated { out, rows: out_rows, activation } => {
             for (side, bias) in bias.iter().enumerate() {
-                let out = rows_of(*out, (panel + side) * *out_rows + first, rows);
+                let out = part_of(*out, (panel + side) * *out_rows + first, rows);
                 let bias = simd.load(&bias.0);
                 for (out, sums) in out.iter_mut().zip(&tile.rows) {
                     let value = simd.add(simd.load(&sums[side].0), bias);
@@ -55,7 +63,7 @@ pub(super) fn finish<S: Simd>(
             }
         }
         Target::Gated { out, rows: out_rows, activation } => {
-            let out = rows_of(*out, panel / 2 * *out_rows + first, rows);
+            let out = part_of(*out, panel / 2 * *out_rows + first, rows);
             let [gate_bias, bias] = [simd.load(&bias[0].0), simd.load(&bias[1].0)];
             for (out, sums) in out.iter_mut().zip(&tile.rows) {
                 let gate = simd.add(simd.load(&sums[0].0), gate_bias);
@@ -63,9 +71,9 @@ pub(super) fn finish<S: Simd>(
                 simd.store(simd.mul(activate(simd, *activation, gate), value), &mut out.0);
             }
         }
-        Target::Added { stream, width, scale } => {
+        Target::Added { stream, width, first_panel, scale } => {
             for (side, bias) in bias.iter().enumerate() {
-                let column = (panel + side) * PANEL;
+                let column = (*first_panel + panel + side) * PANEL;
                 let columns = (*width - column).min(PANEL);
                 let bias = simd.load(&bias.0);
                 let scale = match scale {
@@ -75,20 +83,20 @@ pub(super) fn finish<S: Simd>(
                 for (row, sums) in tile.rows[..rows].iter().enumerate() {
                     let start = (first + row) * *width + column;
                     let value = simd.add(simd.load(&sums[side].0), bias);
-                    add_to(simd, &mut stream[start..start + columns], value, scale);
+                    add_to(simd, part_of(*stream, start, columns), value, scale);
                 }
             }
         }
     }
 }
 
-/// Rows of a panel of the result.
+/// Rows of a panel of the result, or columns of a row of the stream.
 #[inline(always)]
 #[expect(unsafe_code, reason = "products of several threads write to one buffer")]
-fn rows_of(out: Shared<'_, PanelRow>, first: usize, rows: usize) -> &mut [PanelRow] {
+fn part_of<T>(out: Shared<'_, T>, first: usize, count: usize) -> &mut [T] {
     // SAFETY: a target's maker sees to it that no other thread has these rows of this panel, and
     // this thread has no other part of the buffer.
-    unsafe { out.part(first..first + rows) }
+    unsafe { out.part(first..first + count) }
 }
 
 /// `out += scale * value` for up to sixteen columns.

@@ -55,7 +55,7 @@ proptest! {
                 panels: panels(outputs),
                 segments: &segments,
                 bias: &pack_row(&bias),
-                target: Target::Added { stream: &mut out, width: outputs, scale: None },
+                target: Target::added(&mut out, outputs),
             });
             for row in 0..rows {
                 for column in 0..outputs {
