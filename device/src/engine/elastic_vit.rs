@@ -312,9 +312,9 @@ impl ElasticVit {
             stream,
             out: Shared::new(other),
             groups: groups.share(),
-            tasks: Tasks::new(batch),
+            scratch: scratch.merge.share(),
         };
-        team.run(locals, |_, local| merge.run(&mut local.merge));
+        merge.run(team, locals);
         std::mem::swap(stream, other);
         let left = tokens - merged;
         let next = self.norm_before(index + 1, &mut scratch.normed, other);

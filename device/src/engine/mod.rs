@@ -36,6 +36,7 @@ pub(crate) mod shared;
 mod simd;
 mod sizes;
 pub(crate) mod team;
+mod token_groups;
 mod tokens_step;
 mod workspace;
 

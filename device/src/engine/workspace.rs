@@ -3,12 +3,13 @@
 use super::chunks::{MOST_TOKENS, most_of_few_chunks};
 use super::heads_step::{Progress, slot_size, slots};
 use super::matmul::Segment;
-use super::merge_step::{MergeLocal, TokenGroups};
+use super::merge_step::MergeScratch;
 use super::panel::{PanelRow, panels, storage};
 use super::selection::Selection;
 use super::simd::MAX_TILE_ROWS;
 use super::sizes::Sizes;
 use super::team::Team;
+use super::token_groups::TokenGroups;
 
 /// Rows (tokens of whole images) whose attention is computed together: enough to use each weight
 /// many times, few enough to stay in a core's own cache.
@@ -52,6 +53,7 @@ pub(super) struct Scratch {
     pub hidden: Vec<PanelRow>,
     /// The keys of all heads, as `attended`, where tokens are merged.
     pub keys: Vec<PanelRow>,
+    pub merge: MergeScratch,
     pub segments: Vec<Segment>,
     /// Class token and mean patch of each image, for a head that reads both.
     pub joined: Vec<f32>,
@@ -71,7 +73,8 @@ pub(super) struct Local {
     /// Keys of one head.
     pub keys: Vec<PanelRow>,
     pub scores: Vec<PanelRow>,
-    pub merge: MergeLocal,
+    /// The mean key of one token.
+    pub key: Vec<f32>,
 }
 
 impl Workspace {
@@ -125,6 +128,7 @@ impl Scratch {
             attended: vec![PanelRow::ZERO; attended],
             hidden: vec![PanelRow::ZERO; few * panels(sizes.neurons)],
             keys: vec![PanelRow::ZERO; rows * heads * panels(head_dim)],
+            merge: MergeScratch::new(sizes, max_batch),
             segments: Vec::with_capacity(heads.max(pooling_heads)),
             joined: vec![0.0; max_batch * 2 * embed_dim],
         }
@@ -145,7 +149,7 @@ impl Local {
             patches: storage(chunk.min(sizes.patches()), sizes.patch_values()),
             keys: vec![PanelRow::ZERO; keys],
             scores: storage(MAX_TILE_ROWS, tokens),
-            merge: MergeLocal::new(sizes),
+            key: vec![0.0; head_dim],
         }
     }
 }
