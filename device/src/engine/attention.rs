@@ -51,7 +51,7 @@ impl Kernel for HeadAttention<'_> {
             let first = self.first_query + part;
             for panel in (0..key_panels).step_by(2) {
                 let count = (key_panels - panel).min(2);
-                fill(simd, &mut tile, self.queries, first, rows, self.keys, panel, count, &across_head);
+                fill(simd, &mut tile, self.queries, first, rows, self.keys, panel, count, &across_head, None);
                 copy_panels(simd, &tile, rows, count, &mut self.scores[panel * rows..]);
             }
             let scores = &mut self.scores[..key_panels * rows];
@@ -66,7 +66,7 @@ impl Kernel for HeadAttention<'_> {
             let value_panels = panels(self.value_dims);
             for panel in (0..value_panels).step_by(2) {
                 let count = (value_panels - panel).min(2);
-                fill(simd, &mut tile, weights, 0, rows, self.values, panel, count, &across_tokens);
+                fill(simd, &mut tile, weights, 0, rows, self.values, panel, count, &across_tokens, None);
                 for side in 0..count {
                     let start = (self.first_panel + panel + side) * self.out_rows + self.first_out + part;
                     // SAFETY: no other thread has these rows, and this one has no other part.

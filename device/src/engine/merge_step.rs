@@ -302,7 +302,7 @@ impl Kernel for MostLike<'_> {
                 *edge = Edge { even: first + row, odd: 0, likeness: f32::NEG_INFINITY, share: 0.0 };
             }
             for panel in 0..panels(self.odds) {
-                fill(simd, &mut tile, self.even, first, rows, self.odd, panel, 1, &across);
+                fill(simd, &mut tile, self.even, first, rows, self.odd, panel, 1, &across, None);
                 let count = (self.odds - panel * PANEL).min(PANEL);
                 for (edge, sums) in edges.iter_mut().zip(&tile.rows) {
                     for (column, &likeness) in sums[0].0[..count].iter().enumerate() {

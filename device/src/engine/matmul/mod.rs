@@ -11,7 +11,7 @@ mod tile;
 
 pub(super) use finish::Target;
 use finish::finish;
-pub(super) use tile::{Operand, Segment, Tile, fill};
+pub(super) use tile::{Ahead, Operand, Segment, Tile, fill};
 
 use super::panel::{PanelRow, even_parts};
 use super::simd::{Kernel, Simd};
@@ -39,8 +39,11 @@ impl Kernel for Product<'_> {
         let mut panel = 0;
         while panel < self.panels {
             let count = (self.panels - panel).min(2);
-            for (first, rows) in even_parts(self.rows, S::TILE_ROWS) {
-                fill(simd, &mut tile, self.a, self.first_row + first, rows, self.b, panel, count, self.segments);
+            let parts = self.rows.div_ceil(S::TILE_ROWS);
+            for (part, (first, rows)) in even_parts(self.rows, S::TILE_ROWS).enumerate() {
+                let ahead = Some(Ahead { panel: panel + count, part, parts });
+                let first_row = self.first_row + first;
+                fill(simd, &mut tile, self.a, first_row, rows, self.b, panel, count, self.segments, ahead);
                 let bias = &self.bias[panel..panel + count];
                 finish(simd, &mut self.target, &tile, first, rows, panel, bias);
             }

@@ -39,6 +39,15 @@ impl Default for Tile {
     }
 }
 
+/// Weights that the next tiles need, and which part of them to bring near while this tile is computed.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Ahead {
+    /// The first of their panels.
+    pub panel: usize,
+    pub part: usize,
+    pub parts: usize,
+}
+
 /// Computes `rows` rows of `a`, from row `first`, times `panels` (1 or 2) panels of `b`, from `panel`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "a tile is a place in two matrices")]
@@ -52,15 +61,36 @@ pub(in super::super) fn fill<S: Simd>(
     panel: usize,
     panels: usize,
     segments: &[Segment],
+    ahead: Option<Ahead>,
 ) {
     let b_panel = |panel: usize| &b.data[panel * b.rows..(panel + 1) * b.rows];
+    let next = |side: usize| {
+        let found = ahead.and_then(|ahead| {
+            let start = (ahead.panel + side) * b.rows;
+            Some((b.data.get(start..start + b.rows)?, ahead))
+        });
+        found.map_or(Next { rows: &[], from: 0, to: 0 }, |(rows, Ahead { part, parts, .. })| Next {
+            rows,
+            from: part * PANEL / parts,
+            to: (part + 1) * PANEL / parts,
+        })
+    };
     if panels == 2 && S::TWO_PANELS {
-        fill_rows(simd, tile, a, first, rows, [b_panel(panel), b_panel(panel + 1)], 0, segments);
+        let next = [next(0), next(1)];
+        fill_rows(simd, tile, a, first, rows, [b_panel(panel), b_panel(panel + 1)], next, 0, segments);
     } else {
         for side in 0..panels {
-            fill_rows(simd, tile, a, first, rows, [b_panel(panel + side)], side, segments);
+            fill_rows(simd, tile, a, first, rows, [b_panel(panel + side)], [next(side)], side, segments);
         }
     }
+}
+
+/// Rows of a later panel: of each sixteen, those from `from` to `to` are brought near.
+#[derive(Clone, Copy)]
+struct Next<'a> {
+    rows: &'a [PanelRow],
+    from: usize,
+    to: usize,
 }
 
 #[inline(always)]
@@ -72,6 +102,7 @@ fn fill_rows<S: Simd, const PANELS: usize>(
     first: usize,
     rows: usize,
     b: [&[PanelRow]; PANELS],
+    next: [Next; PANELS],
     side: usize,
     segments: &[Segment],
 ) {
@@ -79,7 +110,7 @@ fn fill_rows<S: Simd, const PANELS: usize>(
         ($($count:literal)*) => {
             match rows {
                 $($count if $count <= S::TILE_ROWS => {
-                    multiply::<S, $count, PANELS>(simd, tile, a, first, b, side, segments);
+                    multiply::<S, $count, PANELS>(simd, tile, a, first, b, next, side, segments);
                 })*
                 _ => unreachable!("a tile of {rows} rows"),
             }
@@ -90,6 +121,7 @@ fn fill_rows<S: Simd, const PANELS: usize>(
 
 /// A tile of `ROWS` rows and `PANELS` panels, its sums in registers.
 #[inline(always)]
+#[allow(clippy::too_many_arguments, reason = "a tile is a place in two matrices")]
 #[allow(clippy::needless_range_loop, reason = "loops over constants are unrolled, so that sums become registers")]
 fn multiply<S: Simd, const ROWS: usize, const PANELS: usize>(
     simd: S,
@@ -97,6 +129,7 @@ fn multiply<S: Simd, const ROWS: usize, const PANELS: usize>(
     a: Operand,
     first: usize,
     b: [&[PanelRow]; PANELS],
+    next: [Next; PANELS],
     side: usize,
     segments: &[Segment],
 ) {
@@ -111,6 +144,10 @@ fn multiply<S: Simd, const ROWS: usize, const PANELS: usize>(
             let mut b_rows = [&b[0][..0]; PANELS];
             for panel in 0..PANELS {
                 b_rows[panel] = &b[panel][b_start..b_start + steps];
+            }
+            for Next { rows, from, to } in next {
+                let rows = rows.get(b_start + from..b_start + to.min(steps)).unwrap_or(&[]);
+                rows.iter().for_each(|row| simd.prefetch(row));
             }
             for step in 0..steps {
                 let mut columns = [simd.splat(0.0); PANELS];

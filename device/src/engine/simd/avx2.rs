@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, PANEL, Simd};
+use super::{Kernel, PANEL, PanelRow, Simd};
 
 /// Proof that the processor has AVX2 and FMA.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +114,12 @@ impl Simd for Avx2 {
             let high = _mm256_slli_epi32::<23>(_mm256_add_epi32(_mm256_cvtps_epi32(n[1]), bias));
             [_mm256_mul_ps(a[0], _mm256_castsi256_ps(low)), _mm256_mul_ps(a[1], _mm256_castsi256_ps(high))]
         }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, row: &PanelRow) {
+        // SAFETY: it reads nothing; any address is good.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(row).cast()) }
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Kernel, PANEL, Simd};
+use super::{Kernel, PANEL, PanelRow, Simd};
 
 /// Proof that the processor has AVX-512F.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +103,12 @@ impl Simd for Avx512 {
     fn scale(self, a: Self::Lanes, n: Self::Lanes) -> Self::Lanes {
         // SAFETY: `self` exists only where `detect` found AVX-512F.
         unsafe { _mm512_scalef_ps(a, n) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, row: &PanelRow) {
+        // SAFETY: it reads nothing; any address is good.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(row).cast()) }
     }
 
     #[inline(always)]

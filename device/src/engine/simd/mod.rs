@@ -14,7 +14,7 @@ mod avx512;
 mod neon;
 mod portable;
 
-use super::panel::PANEL;
+use super::panel::{PANEL, PanelRow};
 
 /// The most rows that a tile of any instruction set has.
 pub(super) const MAX_TILE_ROWS: usize = 14;
@@ -54,6 +54,8 @@ pub(super) trait Simd: Copy {
     fn round(self, a: Self::Lanes) -> Self::Lanes;
     /// `a 2^n` for integers `n` in -126 to 127.
     fn scale(self, a: Self::Lanes, n: Self::Lanes) -> Self::Lanes;
+    /// Asks for a row to be brought into the second-nearest cache, as it is about to be read.
+    fn prefetch(self, row: &PanelRow);
     /// The sum of all lanes.
     fn sum(self, a: Self::Lanes) -> f32;
     /// The largest of all lanes.

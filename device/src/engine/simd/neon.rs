@@ -1,8 +1,9 @@
 //! NEON, which every aarch64 has: four vectors of 4 lanes, 32 registers.
 
 use std::arch::aarch64::*;
+use std::arch::asm;
 
-use super::{Kernel, PANEL, Simd};
+use super::{Kernel, PANEL, PanelRow, Simd};
 
 /// Proof that the processor has NEON.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +112,12 @@ impl Simd for Neon {
             let exponent = vaddq_s32(vcvtq_s32_f32(n[quarter]), vdupq_n_s32(127));
             vmulq_f32(a[quarter], vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent)))
         })
+    }
+
+    #[inline(always)]
+    fn prefetch(self, row: &PanelRow) {
+        // SAFETY: it reads nothing; any address is good.
+        unsafe { asm!("prfm pldl2keep, [{0}]", in(reg) row, options(nostack, readonly, preserves_flags)) }
     }
 
     #[inline(always)]

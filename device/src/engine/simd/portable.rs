@@ -1,6 +1,6 @@
 //! Plain arrays, for processors without the instructions that the other files need.
 
-use super::{Kernel, PANEL, Simd};
+use super::{Kernel, PANEL, PanelRow, Simd};
 
 #[derive(Clone, Copy, Debug)]
 pub(in crate::engine) struct Portable;
@@ -81,6 +81,9 @@ impl Simd for Portable {
     fn scale(self, a: Self::Lanes, n: Self::Lanes) -> Self::Lanes {
         each(a, n, |a, n| a * f32::from_bits(((n as i32).wrapping_add(127) << 23) as u32))
     }
+
+    #[inline(always)]
+    fn prefetch(self, _: &PanelRow) {}
 
     #[inline(always)]
     fn sum(self, a: Self::Lanes) -> f32 {
