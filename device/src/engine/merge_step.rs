@@ -119,7 +119,8 @@ impl MergeStep<'_> {
             let (first, count) = even_part(self.evens(), parts, part);
             self.match_tokens(image, first, count);
         });
-        self.share(1, team, locals, |image, _, _| self.choose(image));
+        // One thread's work is done sooner than handed over.
+        (0..self.batch).for_each(|image| self.choose(image));
         self.share(parts, team, locals, |image, part, _| {
             let (first, count) = even_part(self.tokens - self.merged, parts, part);
             (first..first + count).for_each(|row| self.merge(image, row));

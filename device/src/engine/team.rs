@@ -35,6 +35,9 @@ pub(crate) struct Member<'a> {
     control: Option<&'a Control>,
 }
 
+/// How often a waiting thread looks before it looks at the clock, which takes longer.
+const LOOKS: usize = 32;
+
 type Step<'a> = dyn Fn(usize) + Sync + 'a;
 
 /// What caller and workers see of each other.
@@ -181,8 +184,7 @@ impl Control {
         let is_there = || self.steps.load(Ordering::SeqCst) == next;
         let start = Instant::now();
         while !is_there() {
-            if start.elapsed() < SPIN {
-                (0..32).for_each(|_| std::hint::spin_loop());
+            if spin_until(&is_there, LOOKS) || start.elapsed() < SPIN {
                 continue;
             }
             self.asleep.fetch_add(1, Ordering::SeqCst);
@@ -209,12 +211,21 @@ impl Member<'_> {
 fn wait_until(done: impl Fn() -> bool) {
     let mut start = None;
     while !done() {
-        if start.get_or_insert_with(Instant::now).elapsed() < PATIENCE {
-            (0..16).for_each(|_| std::hint::spin_loop());
-        } else {
+        if spin_until(&done, LOOKS) {
+            return;
+        }
+        if start.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
             std::thread::yield_now();
         }
     }
+}
+
+/// Looks so many times in a short while; returns whether it is so.
+fn spin_until(done: impl Fn() -> bool, looks: usize) -> bool {
+    (0..looks).any(|_| {
+        std::hint::spin_loop();
+        done()
+    })
 }
 
 impl Drop for Team {
