@@ -22,9 +22,16 @@ mod plain_vit;
 mod random_model;
 mod rivals;
 
-/// Shares of the dense model's width, and of that width's MACs.
+/// Shares of the dense model's width.
 const WIDTHS: [f64; 2] = [1.0, 0.5];
-const SHARES: [f64; 3] = [0.75, 0.5, 0.3];
+
+/// Schedules, and shares of a width's MACs.
+const SCHEDULES: [(&str, Schedule, f64); 4] = [
+    ("evenly", Schedule::Evenly, 0.75),
+    ("evenly", Schedule::Evenly, 0.5),
+    ("evenly", Schedule::Evenly, 0.3),
+    ("early", Schedule::Early, 0.3),
+];
 
 /// A width whose blocks merge as many tokens each.
 struct Merging<'a> {
@@ -50,13 +57,24 @@ impl KeptStructures for Merging<'_> {
     }
 }
 
+/// How merged tokens are divided among the blocks.
+#[derive(Clone, Copy)]
+enum Schedule {
+    Evenly,
+    Early,
+}
+
 impl<'a> Merging<'a> {
-    /// `amount` tokens in all, divided evenly, or as many of them as blocks may merge: half of their patches.
-    fn evenly(model: PlainVit, width: &'a FirstStructures, amount: usize) -> Self {
+    /// `amount` tokens in all, or as many of them as blocks may merge: half of their patches.
+    fn new(model: PlainVit, width: &'a FirstStructures, schedule: Schedule, amount: usize) -> Self {
         let mut patches = (model.size / model.patch).pow(2);
         let mut given = 0;
         let merged = (1..=model.depth).map(|blocks| {
-            let merged = (amount * blocks / model.depth - given).min(patches / 2);
+            let so_far = match schedule {
+                Schedule::Evenly => amount * blocks / model.depth,
+                Schedule::Early => amount,
+            };
+            let merged = (so_far - given).min(patches / 2);
             (given, patches) = (given + merged, patches - merged);
             merged
         });
@@ -64,13 +82,13 @@ impl<'a> Merging<'a> {
     }
 
     /// The least merging that leaves at most this share of the width's MACs.
-    fn at(model: PlainVit, width: &'a FirstStructures, share: f64) -> Self {
+    fn at(model: PlainVit, width: &'a FirstStructures, schedule: Schedule, share: f64) -> Self {
         let most = share * model.macs(width) as f64;
         let patches = (model.size / model.patch).pow(2);
         (0..patches * model.depth)
-            .map(|amount| Self::evenly(model, width, amount))
+            .map(|amount| Self::new(model, width, schedule, amount))
             .find(|merging| model.macs(merging) as f64 <= most)
-            .unwrap_or_else(|| Self::evenly(model, width, patches * model.depth))
+            .unwrap_or_else(|| Self::new(model, width, schedule, patches * model.depth))
     }
 }
 
@@ -103,9 +121,10 @@ fn main() -> Result<(), Failure> {
         rivals.load(request)?;
         println!("\n{name}: {} tokens, kernels {}", (model.size / model.patch).pow(2) + 1, vit.instructions());
         println!(
-            "{:>7} {:>6} {:>7} {:>7} {:>9} {:>11} {:>9} {:>14} {:>7} {:>8}",
+            "{:>7} {:>6} {:>8} {:>7} {:>7} {:>9} {:>11} {:>9} {:>14} {:>7} {:>8}",
             "threads",
             "width",
+            "schedule",
             "merged",
             "MACs",
             "ours ms",
@@ -118,8 +137,8 @@ fn main() -> Result<(), Failure> {
         let pixels: Vec<f32> = noise(5, vit.pixels()).collect();
         for &threads in &threads {
             for (index, width) in widths.iter().enumerate() {
-                for share in SHARES {
-                    let merging = Merging::at(model, width, share);
+                for (name, schedule, share) in SCHEDULES {
+                    let merging = Merging::at(model, width, schedule, share);
                     let mut workspace = vit.workspace_with_threads(1, threads);
                     let mut times: [Vec<f64>; 3] = Default::default();
                     for _ in 0..rounds {
@@ -135,7 +154,7 @@ fn main() -> Result<(), Failure> {
                     let macs = model.macs(&merging) as f64 / model.macs(width) as f64;
                     let [ours, unmerged, onnx] = [0, 1, 2].map(|engine| median(&times[engine]) * 1e3);
                     println!(
-                        "{threads:>7} {:>4.0} % {:>7} {:>5.0} % {ours:>9.3} {unmerged:>11.3} {onnx:>9.3} {:>14.3} {:>7.3} {:>8.3}",
+                        "{threads:>7} {:>4.0} % {name:>8} {:>7} {:>5.0} % {ours:>9.3} {unmerged:>11.3} {onnx:>9.3} {:>14.3} {:>7.3} {:>8.3}",
                         WIDTHS[index] * 100.0,
                         merging.merged.iter().sum::<usize>(),
                         macs * 100.0,

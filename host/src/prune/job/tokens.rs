@@ -29,6 +29,8 @@ enum Family {
     Uniform,
     /// Most in the first block, falling evenly to few in the last one.
     Falling,
+    /// As many as may be in the first blocks, so that no block is left with very few tokens.
+    Early,
 }
 
 /// A sub-network after so many steps.
@@ -187,7 +189,7 @@ impl<'a> Space<'a> {
             }
             Ok(best.as_ref().map(|(_, amount, _)| *amount))
         };
-        for family in [Family::Uniform, Family::Falling] {
+        for family in [Family::Uniform, Family::Falling, Family::Early] {
             if self.tokens_alone {
                 let fits = |&amount: &usize| self.largest(family, amount, most, 0).is_some();
                 if let Some(amount) = (1..self.patches).find(fits) {
@@ -227,6 +229,7 @@ impl<'a> Space<'a> {
         let weight = |block: usize| match family {
             Family::Uniform => 1,
             Family::Falling => blocks - block,
+            Family::Early => usize::from(block == 0),
         };
         let total: usize = (0..blocks).map(weight).sum();
         let (mut weighed, mut given, mut patches) = (0, 0, self.patches);
