@@ -3,8 +3,9 @@
 //! - [`ElasticVit`] holds the weights, packed once (`pack`, `panel`): the first heads and neurons of
 //!   a block are a prefix of the storage, and any set of heads is a list of places in it.
 //! - [`Workspace`] holds what a forward pass writes. Nothing is allocated after it was made.
-//! - A pass goes through `embedding`, each `block` (`heads_step` with `attention`, `tokens_step`),
-//!   `pooling` and `head`. Blocks may merge tokens between attention and MLP (`merge_step`).
+//! - A pass goes through `embedding`, each `block` (`heads_step` with `attention`, then `tokens_step`,
+//!   whose threads divide the tokens in `chunks` or, where those are few, the outputs of each layer in
+//!   `outputs_step`), `pooling` and `head`. Blocks may merge tokens between attention and MLP (`merge_step`).
 //!   Nothing but the attention and the merging looks at how many tokens an image has.
 //! - The kernels (`matmul`, `attention`, `norm`, `activation`) are written once, over the sixteen
 //!   lanes of `simd`, and compiled for each instruction set; the best one is chosen at run time.
@@ -53,4 +54,5 @@ mod tests;
 pub use crate::corrected::Corrected;
 pub use elastic_vit::{ElasticVit, Output, TwoClassifiers};
 pub use error::EngineError;
+pub(crate) use panel::even_part;
 pub use workspace::Workspace;

@@ -56,7 +56,7 @@ pub(super) fn even_parts(total: usize, most: usize) -> impl Iterator<Item = (usi
 }
 
 /// One of `parts` parts of `0..total`, as even as possible: `(first, length)`.
-pub(super) fn even_part(total: usize, parts: usize, part: usize) -> (usize, usize) {
+pub(crate) fn even_part(total: usize, parts: usize, part: usize) -> (usize, usize) {
     let (length, longer) = (total / parts, total % parts);
     (part * length + part.min(longer), length + usize::from(part < longer))
 }

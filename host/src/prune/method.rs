@@ -3,7 +3,7 @@
 /// How structures are scored and brought into one order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Method {
-    /// What removing a structure costs in fidelity, per MAC, over all blocks at once ([`crate::sensitivity`]).
+    /// What removing a structure costs in fidelity, per MAC, over all blocks at once.
     #[default]
     Headroom,
     /// As published: a self-supervised Fisher term, and factors between blocks that an evolution strategy fits.
@@ -23,7 +23,7 @@ pub enum Method {
 pub enum AttentionUnits {
     /// Whole heads only. The weights are permuted and otherwise bit for bit the original ones.
     Heads,
-    /// Dimensions inside heads too, in a basis that ranks them ([`crate::head_basis`]). The dense rung is the
+    /// Dimensions inside heads too, in a basis that ranks them. The dense rung is the
     /// original model but for rounding.
     Dimensions,
 }
@@ -31,7 +31,7 @@ pub enum AttentionUnits {
 /// Whether the rungs of a ladder merge similar tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum TokenMerging {
-    /// Fewer structures only: what every engine runs.
+    /// Fewer structures only.
     #[default]
     Off,
     /// For each rung the better mixture of fewer structures and fewer tokens.

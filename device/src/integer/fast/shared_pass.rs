@@ -4,6 +4,7 @@
 use headroom_shared::KeptStructures;
 use headroom_shared::integer_model::IntegerModel;
 
+use crate::engine::even_part;
 use crate::engine::shared::Shared;
 use crate::engine::team::{Tasks, Team};
 use crate::integer::arena::{ArenaSizes, Buffers, arena_bytes};
@@ -52,8 +53,13 @@ impl Crew {
         let mut tokens = sizes.tokens();
         let threads = self.threads();
         let Self { team, sizes: arena_sizes, arenas, keys } = self;
-        let together = tokens.div_ceil(threads).min(arena_sizes.together);
-        let part_of = |part: usize, count: usize| part * together..((part + 1) * together).min(count);
+        let together = arena_sizes.together;
+        // Some for every thread, of as many tokens as were planned for at most.
+        let parts = |count: usize| count.div_ceil(together).next_multiple_of(threads).min(count);
+        let part_of = |part: usize, count: usize| {
+            let (first, length) = even_part(count, parts(count), part);
+            first..first + length
+        };
         let Buffers { stream, rows, head, attended: all_attended, mut groups } = buffers;
         let normed_stride = quantised_stride(width);
 
@@ -63,7 +69,7 @@ impl Crew {
         groups.start();
         let patches = sizes.patches();
         let embedded = Shared::new(&mut stream[sizes.prefix_tokens * width..]);
-        workers.each(patches.div_ceil(together), |part, own| {
+        workers.each(parts(patches), |part, own| {
             let part = part_of(part, patches);
             // SAFETY: each patch is in one part, and each part is one thread's.
             let out = unsafe { embedded.part(part.start * width..part.end * width) };
@@ -99,7 +105,7 @@ impl Crew {
             let attended = &*attended;
             if step.merged > 0 {
                 let shared_stream = Shared::new(&mut *stream);
-                workers.each(step.wanted.div_ceil(together), |part, own| {
+                workers.each(parts(step.wanted), |part, own| {
                     let part = part_of(part, step.wanted);
                     // SAFETY: each token is in one part, and each part is one thread's.
                     let out = unsafe { shared_stream.part(part.start * width..part.end * width) };
@@ -117,7 +123,7 @@ impl Crew {
             let next = (index + 1 < sizes.blocks).then(|| model.block(index + 1));
             let shared_stream = Shared::new(&mut *stream);
             let (quantised, steps) = (Shared::new(&mut *rows.quantised), Shared::new(&mut *rows.steps));
-            workers.each(wanted.div_ceil(together), |part, own| {
+            workers.each(parts(wanted), |part, own| {
                 let part = part_of(part, wanted);
                 // SAFETY: each token is in one part, and each part is one thread's.
                 let out = unsafe { shared_stream.part(part.start * width..part.end * width) };

@@ -1,7 +1,7 @@
 //! Tokens as a second axis of the ladder: how much of each rung's saving comes from merging.
 //!
 //! Each rung keeps what width alone would leave it, of the cost that structures are ranked by: MACs, or seconds or
-//! bytes on the board, where merging may save less. The candidates are token schedules of two families, each with the
+//! bytes on the board, where merging may save less. The candidates are token schedules of three families, each with the
 //! most structures that still fit; the most faithful on calibration images wins, and width alone is among them. Steps
 //! never fall along the ladder, MACs do.
 
@@ -32,6 +32,8 @@ enum Family {
     /// As many as may be in the first blocks, so that no block is left with very few tokens.
     Early,
 }
+
+const FAMILIES: [Family; 3] = [Family::Uniform, Family::Falling, Family::Early];
 
 /// A sub-network after so many steps.
 #[derive(Clone, Copy, Debug)]
@@ -189,7 +191,7 @@ impl<'a> Space<'a> {
             }
             Ok(best.as_ref().map(|(_, amount, _)| *amount))
         };
-        for family in [Family::Uniform, Family::Falling, Family::Early] {
+        for family in FAMILIES {
             if self.tokens_alone {
                 let fits = |&amount: &usize| self.largest(family, amount, most, 0).is_some();
                 if let Some(amount) = (1..self.patches).find(fits) {
@@ -265,8 +267,9 @@ mod tests {
         let space = Space::new(&shape, &[], 1, RankBy::Macs, &board);
         assert_eq!(space.schedule(Family::Uniform, 8), [2; 4]);
         assert_eq!(space.schedule(Family::Falling, 10), [4, 3, 2, 1]);
+        assert_eq!(space.schedule(Family::Early, 10), [8, 2, 0, 0]);
         for amount in 0..16 {
-            for family in [Family::Uniform, Family::Falling] {
+            for family in FAMILIES {
                 let mut patches = 16;
                 for merged in space.schedule(family, amount) {
                     assert!(usize::from(merged) <= patches / 2);
