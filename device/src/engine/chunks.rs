@@ -11,8 +11,8 @@ pub(super) const MOST_TOKENS: usize = 112;
 /// Tasks for each thread, where there are several: one that is held up leaves work to others.
 pub(super) const TASKS_PER_THREAD: usize = 2;
 
-/// Chunks are divided into smaller ones than this only by threads that would have none in the embedding: each reads all
-/// weights.
+/// The fewest tokens of several chunks, because each reads all weights. Where that leaves threads without a chunk, they
+/// divide the outputs of the layers instead.
 pub(super) const FEWEST_TOKENS: usize = 32;
 
 /// The chunks of a batch's tokens.
