@@ -264,7 +264,8 @@ FUNCTION void add_values(struct attention_warp *warp, const half_bits *values, c
     }
 }
 
-/* [images, queries, heads, head_dim]: zero in dimensions that are not kept, for the projection meets all of a head. */
+/* [images, queries, heads, head_dim]. The projection meets all dimensions of a head: those that are not kept are zero, as they
+ * are in a tile of values. */
 FUNCTION void write_attended(struct attention_warp *warp, half_bits *out, const struct attention *of,
                              struct attention_block at, int first_query, int most) {
     UNROLL for (int half = 0; half < 2; half++) sum_of_row(warp->sum[half]);
@@ -277,11 +278,9 @@ FUNCTION void write_attended(struct attention_warp *warp, half_bits *out, const 
                 float factor = 1.0f / warp->sum[half][held];
                 UNROLL for (int group = 0; group < most / 8; group++) {
                     int dim = group * 8 + lane % 4 * 2;
-                    float low = warp->attended[group][2 * half][held] * factor;
-                    float high = warp->attended[group][2 * half + 1][held] * factor;
                     if (dim < of->head_dim)
-                        store_pair(row + dim, dim < of->value_dims ? low : 0.0f,
-                                   dim + 1 < of->value_dims ? high : 0.0f);
+                        store_pair(row + dim, warp->attended[group][2 * half][held] * factor,
+                                   warp->attended[group][2 * half + 1][held] * factor);
                 }
                 for (int dim = most + lane % 4 * 2; dim < of->head_dim; dim += 8) store_pair(row + dim, 0.0f, 0.0f);
             }
