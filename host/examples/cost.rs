@@ -16,6 +16,8 @@ use headroom_shared::{MlpKind, ModelShape, SubNetwork};
 
 /// Bytes of a weight and of an activation: f16.
 const BYTES: u8 = 2;
+/// Queries for which the fused attention of `device/src/cuda` reads keys and values once.
+const QUERIES_OF_BLOCK: usize = 64;
 /// Shares of heads and neurons that a rung keeps.
 const SHARES: [f64; 4] = [1.0, 0.75, 0.5, 0.3];
 /// What the default job does for each calibration image, from its report on the demo model with 128 images
@@ -141,6 +143,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         pair(&accelerators[0], dense, 1e3),
         pair(&accelerators[0], half, 1e3)
     );
+    attention(&accelerators, &sizes);
     println!("## A default prune job with {IMAGES:.0} images\n");
     println!(
         "Passes for each image are those of the default job's report on the demo model; a backward pass counts as two"
@@ -174,6 +177,49 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("\nThe goal for ViT-B/16 is a minute on an A100.");
     Ok(())
+}
+
+/// What the fused attention of the GPU engine does not move, dense.
+fn attention(accelerators: &[Accelerator], sizes: &[(&str, u16, u8, u8)]) {
+    println!("## Attention without scores in memory\n");
+    println!(
+        "The activations above take the scores of the attention to stay on chip. On GPUs older than sm_80 they do not:"
+    );
+    println!("each of 2 bytes is written by a product, read by the softmax, written as a share and read by the next");
+    println!(
+        "product. The fused kernel writes none, and reads keys and values once for every {QUERIES_OF_BLOCK} queries rather"
+    );
+    println!(
+        "than once. Bytes of all blocks of the dense model, and the milliseconds of what is saved at the bandwidth of"
+    );
+    println!(
+        "the memory. A cache saves a part of both: an Orin NX has 2 MB of L2, where the scores of a block of ViT-B/16 at"
+    );
+    println!(
+        "224 px, 0.9 MB, find room, so that at that size mostly launches are saved, two of three in each block.\n"
+    );
+    let names: Vec<&str> = accelerators.iter().map(|accelerator| accelerator.name).collect();
+    println!("| model | scores, MB | keys and values again, MB | {} |", names.join(" | "));
+    println!("|---|---|---|{}", "---|".repeat(names.len()));
+    for &(name, embed_dim, blocks, heads) in sizes {
+        for (patch, size) in [(if name == "ViT-H" { 14 } else { 16 }, 224), (14, 518)] {
+            let tokens = usize::from(shape(embed_dim, blocks, heads, patch, size).tokens);
+            let (blocks, heads, width) = (usize::from(blocks), usize::from(heads), usize::from(embed_dim));
+            let scores = 4 * usize::from(BYTES) * blocks * heads * tokens * tokens.next_multiple_of(8);
+            let again = 2 * usize::from(BYTES) * blocks * tokens * width * (tokens.div_ceil(QUERIES_OF_BLOCK) - 1);
+            let saved = |accelerator: &Accelerator| {
+                format!("{:.2}", (scores - again) as f64 / accelerator.bytes_per_second * 1e3)
+            };
+            let times: Vec<String> = accelerators.iter().map(saved).collect();
+            println!(
+                "| {name}/{patch}, {size} px | {:.1} | {:.1} | {} |",
+                scores as f64 / 1e6,
+                again as f64 / 1e6,
+                times.join(" | ")
+            );
+        }
+    }
+    println!();
 }
 
 /// The two times of a roofline, in units of a second over `scale`.

@@ -13,6 +13,7 @@ use half::f16;
 use headroom_shared::{KeptStructures, TimeSpan};
 
 use super::buffer::{Buffer, BufferSizes, Place, Storage};
+use super::capability::ComputeCapability;
 use super::error::{CudaError, driver};
 use super::kernel::{FUNCTIONS, Kernel, Launch};
 use super::libraries;
@@ -31,7 +32,8 @@ pub struct CudaVit {
     // Graphs come before what they use: fields are dropped in order.
     rungs: Vec<(Plan, CudaGraph)>,
     products: CudaBlas,
-    functions: Vec<CudaFunction>,
+    /// Of the kernels that the GPU can run.
+    functions: Vec<Option<CudaFunction>>,
     memory: Memory,
     stream: Arc<CudaStream>,
 }
@@ -65,14 +67,16 @@ impl CudaVit {
         weights: &LaidOutWeights,
         rungs: &[K],
     ) -> Result<Self, CudaError> {
-        let sizes = buffer_sizes(description, weights, 1)?;
-        let plans: Vec<Plan> =
-            rungs.iter().map(|kept| Plan::new(description, weights, 1, kept)).collect::<Result<_, _>>()?;
         let context = libraries::open(ordinal)?;
+        let capability = capability(&context)?;
+        let sizes = buffer_sizes(description, weights, 1, capability)?;
+        let plan = |kept| Plan::new(description, weights, 1, kept, capability);
+        let plans: Vec<Plan> = rungs.iter().map(plan).collect::<Result<_, _>>()?;
         let device = context.name().map_err(driver("telling its name"))?;
         let driver_name = libraries::driver_name()?;
         check_memory(&context, &device, &sizes)?;
-        let functions = Kernel::ALL.map(|kernel| compile(&context, kernel));
+        let compile = |kernel: Kernel| (capability >= kernel.needs()).then(|| compile(&context, kernel, capability));
+        let functions = Kernel::ALL.map(|kernel| compile(kernel).transpose());
         let functions = functions.into_iter().collect::<Result<Vec<_>, _>>()?;
         let stream = context.new_stream().map_err(driver("making a stream"))?;
         let memory = Memory::new(&stream, sizes, weights)?;
@@ -193,7 +197,9 @@ impl CudaVit {
     fn enqueue_kernel(&self, launch: &Launch) -> Result<(), CudaError> {
         let (blocks, threads) = launch.dimensions();
         let addresses: Vec<u64> = launch.places.iter().map(|&place| self.memory.address(place)).collect();
-        let mut builder = self.stream.launch_builder(&self.functions[launch.kernel as usize]);
+        let function = self.functions[launch.kernel as usize].as_ref();
+        let function = function.expect("a plan has the kernels that the GPU can run");
+        let mut builder = self.stream.launch_builder(function);
         for address in &addresses {
             builder.arg(address);
         }
@@ -281,8 +287,17 @@ fn check_memory(context: &CudaContext, device: &str, sizes: &BufferSizes) -> Res
     Err(CudaError::MemoryTooSmall { device: device.into(), free: megabytes(free), needed: megabytes(needed) })
 }
 
-fn compile(context: &Arc<CudaContext>, kernel: Kernel) -> Result<CudaFunction, CudaError> {
+fn capability(context: &CudaContext) -> Result<ComputeCapability, CudaError> {
     let (major, minor) = context.compute_capability().map_err(driver("telling its architecture"))?;
+    // A driver tells no negative ones.
+    Ok(ComputeCapability { major: major.unsigned_abs(), minor: minor.unsigned_abs() })
+}
+
+fn compile(
+    context: &Arc<CudaContext>,
+    kernel: Kernel,
+    ComputeCapability { major, minor }: ComputeCapability,
+) -> Result<CudaFunction, CudaError> {
     let options = CompileOptions {
         options: vec![format!("--gpu-architecture=compute_{major}{minor}")],
         name: Some(kernel.name().into()),

@@ -1,11 +1,12 @@
 //! The kernels by name, and launches of them as data.
 
 use super::buffer::Place;
+use super::capability::ComputeCapability;
 use crate::model::description::Activation;
 
 /// What each thread of a kernel does, in C: in front of every kernel's source.
 #[cfg(feature = "cuda")]
-pub const FUNCTIONS: &str = include_str!("kernels/functions.h");
+pub const FUNCTIONS: &str = concat!(include_str!("kernels/functions.h"), include_str!("kernels/fused_attention.h"));
 
 /// A kernel of `kernels/`. The numbers are those of `kernels/emulate.c`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,10 +25,12 @@ pub enum Kernel {
     MergeTokens = 11,
     CopyBack = 12,
     Rotary = 13,
+    FusedAttention64 = 14,
+    FusedAttention128 = 15,
 }
 
 impl Kernel {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::GatherPatches,
         Self::AddTokens,
         Self::BiasFunction,
@@ -42,6 +45,8 @@ impl Kernel {
         Self::MergeTokens,
         Self::CopyBack,
         Self::Rotary,
+        Self::FusedAttention64,
+        Self::FusedAttention128,
     ];
 
     /// The name of its function.
@@ -62,6 +67,8 @@ impl Kernel {
             Self::MergeTokens => "merge_tokens_kernel",
             Self::CopyBack => "copy_back_kernel",
             Self::Rotary => "rotary_kernel",
+            Self::FusedAttention64 => "fused_attention_64_kernel",
+            Self::FusedAttention128 => "fused_attention_128_kernel",
         }
     }
 
@@ -83,6 +90,17 @@ impl Kernel {
             Self::MergeTokens => include_str!("kernels/merge_tokens.cu"),
             Self::CopyBack => include_str!("kernels/copy_back.cu"),
             Self::Rotary => include_str!("kernels/rotary.cu"),
+            Self::FusedAttention64 => include_str!("kernels/fused_attention_64.cu"),
+            Self::FusedAttention128 => include_str!("kernels/fused_attention_128.cu"),
+        }
+    }
+
+    /// The first GPUs that it can be compiled for.
+    #[must_use]
+    pub fn needs(self) -> ComputeCapability {
+        match self {
+            Self::FusedAttention64 | Self::FusedAttention128 => ComputeCapability::SM_80,
+            _ => ComputeCapability::SM_72,
         }
     }
 
@@ -91,6 +109,7 @@ impl Kernel {
         match self {
             Self::ResidualNorm | Self::Softmax | Self::MeanKeys | Self::MostAlike => (128, 32),
             Self::ChooseMerged => (512, 512),
+            Self::FusedAttention64 | Self::FusedAttention128 => (128, 128),
             _ => (256, 1),
         }
     }
@@ -101,7 +120,8 @@ impl Kernel {
 pub struct Launch {
     pub kernel: Kernel,
     pub places: Vec<Place>,
-    /// The first is the number of items of work: threads, rows of a warp each, or images of a block each.
+    /// The first is the number of items of work: threads, rows of a warp each, or images or queries of a block
+    /// each.
     pub integers: Vec<i32>,
     pub number: Option<f32>,
 }

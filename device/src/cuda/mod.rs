@@ -6,6 +6,8 @@
 //!   pointers, leading dimensions and sizes into them.
 //! - `kernels/` has the sources of the kernels. What a thread does is plain C in
 //!   `kernels/functions.h`, which NVRTC compiles for the GPU found and the tests for this machine.
+//!   Attention is one kernel (`kernels/fused_attention.h`) where the GPU's tensor cores can do it, and
+//!   two products with a softmax between them elsewhere; the plan decides.
 //! - `executor` (feature `cuda`) records each rung's table into a CUDA graph at load, so that a switch
 //!   is the choice of a graph.
 //!
@@ -14,6 +16,7 @@
 //! that keep other heads than the first ([`Unsupported`]).
 
 mod buffer;
+mod capability;
 mod kernel;
 pub mod plan;
 mod unsupported;
@@ -29,6 +32,7 @@ mod libraries;
 mod tests;
 
 pub use buffer::{Buffer, BufferSizes, Place, Storage};
+pub use capability::ComputeCapability;
 pub use kernel::{Function, Kernel, Launch};
 pub use unsupported::Unsupported;
 

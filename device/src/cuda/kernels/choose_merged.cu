@@ -1,5 +1,5 @@
 /* One block for each image: which tokens are merged, and where all of them go. */
-extern "C" __global__ void __launch_bounds__(512, 3)
+extern "C" __global__ void __launch_bounds__(512, MOST_THREADS / 512)
     choose_merged_kernel(const float *matches, float *joined, float *places, float *next, float *groups,
                          const float *sizes, float *new_sizes, float *log_sizes, int count, int tokens, int prefix,
                          int merged, int dense, int first) {

@@ -3,6 +3,7 @@
  * Only the tests compile it. Stores are counted, so that each output is seen to be written once.
  */
 #include <math.h>
+#include <stdlib.h>
 
 typedef float half_bits;
 #define FUNCTION static inline
@@ -15,6 +16,9 @@ FUNCTION void store(float *to, float value) {
 FUNCTION void store_half(float *to, float value) { store(to, value); }
 
 #include "functions.h"
+
+#include "emulate_instructions.h"
+#include "fused_attention.h"
 
 /* As the kernels' blocks: more threads than there is work. */
 static int threads_of(int count) { return (count + 255) / 256 * 256; }
@@ -72,6 +76,17 @@ static void emulate_choose_merged(float **p, const int *n) {
     }
 }
 
+static void emulate_fused_attention(float **p, const int *n, float scale, int most) {
+    /* A tile's rows that no copy fills may hold anything on a GPU. */
+    static _Thread_local float tiles[2][KEYS_OF_TILE * (MOST_DIMS + ROW_PADDING)];
+    struct attention of = {n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10], n[11], scale};
+    for (int block = 0; block < n[0]; block++) {
+        for (int place = 0; place < KEYS_OF_TILE * (MOST_DIMS + ROW_PADDING); place++)
+            tiles[0][place] = tiles[1][place] = NAN;
+        attend(block, p[0], p[1], p[2], p[3], p[4], tiles[0], tiles[1], &of, most);
+    }
+}
+
 /* Pointers, integers and numbers in the order of the kernel's parameters; returns how many values were stored. */
 long long emulate(int kernel, float **p, const int *n, float number) {
     stores = 0;
@@ -80,6 +95,8 @@ long long emulate(int kernel, float **p, const int *n, float number) {
     if (kernel == 8) emulate_mean_keys(p[0], p[1], n);
     if (kernel == 9) emulate_most_alike(p[0], p[1], n);
     if (kernel == 10) emulate_choose_merged(p, n);
+    if (kernel == 14) emulate_fused_attention(p, n, number, 64);
+    if (kernel == 15) emulate_fused_attention(p, n, number, 128);
     for (int thread = 0; thread < threads_of(n[0]); thread++) {
         if (kernel == 0) gather_patches(thread, n[0], p[0], p[1], n[1], n[2], n[3], n[4], n[5], n[6]);
         if (kernel == 1) add_tokens(thread, n[0], p[0], p[1], p[2], n[1], n[2], n[3]);

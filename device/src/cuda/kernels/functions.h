@@ -7,6 +7,13 @@
 #define LANES 32
 
 #ifdef __CUDACC_RTC__
+/* Threads that every multiprocessor has room for: Turing's for fewer (CUDA C++ Programming Guide, "Technical Specifications per
+ * Compute Capability"). What a kernel's launch bounds ask for beyond that counts for nothing. */
+#if __CUDA_ARCH__ == 750
+#define MOST_THREADS 1024
+#else
+#define MOST_THREADS 1536
+#endif
 typedef unsigned short half_bits;
 #define FUNCTION static __device__ __forceinline__
 /* No header of the toolkit is needed: the conversions are one instruction each. */

@@ -7,7 +7,7 @@ static __device__ __forceinline__ struct match best_of_warp(struct match best) {
     return best;
 }
 
-extern "C" __global__ void __launch_bounds__(128, 12)
+extern "C" __global__ void __launch_bounds__(128, MOST_THREADS / 128)
     most_alike_kernel(const float *mean_keys, float *matches, int count, int patches, int dims) {
     int row = blockIdx.x * (blockDim.x / LANES) + threadIdx.x / LANES, lane = threadIdx.x % LANES;
     /* All lanes of a warp have the same row, and leave together. */

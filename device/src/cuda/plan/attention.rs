@@ -4,6 +4,7 @@ use super::super::buffer::Buffer;
 use super::super::kernel::{Function, Kernel};
 use super::super::weights::{BlockParts, BranchEnd, Layer};
 use super::builder::{Builder, matrix};
+use super::fused_attention::{Attention, Rows, fused_kernel};
 use super::rung::BlockRung;
 use super::sizes::{Sizes, score_leading};
 use super::{Matrix, Operation, Product, Stage};
@@ -81,6 +82,30 @@ impl Builder<'_> {
     }
 
     fn attend(&mut self, rung: &BlockRung) {
+        let head_dim = self.sizes.head_dim;
+        let Some(kernel) = fused_kernel(self.capability, head_dim, rung.query_dims.max(rung.value_dims)) else {
+            return self.attend_with_scores(rung);
+        };
+        let (tokens, part) = (self.tokens, rung.heads * head_dim);
+        self.attend_fused(
+            kernel,
+            &Attention {
+                queries: Buffer::Attention.at(0),
+                keys: Buffer::Attention.at(part),
+                values: Buffer::Attention.at(2 * part),
+                query_rows: Rows { of_image: tokens, leading: 3 * part, stride: tokens * 3 * part },
+                key_leading: 3 * part,
+                tokens,
+                heads: rung.heads,
+                head_dim,
+                query_dims: rung.query_dims,
+                value_dims: rung.value_dims,
+                weighted: self.has_merged(),
+            },
+        );
+    }
+
+    fn attend_with_scores(&mut self, rung: &BlockRung) {
         let Sizes { images, head_dim, .. } = self.sizes;
         let tokens = self.tokens;
         let (part, leading) = (rung.heads * head_dim, score_leading(tokens));

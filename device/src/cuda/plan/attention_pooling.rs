@@ -4,6 +4,7 @@ use super::super::buffer::Buffer;
 use super::super::kernel::{Function, Kernel};
 use super::super::weights::AttentionPoolingParts;
 use super::builder::{Builder, matrix};
+use super::fused_attention::{Attention, Rows, fused_kernel};
 use super::sizes::{Sizes, score_leading};
 use super::{Matrix, Operation, Product};
 
@@ -64,8 +65,32 @@ impl Builder<'_> {
         );
     }
 
-    /// One row of scores for each head of an image.
     fn attend_with_probe(&mut self, parts: &AttentionPoolingParts) {
+        let Sizes { tokens, width, .. } = self.sizes;
+        let head_dim = width / parts.heads;
+        let Some(kernel) = fused_kernel(self.capability, head_dim, head_dim) else {
+            return self.probe_with_scores(parts);
+        };
+        self.attend_fused(
+            kernel,
+            &Attention {
+                queries: Buffer::Matrices.at(parts.query),
+                keys: Buffer::Attention.at(0),
+                values: Buffer::Attention.at(width),
+                query_rows: Rows { of_image: 1, leading: width, stride: 0 },
+                key_leading: 2 * width,
+                tokens,
+                heads: parts.heads,
+                head_dim,
+                query_dims: head_dim,
+                value_dims: head_dim,
+                weighted: false,
+            },
+        );
+    }
+
+    /// One row of scores for each head of an image.
+    fn probe_with_scores(&mut self, parts: &AttentionPoolingParts) {
         let Sizes { images, tokens, width, .. } = self.sizes;
         let (heads, head_dim, leading) = (parts.heads, width / parts.heads, score_leading(tokens));
         let of_attention = |image: usize, part: usize| Matrix {

@@ -1,6 +1,7 @@
 //! What a table is built with, and its embedding and MLPs.
 
 use super::super::buffer::{Buffer, Place, Storage};
+use super::super::capability::ComputeCapability;
 use super::super::kernel::{Function, Kernel, Launch};
 use super::super::weights::{BlockParts, BranchEnd, Norm, Parts};
 use super::sizes::Sizes;
@@ -14,6 +15,7 @@ pub(super) fn matrix(place: Place, leading: usize) -> Matrix {
 pub(super) struct Builder<'a> {
     pub sizes: Sizes,
     pub parts: &'a Parts,
+    pub capability: ComputeCapability,
     pub stage: Stage,
     pub operations: Vec<(Stage, Operation)>,
     pub results: Vec<StageResult>,
@@ -26,10 +28,11 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    pub fn new(sizes: Sizes, parts: &'a Parts) -> Self {
+    pub fn new(sizes: Sizes, parts: &'a Parts, capability: ComputeCapability) -> Self {
         Self {
             sizes,
             parts,
+            capability,
             stage: Stage::Embedding,
             operations: Vec::new(),
             results: Vec::new(),

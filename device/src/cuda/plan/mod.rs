@@ -3,6 +3,7 @@
 mod attention;
 mod attention_pooling;
 mod builder;
+mod fused_attention;
 mod merging;
 mod pooling;
 mod rung;
@@ -11,6 +12,7 @@ mod sizes;
 use headroom_shared::KeptStructures;
 
 use super::buffer::{Buffer, Place};
+use super::capability::ComputeCapability;
 use super::kernel::Launch;
 use super::unsupported::Unsupported;
 use super::weights::LaidOutWeights;
@@ -114,7 +116,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The table of the structures in `kept`, for `images` images at once.
+    /// The table of the structures in `kept`, for `images` images at once, on GPUs with `capability`.
     ///
     /// `description` is one that the CPU engine accepts and `weights` are laid out for.
     ///
@@ -125,10 +127,11 @@ impl Plan {
         weights: &LaidOutWeights,
         images: usize,
         kept: &impl KeptStructures,
+        capability: ComputeCapability,
     ) -> Result<Self, Unsupported> {
-        buffer_sizes(description, weights, images)?;
+        buffer_sizes(description, weights, images, capability)?;
         let rungs = block_rungs(description, kept)?;
-        let mut builder = Builder::new(Sizes::new(description, images), &weights.parts);
+        let mut builder = Builder::new(Sizes::new(description, images), &weights.parts, capability);
         builder.embed(description);
         for (index, (block, rung)) in weights.parts.blocks.iter().zip(&rungs).enumerate() {
             let (projection, down) = match kept.correction() {

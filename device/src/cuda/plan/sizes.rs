@@ -1,11 +1,13 @@
 //! How large the buffers are.
 
 use super::super::buffer::{Buffer, BufferSizes};
+use super::super::capability::ComputeCapability;
 use super::super::unsupported::Unsupported;
 use super::super::weights::{LaidOutWeights, PoolingParts};
+use super::fused_attention::fused_kernel;
 use crate::model::Description;
 
-/// What each buffer must hold for `images` images of any rung.
+/// What each buffer must hold for `images` images of any rung, on GPUs with `capability`.
 ///
 /// # Errors
 /// If a kernel could not index one of them.
@@ -13,6 +15,7 @@ pub fn buffer_sizes(
     description: &Description,
     weights: &LaidOutWeights,
     images: usize,
+    capability: ComputeCapability,
 ) -> Result<BufferSizes, Unsupported> {
     let sizes = Sizes::new(description, images);
     let image = &description.image;
@@ -31,8 +34,13 @@ pub fn buffer_sizes(
         Buffer::Stream | Buffer::Normed | Buffer::Branch | Buffer::Tokens => stream,
         Buffer::Attention => (3 * attended).max(if pooling.is_some() { 2 * stream } else { 0 }),
         Buffer::Scores => {
-            let pooling_rows = pooling.map_or(0, |parts| parts.heads);
-            images * (sizes.heads * sizes.tokens).max(pooling_rows) * score_leading(sizes.tokens)
+            // A rung keeps any number of a head's dimensions, so that with all of them no rung has scores in memory.
+            let rows = |heads: usize, head_dim: usize, queries: usize| {
+                if fused_kernel(capability, head_dim, head_dim).is_some() { 0 } else { heads * queries }
+            };
+            let of_blocks = rows(sizes.heads, sizes.head_dim, sizes.tokens);
+            let of_pooling = pooling.map_or(0, |parts| rows(parts.heads, sizes.width / parts.heads, 1));
+            images * of_blocks.max(of_pooling) * score_leading(sizes.tokens)
         }
         Buffer::Attended => attended.max(if pooling.is_some() { images * sizes.width } else { 0 }),
         Buffer::Hidden => {

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::buffer::Buffer;
+use super::super::capability::ComputeCapability;
 use super::super::kernel::{Kernel, Launch};
 use super::{emulation, twin};
 use crate::engine::random_model::noise;
@@ -104,6 +105,43 @@ fn launch() -> impl Strategy<Value = (Launch, Vec<usize>)> {
                 let count = images * dense * width;
                 (vec![count, tokens, dense, width], vec![images * tokens * width, images * dense, count])
             }
+            Kernel::FusedAttention64 | Kernel::FusedAttention128 => {
+                // Fewer queries than keys, or one of them for all images, as in pooling.
+                let most = if kernel == Kernel::FusedAttention64 { 64 } else { 128 };
+                let (images, heads, tokens) = (a.min(2), b.min(3), width * c.min(3));
+                let queries = if has_branch { 1 + d % tokens } else { tokens };
+                let head_dim = 8 * (e * f % 17 + 1);
+                let kept = |part: usize| 1 + (head_dim - 1) * part / 8;
+                let (query_dims, value_dims) = (kept(f).min(most), kept(g).min(most));
+                let query_leading = heads * head_dim + 8 * (d - 1);
+                let query_image = if has_branch { 0 } else { queries * query_leading };
+                let (key_leading, dense) = (heads * head_dim + 8 * (g - 1), tokens + d - 1);
+                let count = images * heads * queries.div_ceil(64);
+                let integers = vec![
+                    count,
+                    queries,
+                    tokens,
+                    heads,
+                    head_dim,
+                    query_dims,
+                    value_dims,
+                    query_leading,
+                    query_image,
+                    key_leading,
+                    dense,
+                    wide.into(),
+                ];
+                let rows =
+                    |rows: usize, leading: usize, dims: usize| (rows - 1) * leading + (heads - 1) * head_dim + dims;
+                let lengths = vec![
+                    (images - 1) * query_image + rows(queries, query_leading, query_dims),
+                    rows(images * tokens, key_leading, query_dims),
+                    rows(images * tokens, key_leading, value_dims),
+                    (images - 1) * dense + tokens,
+                    images * queries * heads * head_dim,
+                ];
+                (integers, lengths)
+            }
             Kernel::MeanTokens => {
                 let (images, first, taken, tokens) = (a, b - 1, c, b - 1 + c + d - 1);
                 let leading = width + e - 1;
@@ -115,7 +153,12 @@ fn launch() -> impl Strategy<Value = (Launch, Vec<usize>)> {
         // The places are not looked at: the test brings its own memory.
         let places = vec![Buffer::Stream.at(0); lengths.len()];
         let mut launch = Launch::new(kernel, &places, &integers);
-        launch.number = (kernel == Kernel::ResidualNorm).then_some(1e-5);
+        launch.number = match kernel {
+            Kernel::ResidualNorm => Some(1e-5),
+            // Larger than it would be, so that scores differ.
+            Kernel::FusedAttention64 | Kernel::FusedAttention128 => Some(0.7),
+            _ => None,
+        };
         (launch, lengths)
     })
 }
@@ -155,6 +198,22 @@ fn contents(launch: &Launch, lengths: &[usize]) -> Vec<Vec<f32>> {
             slices[4].iter_mut().for_each(|size| *size += 1.0);
         }
         Kernel::CopyBack => numbers(&mut slices[1], n[1]),
+        Kernel::FusedAttention64 | Kernel::FusedAttention128 => {
+            let [_, _, _, heads, head_dim, query_dims, value_dims, query_leading, _, key_leading, ..] = n[..] else {
+                panic!()
+            };
+            // What is not kept may hold anything.
+            for (slice, leading, dims) in
+                [(0, query_leading, query_dims), (1, key_leading, query_dims), (2, key_leading, value_dims)]
+            {
+                for (index, value) in slices[slice].iter_mut().enumerate() {
+                    let column = index % leading;
+                    if column >= heads * head_dim || column % head_dim >= dims {
+                        *value = f32::NAN;
+                    }
+                }
+            }
+        }
         _ => {}
     }
     slices
@@ -188,11 +247,23 @@ proptest! {
         let (blocks, threads) = launch.dimensions();
         let threads_of_item = match launch.kernel {
             Kernel::ResidualNorm | Kernel::Softmax | Kernel::MeanKeys | Kernel::MostAlike => 32,
-            Kernel::ChooseMerged => threads,
+            Kernel::ChooseMerged | Kernel::FusedAttention64 | Kernel::FusedAttention128 => threads,
             _ => 1,
         };
         let needed = launch.integers[0] as u32 * threads_of_item;
         prop_assert!(blocks * threads >= needed && (blocks - 1) * threads < needed);
+    }
+}
+
+/// Each kernel's source refuses what the engine does not compile it for, which `.ci/compile-kernels.py` reads.
+#[test]
+fn kernels_say_what_they_need() {
+    for kernel in Kernel::ALL {
+        let needed = kernel.needs();
+        let refusal = format!("#if __CUDA_ARCH__ < {}\n#error", needed.major * 100 + needed.minor * 10);
+        let refuses = kernel.source().contains("#if __CUDA_ARCH__ <");
+        assert_eq!(refuses, needed > ComputeCapability::SM_72, "{kernel:?}");
+        assert!(!refuses || kernel.source().contains(&refusal), "{kernel:?}");
     }
 }
 

@@ -3,9 +3,9 @@
 use headroom_shared::KeptStructures;
 use proptest::prelude::*;
 
-use super::super::plan::{Plan, buffer_sizes};
+use super::super::plan::{Operation, Plan, buffer_sizes};
 use super::super::weights::LaidOutWeights;
-use super::super::{Buffer, Unsupported};
+use super::super::{Buffer, ComputeCapability, Kernel, Unsupported};
 use super::interpreter::{Kernels, Memory};
 use crate::engine::random_model::{Choices, Kept, PoolingChoice, PositionChoice, build, noise};
 use crate::engine::random_parts::{activation, head, pooling_without_attention};
@@ -15,8 +15,10 @@ use crate::model::corrections::{BlockCorrection, Correction, CorrectionGroup};
 use crate::model::description::PositionResampling;
 use crate::model::weights::Tensor;
 
+const OLDEST: ComputeCapability = ComputeCapability::SM_72;
+
 fn choices() -> impl Strategy<Value = Choices> {
-    let sizes = ((1_usize..5, 1_usize..5), 1_usize..4, 1_usize..4, 0_usize..4, 1_usize..4, 1_usize..8, 1_usize..20);
+    let sizes = ((1_usize..5, 1_usize..5), 1_usize..4, 1_usize..4, 0_usize..4, 1_usize..4, head_dim(), 1_usize..20);
     let flags = proptest::array::uniform8(any::<bool>());
     let rotary = proptest::bool::weighted(0.25);
     let parts = (activation(), 0_usize..4, (1_usize..4, 1_usize..4), pooling(), head(), 1_usize..8);
@@ -51,6 +53,11 @@ fn choices() -> impl Strategy<Value = Choices> {
             }
         },
     )
+}
+
+/// Half of them such that attention is fused on GPUs that can.
+fn head_dim() -> impl Strategy<Value = usize> {
+    prop_oneof![1_usize..8, proptest::sample::select(vec![8, 16, 24, 72, 80, 136])]
 }
 
 fn pooling() -> impl Strategy<Value = PoolingChoice> {
@@ -124,6 +131,7 @@ fn compare(what: &str, found: &[f32], expected: &[f32]) -> Result<(), TestCaseEr
     Ok(())
 }
 
+/// On GPUs that keep the scores in memory, and on those that do not.
 fn check(choices: &Choices, kept: &impl KeptStructures, images: usize) -> Result<(), TestCaseError> {
     let (description, weights) = build(choices, 7);
     let corrections = corrections(choices);
@@ -134,17 +142,19 @@ fn check(choices: &Choices, kept: &impl KeptStructures, images: usize) -> Result
     let expected = vit.forward(&mut workspace, &pixels, images, kept).unwrap();
 
     let laid_out = LaidOutWeights::new(&description, &weights, &corrections).unwrap();
-    let sizes = buffer_sizes(&description, &laid_out, images).unwrap();
-    let plan = Plan::new(&description, &laid_out, images, kept).unwrap();
-    for kernels in [Kernels::Twins, Kernels::Emulated] {
-        let mut memory = Memory::new(&sizes, &laid_out, &pixels);
-        if !memory.run(&plan, kernels) {
-            continue;
-        }
-        compare("tokens", memory.values(plan.tokens), expected.tokens)?;
-        compare("image embeddings", memory.values(Buffer::Pooled), expected.pooled)?;
-        if let Some(logits) = expected.logits {
-            compare("logits", memory.values(Buffer::Logits), logits)?;
+    for capability in [ComputeCapability::SM_72, ComputeCapability::SM_80] {
+        let sizes = buffer_sizes(&description, &laid_out, images, capability).unwrap();
+        let plan = Plan::new(&description, &laid_out, images, kept, capability).unwrap();
+        for kernels in [Kernels::Twins, Kernels::Emulated] {
+            let mut memory = Memory::new(&sizes, &laid_out, &pixels);
+            if !memory.run(&plan, kernels) {
+                continue;
+            }
+            compare("tokens", memory.values(plan.tokens), expected.tokens)?;
+            compare("image embeddings", memory.values(Buffer::Pooled), expected.pooled)?;
+            if let Some(logits) = expected.logits {
+                compare("logits", memory.values(Buffer::Logits), logits)?;
+            }
         }
     }
     Ok(())
@@ -179,6 +189,32 @@ fn a_block_without_heads_merges_tokens() {
     check(&choices, &kept, 2).unwrap();
 }
 
+/// Of more tokens than a tile of keys or a block's queries; the kept dimensions decide on the kernel.
+#[test]
+fn a_gpu_that_can_has_no_scores_in_memory() {
+    let pooling = PoolingChoice::Attention { heads: 2 };
+    let choices = Choices { grid: (9, 15), head_dim: 72, pooling, ..Choices::vit(1, 1, 16, 2, 2, 16) };
+    let kept =
+        Kept { query_dims: vec![72, 60], value_dims: vec![72, 50], merged_tokens: vec![9, 0], ..Kept::all(&choices) };
+    check(&choices, &kept, 2).unwrap();
+    let (description, weights) = build(&choices, 7);
+    let laid_out = LaidOutWeights::new(&description, &weights, &Corrections::default()).unwrap();
+    let kernels = |capability| {
+        let sizes = buffer_sizes(&description, &laid_out, 1, capability).unwrap();
+        let plan = Plan::new(&description, &laid_out, 1, &kept, capability).unwrap();
+        let attention = plan.operations.iter().filter_map(|(_, operation)| match operation {
+            Operation::Kernel(launch) => Some(launch.kernel),
+            _ => None,
+        });
+        let all = [Kernel::Softmax, Kernel::FusedAttention64, Kernel::FusedAttention128];
+        (attention.filter(|kernel| all.contains(kernel)).collect::<Vec<_>>(), sizes.values(Buffer::Scores))
+    };
+    let scores = 2 * 135 * 136;
+    assert_eq!(kernels(ComputeCapability { major: 7, minor: 5 }), (vec![Kernel::Softmax; 3], scores));
+    let fused = vec![Kernel::FusedAttention128, Kernel::FusedAttention64, Kernel::FusedAttention64];
+    assert_eq!(kernels(ComputeCapability { major: 8, minor: 7 }), (fused, 1));
+}
+
 #[test]
 fn what_the_gpu_engine_does_not_run_is_refused() {
     let plain = Choices::vit(2, 2, 8, 2, 2, 8);
@@ -187,13 +223,13 @@ fn what_the_gpu_engine_does_not_run_is_refused() {
         LaidOutWeights::new(&description, &weights, &Corrections::default()).map(|laid_out| (description, laid_out))
     };
     let (description, laid_out) = lay_out(&plain).unwrap();
-    let refusal = |kept: &Kept| Plan::new(&description, &laid_out, 1, kept).unwrap_err();
+    let refusal = |kept: &Kept| Plan::new(&description, &laid_out, 1, kept, OLDEST).unwrap_err();
     let all = Kept::all(&plain);
     let merging = Kept { merged_tokens: vec![1, 2], ..all.clone() };
     let structure = "tokens to merge";
     assert_eq!(refusal(&merging), Unsupported::TooMany { block: 1, structure, most: 1, found: 2 });
     let (turned, of_turned) = lay_out(&Choices { position: PositionChoice::Rotary, ..plain.clone() }).unwrap();
-    let refusal_of_turned = |kept: &Kept| Plan::new(&turned, &of_turned, 1, kept).unwrap_err();
+    let refusal_of_turned = |kept: &Kept| Plan::new(&turned, &of_turned, 1, kept, OLDEST).unwrap_err();
     let merging = Kept { merged_tokens: vec![0, 1], ..all.clone() };
     assert_eq!(refusal_of_turned(&merging), Unsupported::MergingWithRotary { block: 1 });
     let narrow = Kept { query_dims: vec![4, 3], ..all.clone() };
@@ -202,8 +238,9 @@ fn what_the_gpu_engine_does_not_run_is_refused() {
     assert_eq!(refusal(&last_head), Unsupported::NotTheFirstHeads { block: 0, place: 0, head: 1 });
     let wide = Kept { neurons: vec![8, 9], ..all.clone() };
     assert_eq!(refusal(&wide), Unsupported::TooMany { block: 1, structure: "neurons", most: 8, found: 9 });
-    let uncorrected = Plan::new(&description, &laid_out, 1, &Corrected { kept: &all, correction: Some(0) });
+    let kept = Corrected { kept: &all, correction: Some(0) };
+    let uncorrected = Plan::new(&description, &laid_out, 1, &kept, OLDEST);
     assert_eq!(uncorrected.unwrap_err(), Unsupported::Correction { found: 0, count: 0 });
-    let many = Plan::new(&description, &laid_out, usize::MAX >> 16, &all).unwrap_err();
+    let many = Plan::new(&description, &laid_out, usize::MAX >> 16, &all, OLDEST).unwrap_err();
     assert!(matches!(many, Unsupported::TooLarge { .. }), "{many}");
 }

@@ -36,6 +36,7 @@ pub(super) fn run(launch: &Launch, slices: &mut Slices) -> usize {
         Kernel::MergeTokens => merge_tokens(&n, slices),
         Kernel::CopyBack => copy_back(&n, slices),
         Kernel::Rotary => rotary(&n, slices),
+        Kernel::FusedAttention64 | Kernel::FusedAttention128 => attention(&n, launch.number.unwrap(), slices),
     }
 }
 
@@ -276,4 +277,35 @@ fn rotary(n: &[usize], slices: &mut Slices) -> usize {
         }
     }
     2 * count
+}
+
+/// As attention is defined: all scores of a query, their softmax, and the sum of values.
+fn attention(n: &[usize], scale: f32, slices: &mut Slices) -> usize {
+    let [count, queries, tokens, heads, head_dim, query_dims, value_dims, ref distances @ ..] = n[..] else {
+        panic!("{n:?}")
+    };
+    let [query_leading, query_image, key_leading, dense, weighted] = distances[..] else { panic!("{n:?}") };
+    let [of_queries, keys, values, log_sizes, out] = &mut slices[..] else { panic!() };
+    let images = count / (heads * queries.div_ceil(64));
+    for (row, found) in out.chunks_mut(head_dim).take(images * queries * heads).enumerate() {
+        let (head, query, image) = (row % heads, row / heads % queries, row / (heads * queries));
+        let query = &of_queries[image * query_image + query * query_leading + head * head_dim..][..query_dims];
+        let start = |token: usize| (image * tokens + token) * key_leading + head * head_dim;
+        let score = |token: usize| {
+            let key = &keys[start(token)..][..query_dims];
+            let product: f64 = query.iter().zip(key).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+            let size = if weighted == 1 { log_sizes[image * dense + token] } else { 0.0 };
+            product * f64::from(scale) + f64::from(size)
+        };
+        let scores: Vec<f64> = (0..tokens).map(score).collect();
+        let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let shares: Vec<f64> = scores.iter().map(|score| (score - largest).exp()).collect();
+        let sum: f64 = shares.iter().sum();
+        found.fill(0.0);
+        for (dim, found) in found[..value_dims].iter_mut().enumerate() {
+            let value = |token: usize| f64::from(values[start(token) + dim]);
+            *found = (shares.iter().enumerate().map(|(token, share)| share * value(token)).sum::<f64>() / sum) as f32;
+        }
+    }
+    images * queries * heads * head_dim
 }
