@@ -48,7 +48,7 @@ FUNCTION void wait_for_copies(void) {
 }
 
 /* Lane 8 i + r names row r of matrix i; of each matrix a lane gets two neighbours of row lane / 4. */
-FUNCTION void load_matrices(half_pair to[4][LANES_HELD], const float *const *from) {
+FUNCTION void load_matrices(half_pair to[4][LANES_HELD], const float **from) {
     for (int matrix = 0; matrix < 4; matrix++)
         for (int lane = 0; lane < LANES; lane++) {
             const float *row = from[8 * matrix + lane / 4];
@@ -57,10 +57,10 @@ FUNCTION void load_matrices(half_pair to[4][LANES_HELD], const float *const *fro
 }
 
 /* The same of the transposed matrices. */
-FUNCTION void load_transposed(half_pair to[4][LANES_HELD], const float *const *from) {
+FUNCTION void load_transposed(half_pair to[4][LANES_HELD], const float **from) {
     for (int matrix = 0; matrix < 4; matrix++)
         for (int lane = 0; lane < LANES; lane++) {
-            const float *const *rows = from + 8 * matrix + 2 * (lane % 4);
+            const float **rows = from + 8 * matrix + 2 * (lane % 4);
             to[matrix][lane] = pair_of(rows[0][lane / 4], rows[1][lane / 4]);
         }
 }

@@ -50,13 +50,13 @@ FUNCTION void wait_for_copies(void) {
     asm volatile("cp.async.wait_all;" ::: "memory");
     __syncthreads();
 }
-FUNCTION void load_matrices(half_pair to[4][LANES_HELD], const half_bits *const *from) {
+FUNCTION void load_matrices(half_pair to[4][LANES_HELD], const half_bits **from) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0][0]), "=r"(to[1][0]), "=r"(to[2][0]), "=r"(to[3][0])
                  : "r"((unsigned)__cvta_generic_to_shared(from[0]))
                  : "memory");
 }
-FUNCTION void load_transposed(half_pair to[4][LANES_HELD], const half_bits *const *from) {
+FUNCTION void load_transposed(half_pair to[4][LANES_HELD], const half_bits **from) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0][0]), "=r"(to[1][0]), "=r"(to[2][0]), "=r"(to[3][0])
                  : "r"((unsigned)__cvta_generic_to_shared(from[0]))
