@@ -26,7 +26,7 @@ pub enum Buffer {
     Normed,
     /// Queries, keys and values of each token.
     Attention,
-    /// `[heads, tokens, leading]` of each image, the rows padded to a multiple of eight.
+    /// `[heads, tokens, leading]` of each image, the rows padded to a multiple of eight. None where attention is fused.
     Scores,
     /// What the heads found, `[images * tokens, heads * head_dim]`.
     Attended,

@@ -13,7 +13,19 @@ FUNCTION void store(float *to, float value) {
     stores++;
     *to = value;
 }
-FUNCTION void store_half(float *to, float value) { store(to, value); }
+/* Whether values that are f16 on a GPU are rounded to it. */
+static _Thread_local int rounding;
+FUNCTION float rounded(float value) {
+    if (!rounding || isnan(value)) return value;
+    /* Halfway from the largest f16 to the next power of two. */
+    if (fabsf(value) >= 65520.0f) return copysignf(INFINITY, value);
+    int exponent;
+    frexpf(value, &exponent);
+    /* Eleven bits from 2^-14 on, and steps of 2^-24 below. */
+    float step = ldexpf(1.0f, (exponent > -13 ? exponent : -13) - 11);
+    return rintf(value / step) * step;
+}
+FUNCTION void store_half(float *to, float value) { store(to, rounded(value)); }
 
 #include "functions.h"
 
@@ -88,8 +100,9 @@ static void emulate_fused_attention(float **p, const int *n, float scale, int mo
 }
 
 /* Pointers, integers and numbers in the order of the kernel's parameters; returns how many values were stored. */
-long long emulate(int kernel, float **p, const int *n, float number) {
+long long emulate(int kernel, float **p, const int *n, float number, int round) {
     stores = 0;
+    rounding = round;
     if (kernel == 5) emulate_residual_norm(p, n, number);
     if (kernel == 6) emulate_softmax(p[0], p[1], n);
     if (kernel == 8) emulate_mean_keys(p[0], p[1], n);

@@ -1,7 +1,7 @@
 /* The instructions of a warp and of a block that `fused_attention.h` is made of, for all lanes at once.
  *
  * Written from the PTX ISA ("Matrix Fragments for mma.m16n8k16 with floating point type", "ldmatrix", "cp.async"), not from
- * what uses them. Values are f32 where they are f16 on a GPU.
+ * what uses them. What is f16 on a GPU has the type f32.
  */
 #define LANES_HELD LANES
 #define WARPS_HELD 4
@@ -18,10 +18,10 @@ FUNCTION half_pair pair_of(float low, float high) {
     half_pair pair = {low, high};
     return pair;
 }
-FUNCTION half_pair rounded_pair(float low, float high) { return pair_of(low, high); }
+FUNCTION half_pair rounded_pair(float low, float high) { return pair_of(rounded(low), rounded(high)); }
 FUNCTION void store_pair(float *to, float low, float high) {
-    store(to, low);
-    store(to + 1, high);
+    store_half(to, low);
+    store_half(to + 1, high);
 }
 FUNCTION float power_of_two(float exponent) { return exp2f(exponent); }
 
@@ -48,7 +48,7 @@ FUNCTION void wait_for_copies(void) {
 }
 
 /* Lane 8 i + r names row r of matrix i; of each matrix a lane gets two neighbours of row lane / 4. */
-FUNCTION void load_matrices(half_pair to[4][LANES_HELD], const float *const *from) {
+FUNCTION void load_matrices(half_pair to[4][LANES_HELD], const float **from) {
     for (int matrix = 0; matrix < 4; matrix++)
         for (int lane = 0; lane < LANES; lane++) {
             const float *row = from[8 * matrix + lane / 4];
@@ -57,10 +57,10 @@ FUNCTION void load_matrices(half_pair to[4][LANES_HELD], const float *const *fro
 }
 
 /* The same of the transposed matrices. */
-FUNCTION void load_transposed(half_pair to[4][LANES_HELD], const float *const *from) {
+FUNCTION void load_transposed(half_pair to[4][LANES_HELD], const float **from) {
     for (int matrix = 0; matrix < 4; matrix++)
         for (int lane = 0; lane < LANES; lane++) {
-            const float *const *rows = from + 8 * matrix + 2 * (lane % 4);
+            const float **rows = from + 8 * matrix + 2 * (lane % 4);
             to[matrix][lane] = pair_of(rows[0][lane / 4], rows[1][lane / 4]);
         }
 }

@@ -2,7 +2,7 @@
  *
  * NVRTC compiles this file in front of each kernel, and the tests compile the same text with the C
  * compiler of the machine, so that what indexes memory on a GPU is what was tested without one. The
- * host's build stores f32 where the GPU stores f16.
+ * host's build has f32 where the GPU has f16, rounded to it or not.
  */
 #define LANES 32
 

@@ -1,7 +1,7 @@
 /* Attention of a head, without a score in memory: tensor cores for both products, a softmax that runs along.
  *
  * A warp has 16 queries of a head. It takes keys and values from shared memory in tiles, and keeps of the tiles so far each
- * query's largest score, the sum of exp(score - largest) and the so weighted sum of values (Milakov and Gimelshein,
+ * query's largest score, the sum of 2^(score - largest) and the so weighted sum of values (Milakov and Gimelshein,
  * "Online normalizer calculation for softmax", arXiv 1805.02867; Dao, "FlashAttention-2", arXiv 2307.08691).
  *
  * What a lane holds is an array over lanes: of one on a GPU, where each thread has its own, of all 32 in the tests' build,
@@ -50,13 +50,13 @@ FUNCTION void wait_for_copies(void) {
     asm volatile("cp.async.wait_all;" ::: "memory");
     __syncthreads();
 }
-FUNCTION void load_matrices(half_pair to[4][LANES_HELD], const half_bits *const *from) {
+FUNCTION void load_matrices(half_pair to[4][LANES_HELD], const half_bits **from) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0][0]), "=r"(to[1][0]), "=r"(to[2][0]), "=r"(to[3][0])
                  : "r"((unsigned)__cvta_generic_to_shared(from[0]))
                  : "memory");
 }
-FUNCTION void load_transposed(half_pair to[4][LANES_HELD], const half_bits *const *from) {
+FUNCTION void load_transposed(half_pair to[4][LANES_HELD], const half_bits **from) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                  : "=r"(to[0][0]), "=r"(to[1][0]), "=r"(to[2][0]), "=r"(to[3][0])
                  : "r"((unsigned)__cvta_generic_to_shared(from[0]))
@@ -121,15 +121,15 @@ FUNCTION struct attention_block attention_block_of(int block, const struct atten
     return found;
 }
 
-/* Of a warp. */
+/* The first query of a warp. */
 FUNCTION int first_query_of(struct attention_block at, int held) {
     return at.first_query + warp_of(held) * QUERIES_OF_WARP;
 }
 
 /* Starts to copy keys or values from `first` on, of which `dims` are kept, to a tile with room for `most`. What the products
  * meet beyond them is zero, for memory there may hold NaN. */
-FUNCTION void copy_to_tile(const half_bits *rows, half_bits *tile, const struct attention *of,
-                           struct attention_block at, int first, int dims, int most) {
+FUNCTION void copy_to_tile(const half_bits *rows, half_bits *tile, const struct attention *of, struct attention_block at,
+                           int first, int dims, int most) {
     const half_bits *start = rows + (at.image * of->keys + first) * of->key_leading + at.head * of->head_dim;
     int left = of->keys - first, groups = most / 8;
     EACH_WARP EACH_LANE {
@@ -172,8 +172,9 @@ FUNCTION void start_attention(struct attention_warp *warp, const half_bits *quer
     }
 }
 
-/* Scores of all keys of a tile, in the two groups of eight keys of each chunk. */
-FUNCTION void score_tile(struct attention_warp *warp, const half_bits *keys, const struct attention *of, int left, int most) {
+/* Scores of the keys of a tile, of each chunk in two groups of eight. `left` is how many there are from its first on. */
+FUNCTION void score_tile(struct attention_warp *warp, const half_bits *keys, const struct attention *of, int left,
+                         int most) {
     UNROLL for (int chunk = 0; chunk < KEYS_OF_TILE / CHUNK; chunk++) {
         EACH_LANE UNROLL for (int part = 0; part < 4; part++)
             warp->scores[2 * chunk][part][held] = warp->scores[2 * chunk + 1][part][held] = 0.0f;
@@ -196,8 +197,9 @@ FUNCTION void score_tile(struct attention_warp *warp, const half_bits *keys, con
     }
 }
 
-/* Scores to exp(score - largest), and all that was seen before to the new largest one. */
-FUNCTION void weigh_tile(struct attention_warp *warp, const float *log_sizes, const struct attention *of, int left, int most) {
+/* Scores to 2^(score - largest), and what was found before to the new largest one. */
+FUNCTION void weigh_tile(struct attention_warp *warp, const float *log_sizes, const struct attention *of, int left,
+                         int most) {
     float largest[2][LANES_HELD];
     EACH_LANE {
         int lane = lane_of(held);
@@ -237,8 +239,9 @@ FUNCTION void weigh_tile(struct attention_warp *warp, const float *log_sizes, co
     }
 }
 
-/* Adds the weighted values of a tile. What a lane has of a sum of scores is what it gives of weights to the next product. */
-FUNCTION void add_values(struct attention_warp *warp, const half_bits *values, const struct attention *of, int left, int most) {
+/* Adds the weighted values of a tile. A lane has scores where the next product takes weights from it. */
+FUNCTION void add_values(struct attention_warp *warp, const half_bits *values, const struct attention *of, int left,
+                         int most) {
     UNROLL for (int chunk = 0; chunk < KEYS_OF_TILE / CHUNK; chunk++) {
         if (chunk * CHUNK < left) {
             half_pair shares[4][LANES_HELD];

@@ -7,7 +7,7 @@ use libloading::Library;
 
 use super::super::kernel::Launch;
 
-type Emulate = unsafe extern "C" fn(i32, *const *mut f32, *const i32, f32) -> i64;
+type Emulate = unsafe extern "C" fn(i32, *const *mut f32, *const i32, f32, i32) -> i64;
 
 /// The library, compiled once. `None` where there is no C compiler, or the test is a static program, which loads no
 /// libraries; that is said.
@@ -39,10 +39,11 @@ fn library() -> Option<&'static Library> {
         .as_ref()
 }
 
-/// Runs a launch on `pointers`; returns how many values were stored, `None` without the library.
+/// Runs a launch on `pointers`, with values rounded to f16 where they are on a GPU if `rounding`; returns how many values
+/// were stored, `None` without the library.
 ///
 /// Each pointer must lead to as many values as the launch has a right to.
-pub(super) fn emulate(launch: &Launch, pointers: &[*mut f32]) -> Option<i64> {
+pub(super) fn emulate(launch: &Launch, pointers: &[*mut f32], rounding: bool) -> Option<i64> {
     let library = library()?;
     assert_eq!(pointers.len(), launch.places.len());
     // SAFETY: `emulate.c` declares this function with these types; it takes the pointers and integers of the kernel,
@@ -50,6 +51,7 @@ pub(super) fn emulate(launch: &Launch, pointers: &[*mut f32]) -> Option<i64> {
     #[expect(unsafe_code, reason = "a function of C")]
     Some(unsafe {
         let emulate = library.get::<Emulate>(b"emulate").expect("a function");
-        emulate(launch.kernel as i32, pointers.as_ptr(), launch.integers.as_ptr(), launch.number.unwrap_or(0.0))
+        let (integers, number) = (launch.integers.as_ptr(), launch.number.unwrap_or(0.0));
+        emulate(launch.kernel as i32, pointers.as_ptr(), integers, number, rounding.into())
     })
 }

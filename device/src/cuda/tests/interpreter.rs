@@ -1,6 +1,8 @@
-//! Runs a plan's table on the CPU, in f32: slow and plain.
+//! Runs a plan's table on the CPU, in f32, or rounded to f16 where a GPU has that: slow and plain.
 
-use super::super::buffer::{Buffer, BufferSizes, Place};
+use half::f16;
+
+use super::super::buffer::{Buffer, BufferSizes, Place, Storage};
 use super::super::kernel::Launch;
 use super::super::plan::{Operation, Plan, Product};
 use super::super::weights::LaidOutWeights;
@@ -12,6 +14,12 @@ pub(super) enum Kernels {
     Twins,
     /// The kernels' own functions.
     Emulated,
+    /// The same with all values rounded that are f16 on a GPU.
+    EmulatedInF16,
+}
+
+fn rounded(value: f32) -> f32 {
+    f16::from_f32(value).to_f32()
 }
 
 pub(super) struct Memory {
@@ -40,13 +48,17 @@ impl Memory {
 
     /// Runs the table; `false` if the kernels' functions could not be compiled.
     pub(super) fn run(&mut self, plan: &Plan, kernels: Kernels) -> bool {
+        let rounding = kernels == Kernels::EmulatedInF16;
+        if rounding {
+            self.buffers[Buffer::Matrices as usize].iter_mut().for_each(|value| *value = rounded(*value));
+        }
         for (_, operation) in &plan.operations {
             match operation {
-                Operation::Product(product) => self.product(product),
+                Operation::Product(product) => self.product(product, rounding),
                 Operation::Zeros { buffer, values } => self.buffers[*buffer as usize][..*values].fill(0.0),
                 Operation::Kernel(launch) if kernels == Kernels::Twins => self.run_twin(launch),
                 Operation::Kernel(launch) => {
-                    if !self.emulate(launch) {
+                    if !self.emulate(launch, rounding) {
                         return false;
                     }
                 }
@@ -55,12 +67,13 @@ impl Memory {
         true
     }
 
-    fn product(&mut self, product: &Product) {
+    fn product(&mut self, product: &Product, rounding: bool) {
         let &Product { rows, outputs, inputs, transposed, weight, input, output, count, .. } = product;
         // cuBLAS refuses what has nothing in it, and rows that overlap.
         assert!(rows > 0 && outputs > 0 && inputs > 0 && count > 0, "{product:?}");
         let of_weight = if transposed { outputs } else { inputs };
         assert!(weight.leading >= of_weight && input.leading >= inputs && output.leading >= outputs, "{product:?}");
+        let narrow = rounding && output.place.buffer.storage() == Storage::F16;
         let read = |memory: &Self, place: Place, index: usize| memory.values(place.buffer)[place.offset + index];
         for batch in 0..count {
             for row in 0..rows {
@@ -76,7 +89,8 @@ impl Memory {
                     let index = output.place.offset + batch * output.stride + row * output.leading + column;
                     let value = &mut self.buffers[output.place.buffer as usize][index];
                     let before = if product.accumulate { *value } else { 0.0 };
-                    *value = before + sum as f32 * product.scale;
+                    let sum = before + sum as f32 * product.scale;
+                    *value = if narrow { rounded(sum) } else { sum };
                 }
             }
         }
@@ -98,7 +112,7 @@ impl Memory {
         }
     }
 
-    fn emulate(&mut self, launch: &Launch) -> bool {
+    fn emulate(&mut self, launch: &Launch, rounding: bool) -> bool {
         let mut starts: Vec<*mut f32> = self.buffers.iter_mut().map(Vec::as_mut_ptr).collect();
         let pointers: Vec<*mut f32> = launch
             .places
@@ -109,6 +123,6 @@ impl Memory {
             })
             .collect();
         starts.clear();
-        emulation::emulate(launch, &pointers).is_some()
+        emulation::emulate(launch, &pointers, rounding).is_some()
     }
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::buffer::Buffer;
 use super::super::capability::ComputeCapability;
-use super::super::kernel::{Kernel, Launch};
+use super::super::kernel::{Function, Kernel, Launch};
 use super::{emulation, twin};
 use crate::engine::random_model::noise;
 
@@ -228,7 +228,7 @@ proptest! {
         let mut found: Vec<Vec<f32>> = contents(&launch, &lengths).into_iter().map(guarded).collect();
         let mut expected = found.clone();
         let pointers: Vec<*mut f32> = found.iter_mut().map(|values| values[GUARD..].as_mut_ptr()).collect();
-        let Some(stored) = emulation::emulate(&launch, &pointers) else { return Ok(()) };
+        let Some(stored) = emulation::emulate(&launch, &pointers, false) else { return Ok(()) };
         let end = |length: usize| GUARD..GUARD + length;
         let slices = expected.iter_mut().zip(&lengths).map(|(values, &length)| &mut values[end(length)]);
         let to_store = twin::run(&launch, &mut slices.collect());
@@ -239,6 +239,21 @@ proptest! {
                 let same = found.to_bits() == expected.to_bits() || (found - expected).abs() < 1e-4 * expected.abs().max(1.0);
                 prop_assert!(same, "{:?} slice {} value {}: {} for {}", launch, place, index, found, expected);
             }
+        }
+    }
+
+    #[test]
+    fn values_are_rounded_as_f16_is(value in any::<f32>(), exponent in -30_i32..20) {
+        // Around what f16 has, and anywhere else.
+        for value in [value, (value % 1.0) * 2.0_f32.powi(exponent)] {
+            let places = [Buffer::Hidden.at(0), Buffer::Vectors.at(0)];
+            let launch = Launch::new(Kernel::BiasFunction, &places, &[1, 1, 1, 0, Function::Identity as usize]);
+            let (mut found, mut bias) = ([value], [0.0]);
+            if emulation::emulate(&launch, &[found.as_mut_ptr(), bias.as_mut_ptr()], true).is_none() {
+                return Ok(());
+            }
+            let expected = half::f16::from_f32(value).to_f32();
+            prop_assert!(found[0] == expected || found[0].is_nan() && expected.is_nan(), "{}: {}", value, found[0]);
         }
     }
 

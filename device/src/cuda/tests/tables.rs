@@ -174,6 +174,37 @@ proptest! {
     }
 }
 
+/// Rounding to f16 decides which tokens are the most alike, so that none are merged here.
+#[test]
+fn a_table_in_f16_computes_nearly_the_same() {
+    let choices = Choices { head_dim: 72, ..Choices::vit(6, 4, 64, 6, 4, 160) };
+    let kept = Kept {
+        query_dims: vec![72, 72, 60, 60, 48, 72],
+        value_dims: vec![72, 40, 64, 72, 72, 9],
+        ..Kept::all(&choices)
+    };
+    let (description, weights) = build(&choices, 7);
+    let vit = ElasticVit::new(&description, &weights).unwrap();
+    let image = &description.image;
+    let pixels: Vec<f32> = noise(3, image.channels * image.height * image.width).collect();
+    let mut workspace = vit.workspace(1);
+    let expected = vit.forward(&mut workspace, &pixels, 1, &kept).unwrap().pooled;
+    let laid_out = LaidOutWeights::new(&description, &weights, &Corrections::default()).unwrap();
+    for capability in [ComputeCapability::SM_72, ComputeCapability::SM_80] {
+        let sizes = buffer_sizes(&description, &laid_out, 1, capability).unwrap();
+        let plan = Plan::new(&description, &laid_out, 1, &kept, capability).unwrap();
+        let mut memory = Memory::new(&sizes, &laid_out, &pixels);
+        if !memory.run(&plan, Kernels::EmulatedInF16) {
+            return;
+        }
+        let found = memory.values(Buffer::Pooled);
+        let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+        let cosine = product(found, expected) / (product(found, found) * product(expected, expected)).sqrt();
+        assert!(1.0 - cosine < 1e-5, "{capability:?}: {cosine}");
+        assert_ne!(found, expected, "nothing was rounded");
+    }
+}
+
 /// Once an odd number is left, then as many are merged as can be.
 #[test]
 fn a_table_merges_more_tokens_than_a_warp_has_lanes() {
