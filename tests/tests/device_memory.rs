@@ -55,7 +55,7 @@ fn importance_needs_what_is_expected_and_not_much_less() {
         let options = sensitivity::Options { probes: 2, seed: 0, images_together: Some(images), interrupt: &never };
         let run = || {
             let model = CandleVit::load(description, &weights, &Device::Cpu, DType::F32).unwrap();
-            sensitivity::estimate(&model, &pixels, options, &|_| ()).unwrap();
+            sensitivity::estimate(&[model], &pixels, options, &|_| ()).unwrap();
         };
         // The least of some runs: threads make buffers for matrix products in their first one, which they keep.
         let found = (0..6).map(|_| most_bytes(run)).min().unwrap();

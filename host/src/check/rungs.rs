@@ -24,7 +24,7 @@ impl Checking<'_> {
         let mut reference = Cpu::new(model, 1);
         let [channels, height, width] = image_shape(model);
         let image = Tensor::from_slice(pixels, (1, channels, height, width), &Device::Cpu)?;
-        let candle = CandleVit::load(model.description, model.weights, &self.chosen.device, DType::F32)?;
+        let candle = CandleVit::load(model.description, model.weights, self.chosen.first(), DType::F32)?;
         for (rung, kept) in model.rungs.iter().enumerate() {
             self.stop_if_interrupted()?;
             let of = format!("rung {rung}");

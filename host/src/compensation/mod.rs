@@ -44,7 +44,7 @@ pub use error::CompensationError;
 use moments::Moments;
 
 /// Tokens that one product holds together.
-const TOKENS_TOGETHER: usize = 512;
+pub const TOKENS_TOGETHER: usize = 512;
 
 /// How what pruning removes is made up for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -142,6 +142,17 @@ pub fn passes(mode: Mode, corrected: usize, chosen: usize) -> usize {
         Mode::Shared => 1 + chosen + corrected,
         // Each chosen one beside the dense model.
         Mode::PerRung => chosen + corrected,
+    }
+}
+
+/// Rungs whose tokens [`fit`] holds at the same time, of so many chosen ones.
+#[must_use]
+pub fn rungs_held(mode: Mode, chosen: usize) -> usize {
+    match mode {
+        Mode::None => 0,
+        Mode::Sequential => chosen.max(1),
+        // One after the other.
+        Mode::Mean | Mode::Shared | Mode::PerRung => 1,
     }
 }
 

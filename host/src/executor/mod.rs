@@ -7,6 +7,7 @@
 
 mod block;
 mod branch;
+mod correction;
 pub mod device;
 mod embedding;
 pub mod error;
@@ -18,15 +19,18 @@ mod model;
 pub(crate) mod operation;
 mod pooling;
 mod structure_weights;
+mod sub_network;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod upload;
 
 pub use block::{BlockGradient, LayerGradient, MaskGradient};
 pub use branch::{Branch, CutBranch, Kept, KeptInputs, Stream};
-pub use device::{ChosenDevice, DeviceError, choose};
+pub use device::{ChosenDevices, DeviceChoice, DeviceError, GpuPrecision, UnknownDevices, choose};
 pub use error::ExecutorError;
 pub use gradient::Traced;
 pub use model::{CandleVit, Forward};
 pub use structure_weights::SquaredNorms;
+pub use sub_network::CutVit;

@@ -76,15 +76,19 @@ fn row_major(values: &mut [f32], rows: usize, columns: usize) -> MatMut<'_, f32>
     MatMut::from_row_major_slice_mut(values, rows, columns)
 }
 
+/// In f32 whatever the gradients are: their products leave the range of f16, and their sums the digits of bf16.
 fn composite_product(gradient: &LayerGradient) -> Result<Tensor> {
-    let outputs = gradient.outputs.t()?.contiguous()?;
-    outputs.matmul(&gradient.inputs)?.to_dtype(candle_core::DType::F32)
+    let outputs = wide(&gradient.outputs)?.t()?.contiguous()?;
+    outputs.matmul(&wide(&gradient.inputs)?)
+}
+
+fn wide(tensor: &Tensor) -> Result<Tensor> {
+    tensor.contiguous()?.to_dtype(candle_core::DType::F32)
 }
 
 fn composite_square_sums(gradient: &LayerGradient, gram: bool) -> Result<Vec<f64>> {
-    let wide = |tensor: &Tensor| tensor.to_dtype(candle_core::DType::F32);
     let sums = if gram {
-        let (outputs, inputs) = (wide(&gradient.outputs.contiguous()?)?, wide(&gradient.inputs)?);
+        let (outputs, inputs) = (wide(&gradient.outputs)?, wide(&gradient.inputs)?);
         let product = inputs.matmul(&inputs.t()?)?.matmul(&outputs)?;
         (product * outputs)?.sum(0)?
     } else {

@@ -19,7 +19,7 @@ static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn run(model: &CandleVit, images: &[Views], form: FisherForm, workers: usize) -> Result<Importance, ImportanceError> {
     let options = Options { form, workers: NonZeroUsize::new(workers).unwrap(), interrupt: &NEVER };
-    estimate(model, images.iter().cloned().map(Ok::<_, Infallible>), options, &|_| {})
+    estimate(std::slice::from_ref(model), images.iter().cloned().map(Ok::<_, Infallible>), options, &|_| {})
 }
 
 fn model(description: &Description, weights: &Weights, dtype: DType) -> CandleVit {
@@ -209,7 +209,7 @@ fn progress_counts_every_image_once() {
     let options = Options { form: FisherForm::PerImage, workers: NonZeroUsize::new(3).unwrap(), interrupt: &NEVER };
     let images = tiny_images(11).into_iter().map(Ok::<_, Infallible>);
     let record = |done| seen.lock().unwrap().push(done);
-    estimate(&model(&description, &weights, DType::F32), images, options, &record).unwrap();
+    estimate(&[model(&description, &weights, DType::F32)], images, options, &record).unwrap();
     let mut seen = seen.into_inner().unwrap();
     seen.sort_unstable();
     assert_eq!(seen, (1..=11).collect::<Vec<_>>());
@@ -222,7 +222,7 @@ fn an_interrupt_stops_between_images() {
     let options = Options { form: FisherForm::PerImage, workers: NonZeroUsize::new(2).unwrap(), interrupt: &interrupt };
     let endless = (0..).map(|image| Ok::<_, Infallible>(tiny_images(1 + image % 2).remove(0)));
     let stop = |done| interrupt.store(done >= 10, Ordering::Relaxed);
-    let error = estimate(&model(&description, &weights, DType::F32), endless, options, &stop).unwrap_err();
+    let error = estimate(&[model(&description, &weights, DType::F32)], endless, options, &stop).unwrap_err();
     assert!(matches!(error, ImportanceError::Interrupted { .. }), "{error}");
 }
 
@@ -245,6 +245,6 @@ fn bad_images_are_refused_by_number() {
 
     let failing = [Err("the disk is gone")].into_iter();
     let options = Options { form: FisherForm::PerImage, workers: NonZeroUsize::MIN, interrupt: &NEVER };
-    let error = estimate(&model, failing, options, &|_| {}).unwrap_err();
+    let error = estimate(&[model], failing, options, &|_| {}).unwrap_err();
     assert!(matches!(error, ImportanceError::Source { image: 0, .. }), "{error}");
 }

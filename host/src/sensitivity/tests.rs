@@ -16,7 +16,13 @@ fn load(description: &Description, weights: &Weights) -> CandleVit {
 }
 
 fn run(model: &CandleVit, pixels: &[f32], probes: usize) -> Importance {
-    estimate(model, pixels, Options { probes, seed: 1, images_together: None, interrupt: &NEVER }, &|_| {}).unwrap()
+    estimate(
+        std::slice::from_ref(model),
+        pixels,
+        Options { probes, seed: 1, images_together: None, interrupt: &NEVER },
+        &|_| {},
+    )
+    .unwrap()
 }
 
 /// The weights with the mask of a structure at `mask`: its columns of the layer after it are scaled.
@@ -153,9 +159,14 @@ fn what_cannot_be_estimated_is_refused() {
     let (description, weights) = tiny(3, false);
     let model = load(&description, &weights);
     let run = |pixels: &[f32], probes: usize, interrupt: &AtomicBool| {
-        estimate(&model, pixels, Options { probes, seed: 1, images_together: None, interrupt }, &|_| {})
-            .unwrap_err()
-            .to_string()
+        estimate(
+            std::slice::from_ref(&model),
+            pixels,
+            Options { probes, seed: 1, images_together: None, interrupt },
+            &|_| {},
+        )
+        .unwrap_err()
+        .to_string()
     };
     assert_eq!(run(&pixels(5, 48), 0, &NEVER), "sensitivity needs at least one probe");
     assert_eq!(run(&pixels(5, 47), 1, &NEVER), "47 pixel values are no whole images of 48");

@@ -3,9 +3,10 @@
 use candle_core::{Device, Result, Tensor};
 
 use super::vector::{NullaryFnOnce, vectorised};
-use super::{Values, on_fused_device, values};
+use super::{Values, on_fused_device, values, widened};
 
-/// The sum of `a * b` over the rows of each image, `[images, width]`; both are `[images * tokens, width]`.
+/// The sum of `a * b` over the rows of each image, `[images, width]`; both are `[images * tokens, width]`. Of half types
+/// it is f32.
 ///
 /// # Errors
 /// If the shapes disagree.
@@ -15,7 +16,7 @@ pub fn summed_product(a: &Tensor, b: &Tensor, images: usize) -> Result<Tensor> {
         candle_core::bail!("product of {:?} and {:?} over {images} images", a.shape(), b.shape());
     }
     if !on_fused_device(&[a, b]) {
-        return (a * b)?.reshape((images, rows / images, width))?.sum(1);
+        return (widened(a)? * widened(b)?)?.reshape((images, rows / images, width))?.sum(1);
     }
     let mut out = vec![0.0; images * width];
     vectorised(SummedProduct { a: &values(a)?, b: &values(b)?, tokens: rows / images, width, out: &mut out });
