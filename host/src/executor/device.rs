@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use candle_core::{DType, Device};
 use headroom_device::model::{Description, Weights};
+use serde::Serialize;
 
 use super::error::ExecutorError;
 use super::model::CandleVit;
@@ -76,7 +77,8 @@ impl From<headroom_device::run::DeviceChoice> for DeviceChoice {
 
 /// In what a GPU holds weights and activations. Sums over tokens, images and gradients, softmax and norms are in f32
 /// always.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum GpuPrecision {
     #[default]
     F32,
@@ -164,6 +166,12 @@ impl ChosenDevices {
     #[must_use]
     pub fn in_precision(self, precision: GpuPrecision) -> Self {
         Self { precision, ..self }
+    }
+
+    /// As `--device` names them.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if self.gpus.is_empty() { DeviceChoice::Cpu } else { DeviceChoice::Cuda(self.gpus.clone()) }.to_string()
     }
 
     /// The first of them, for what is not shared.
