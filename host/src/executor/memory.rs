@@ -18,6 +18,8 @@ pub const PART_FOR_PIXELS: u64 = 4;
 pub enum Held {
     /// Forward and backward through the model with so many images together.
     Gradients { images: usize },
+    /// The same, and beside it the summed gradients of the weights whose rows are structures.
+    WeightGradients { images: usize },
     /// The dense tokens of so many images, on their way from layer to layer.
     Tokens { images: usize, way: Way },
     /// Dense tokens at the start, before and after a branch, and beside them those of so many rungs, with what every
@@ -60,14 +62,16 @@ pub fn needed(description: &Description, parameters: u64, held: Held) -> u64 {
     // One block on its way forward: what is packed and its parts apart, scores and probabilities, the neurons before and
     // after activation, and some tokens.
     let forward = 8 * width + 8 * attention + 4 * heads * tokens + if gated { 4 } else { 3 } * neurons;
+    let rows = of(description.blocks.len()) * width * (attention + if gated { 2 } else { 1 } * neurons);
     let values = match held {
-        Held::Gradients { images } => {
+        Held::Gradients { images } | Held::WeightGradients { images } => {
             // Each block keeps its input, what is packed, the middle, and the neurons before and after activation.
             let kept = of(description.blocks.len()) * (2 * width + 3 * attention + 2 * neurons);
             // One block's gradients: of the neurons, of what is packed, of some tokens; and of all scores.
             let neuron_gradients = if gated { 6 } else { 3 } * neurons;
             let passing = neuron_gradients + 6 * attention + 8 * width + 3 * heads * tokens;
-            of(images) * tokens * (kept + passing)
+            let summed = if matches!(held, Held::WeightGradients { .. }) { rows } else { 0 };
+            of(images) * tokens * (kept + passing) + summed
         }
         Held::Tokens { images, way } => of(images) * tokens * width + way.tokens(of(images), tokens) * forward,
         Held::RungTokens { images, rungs, way } => {

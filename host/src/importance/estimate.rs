@@ -137,6 +137,10 @@ impl<E: Into<Box<dyn Error + Send + Sync>>, I: Iterator<Item = Result<Views, E>>
             }
             (self.progress)(self.done.fetch_add(1, Ordering::Relaxed) + 1);
         }
+        let settled = sums.settle().map_err(|source| ImportanceError::Executor { image: first, source })?;
+        if !settled {
+            return Err(ImportanceError::NotFinite { image: first });
+        }
         Ok(Some((first / GROUP, sums)))
     }
 

@@ -224,3 +224,23 @@ impl PruneError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::GpuPrecision;
+
+    #[test]
+    fn what_is_not_finite_names_stage_and_device_and_offers_f32() {
+        let cpu = ChosenDevices::cpu();
+        let on = |devices: &ChosenDevices| PruneError::from(EmbedError::NotFinite { image: 3 }).in_stage("ladder", devices);
+        let gpu = ChosenDevices { gpus: vec![0], precision: GpuPrecision::F16, ..cpu.clone() };
+        let error = on(&gpu);
+        assert_eq!(error.to_string(), "the stage `ladder` on the GPU gave values that are not finite");
+        assert!(error.hint().unwrap().contains("--gpu-precision f32") && error.is_of_device());
+        assert!(on(&gpu.in_precision(GpuPrecision::F32)).hint().unwrap().contains("--device cpu"));
+        let error = on(&cpu);
+        assert_eq!(error.to_string(), "the stage `ladder` on the CPU gave values that are not finite");
+        assert!(error.hint().unwrap().contains("too large for f32"));
+    }
+}

@@ -56,6 +56,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn sums_of_half_types_have_the_digits_of_f32() {
+        // From 256 on bf16 knows even numbers only, and from 2,048 on so does f16.
+        for dtype in [DType::BF16, DType::F16] {
+            let ones = Tensor::ones((3001, 2), dtype, &Device::Cpu).unwrap();
+            let sum = summed_product(&ones, &ones, 1).unwrap();
+            assert_eq!(sum.to_vec2::<f32>().unwrap(), [[3001.0; 2]], "{dtype:?}");
+            let product = super::super::multiplied(&ones.t().unwrap(), &ones).unwrap();
+            assert_eq!(product.dtype(), dtype);
+        }
+    }
+
+    #[test]
     fn both_forms_sum_the_tokens_of_each_image_apart() {
         let matrix = |first: i64| {
             let values = (0..4 * 6).map(|i| ((i * 7 + first) % 11 - 5) as f32).collect();

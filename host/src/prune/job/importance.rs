@@ -57,7 +57,7 @@ impl Job<'_> {
                     Method::Snapvit | Method::SnipMagnitude => {
                         let images = images.views_per_image();
                         // The views of one image, whatever --batch says.
-                        job.check_memory("importance", Held::Gradients { images }, Remedy::ImageSize)?;
+                        job.check_memory("importance", Held::WeightGradients { images }, Remedy::ImageSize)?;
                         None
                     }
                     Method::Magnitude | Method::Lamp | Method::Random => None,
