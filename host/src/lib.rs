@@ -31,7 +31,7 @@
 //!
 //! Limits: search, ladder and evaluation run on the CPU, with the engine that
 //! the device runs; importance and compensation use a GPU where there is one.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod baseline;
 pub mod boards;

@@ -90,13 +90,16 @@ impl Part<'_> {
     fn run<K: KeptStructures>(&self, kept: &[K], failed: &AtomicBool) -> Result<Vec<Vec<f32>>, EmbedError> {
         let cut: Vec<_> = kept.iter().map(|kept| self.model.sub_network(kept)).collect::<Result<_, _>>()?;
         let mut queued: Vec<Vec<Tensor>> = vec![Vec::new(); kept.len()];
+        let mut pixels = Vec::with_capacity(self.batches.len());
         for batch in &self.batches {
             if failed.load(Ordering::Relaxed) {
                 break;
             }
-            let pixels = batch.tensor(self.model)?;
+            // Kept until everything is read: to let go of it would be to wait for the copy.
+            pixels.push(batch.uploaded(self.model)?);
+            let Some(pixels) = pixels.last() else { continue };
             for (cut, queued) in cut.iter().zip(&mut queued) {
-                queued.push(cut.forward(&pixels)?.pooled.to_dtype(DType::F32).map_err(ExecutorError::from)?);
+                queued.push(cut.forward(&pixels.tensor)?.pooled.to_dtype(DType::F32).map_err(ExecutorError::from)?);
             }
         }
         let read = |queued: Vec<Tensor>| -> Result<Vec<f32>, EmbedError> {

@@ -13,7 +13,7 @@ use super::EvalError;
 use super::observation::{Observations, Run, decoded};
 use crate::executor::memory::{self, Held, largest_batch};
 use crate::executor::operation::widened;
-use crate::executor::upload::to_device;
+use crate::executor::upload::Uploaded;
 use crate::executor::{CandleVit, ChosenDevices, ExecutorError, Forward};
 use crate::progress::Progress;
 
@@ -100,8 +100,7 @@ impl GpuRungs {
         };
         let serve = &serve;
         let parts: Vec<Result<Vec<Observations>, EvalError>> = std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                self.models.iter().enumerate().map(|part| scope.spawn(move || serve(part))).collect();
+            let threads: Vec<_> = self.models.iter().enumerate().map(|part| scope.spawn(move || serve(part))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap_or(Err(EvalError::Thread))).collect()
         });
         Ok(parts.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
@@ -109,24 +108,19 @@ impl GpuRungs {
 }
 
 /// What is seen of some images at every rung.
-fn batch(
-    run: &Run<'_, '_>,
-    model: &CandleVit,
-    pixels: &[f32],
-    labels: Vec<usize>,
-) -> Result<Observations, EvalError> {
+fn batch(run: &Run<'_, '_>, model: &CandleVit, pixels: &[f32], labels: Vec<usize>) -> Result<Observations, EvalError> {
     let mut seen = run.nothing();
     let images = labels.len();
     seen.labels = labels;
     if images == 0 {
         return Ok(seen);
     }
-    let pixels = to_device(pixels, model)?;
-    let dense = run.compared.then(|| model.forward_kept(&pixels, &run.dense)).transpose()?;
+    let pixels = Uploaded::to_device_of(model, pixels)?;
+    let dense = run.compared.then(|| model.forward_kept(&pixels.tensor, &run.dense)).transpose()?;
     let prefix = run.bundle.description().prefix_tokens();
     let mut queued = Vec::with_capacity(run.rungs.len());
     for &rung in run.rungs {
-        let found = model.forward_kept(&pixels, &run.bundle.corrected(rung, &run.table[rung]))?;
+        let found = model.forward_kept(&pixels.tensor, &run.bundle.corrected(rung, &run.table[rung]))?;
         let cosines = |dense: &Forward| patch_cosines(&found.tokens, &dense.tokens, prefix);
         let patch_cosines = dense.as_ref().map(cosines).transpose().map_err(ExecutorError::from)?;
         queued.push(Queued { pooled: found.pooled, logits: found.logits, patch_cosines });

@@ -42,9 +42,9 @@ use headroom_device::switch::RungTable;
 use crate::executor::{self, ChosenDevices, DeviceChoice};
 use crate::progress::Progress;
 use accuracy::{Accuracy, Mean};
+use gpu::GpuRungs;
 use integer::IntegerRungs;
 use labelled_images::LabelledImages;
-use gpu::GpuRungs;
 use observation::{Observations, RungEngine, observe};
 
 pub use error::EvalError;

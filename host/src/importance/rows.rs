@@ -138,11 +138,7 @@ mod tests {
                 let sums = composite_square_sums(gradient, gram).unwrap().to_vec1::<f32>().unwrap();
                 sums.into_iter().map(f64::from).collect()
             };
-            let all = [
-                square_sums(&gradient).unwrap(),
-                composite(&gradient, true),
-                composite(&gradient, false),
-            ];
+            let all = [square_sums(&gradient).unwrap(), composite(&gradient, true), composite(&gradient, false)];
             for found in all {
                 for (found, expected) in found.iter().zip(&expected) {
                     assert!((found - expected).abs() < 1e-5 * (1.0 + expected), "{found} {expected}");

@@ -233,7 +233,8 @@ mod tests {
     #[test]
     fn what_is_not_finite_names_stage_and_device_and_offers_f32() {
         let cpu = ChosenDevices::cpu();
-        let on = |devices: &ChosenDevices| PruneError::from(EmbedError::NotFinite { image: 3 }).in_stage("ladder", devices);
+        let on =
+            |devices: &ChosenDevices| PruneError::from(EmbedError::NotFinite { image: 3 }).in_stage("ladder", devices);
         let gpu = ChosenDevices { gpus: vec![0], precision: GpuPrecision::F16, ..cpu.clone() };
         let error = on(&gpu);
         assert_eq!(error.to_string(), "the stage `ladder` on the GPU gave values that are not finite");

@@ -38,6 +38,7 @@ use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 
 use crate::executor::operation::on_fused_device;
+use crate::executor::upload::Uploaded;
 use crate::executor::{CandleVit, ExecutorError, Traced};
 use crate::importance::Importance;
 
@@ -78,7 +79,6 @@ pub fn estimate(
     }
     let no_device = || SensitivityError::Executor { image: 0, source: ExecutorError::NoDevice };
     let model = models.first().ok_or_else(no_device)?;
-    let [channels, height, width] = model.image_shape();
     let all_images = model.images_in(pixels)?;
     let pixels_per_image = pixels.len() / all_images;
     let together = options.images_together.unwrap_or(TOKENS_TOGETHER / model.tokens()).max(1);
@@ -89,10 +89,8 @@ pub fn estimate(
         }
         let images = pixels.len() / pixels_per_image;
         let first = index * together;
-        let batch = Tensor::from_slice(pixels, (images, channels, height, width), &Device::Cpu);
-        let squares = batch
-            .map_err(ExecutorError::from)
-            .and_then(|batch| squares(model, &batch, first, options))
+        let squares = Uploaded::to_device_of(model, pixels)
+            .and_then(|batch| squares(model, &batch.tensor, first, options))
             .map_err(|source| SensitivityError::Executor { image: first, source })?;
         if !squares.is_finite() {
             return Err(SensitivityError::NotFinite { image: first });
