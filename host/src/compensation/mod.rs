@@ -145,14 +145,16 @@ pub fn passes(mode: Mode, corrected: usize, chosen: usize) -> usize {
     }
 }
 
-/// Rungs whose tokens [`fit`] holds at the same time, of so many chosen ones.
+/// Rungs of which [`fit`] holds the tokens beside the dense ones at the same time, and those of which it holds what they
+/// put into a layer, of so many chosen ones.
 #[must_use]
-pub fn rungs_held(mode: Mode, chosen: usize) -> usize {
+pub fn rungs_held(mode: Mode, chosen: usize) -> (usize, usize) {
     match mode {
-        Mode::None => 0,
-        Mode::Sequential => chosen.max(1),
-        // One after the other.
-        Mode::Mean | Mode::Shared | Mode::PerRung => 1,
+        Mode::None | Mode::Mean => (0, 0),
+        // The chosen ones see dense tokens, one after the other.
+        Mode::Shared => (0, 1),
+        Mode::PerRung => (1, 1),
+        Mode::Sequential => (chosen, chosen),
     }
 }
 

@@ -31,7 +31,7 @@ pub enum EmbedError {
 
 /// A model where sub-networks are judged.
 pub enum JudgedModel {
-    Cpu(ElasticVit),
+    Cpu(Box<ElasticVit>),
     /// The same model on every GPU.
     Gpus(Vec<CandleVit>),
 }
@@ -43,7 +43,7 @@ impl JudgedModel {
     /// If the weights are not those of the description, or a device fails.
     pub fn load(devices: &ChosenDevices, description: &Description, weights: &Weights) -> Result<Self, EmbedError> {
         if devices.gpus.is_empty() {
-            return Ok(Self::Cpu(ElasticVit::new(description, weights)?));
+            return Ok(Self::Cpu(Box::new(ElasticVit::new(description, weights)?)));
         }
         Ok(Self::Gpus(devices.load(description, weights)?))
     }
@@ -54,7 +54,7 @@ impl JudgedModel {
     /// If they are of another model, or a device fails.
     pub fn with_corrections(self, corrections: &Corrections) -> Result<Self, EmbedError> {
         Ok(match self {
-            Self::Cpu(vit) => Self::Cpu(vit.with_corrections(corrections)?),
+            Self::Cpu(vit) => Self::Cpu(Box::new(vit.with_corrections(corrections)?)),
             Self::Gpus(models) => {
                 Self::Gpus(models.iter().map(|model| model.with_corrections(corrections)).collect::<Result<_, _>>()?)
             }

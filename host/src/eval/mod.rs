@@ -124,7 +124,7 @@ fn evaluate(
             let no_model = || EvalError::NoIntegerModel { path: path.to_path_buf() };
             let integers = IntegerRungs::of(&bundle).ok_or_else(no_model)?;
             let (held, left_out) = held(&integers, &table, options.rungs_of(map.rungs().len())?, path)?;
-            (RungEngine::Integers(integers), held, left_out)
+            (RungEngine::Integers(Box::new(integers)), held, left_out)
         }
     };
     let integers = engine.integers();

@@ -59,7 +59,7 @@ pub(super) struct Pass {
 pub(super) enum RungEngine<'a> {
     /// The engine of the bundle, in f32.
     Cpu,
-    Integers(IntegerRungs<'a>),
+    Integers(Box<IntegerRungs<'a>>),
     Gpus(GpuRungs),
 }
 

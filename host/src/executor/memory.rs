@@ -22,9 +22,9 @@ pub enum Held {
     WeightGradients { images: usize },
     /// The dense tokens of so many images, on their way from layer to layer.
     Tokens { images: usize, way: Way },
-    /// Dense tokens at the start, before and after a branch, and beside them those of so many rungs, with what every
-    /// rung puts into the layer that is being fitted.
-    RungTokens { images: usize, rungs: usize, way: Way },
+    /// Dense tokens at the start, before and after a branch, and beside them those of so many rungs, and what so many put
+    /// into the layer that is being fitted.
+    RungTokens { images: usize, rungs: usize, inputs: usize, way: Way },
     /// Forward through so many sub-networks in turn, each with a copy of its heads, with so many images together.
     Embeddings { images: usize, sub_networks: usize },
 }
@@ -59,9 +59,9 @@ pub fn needed(description: &Description, parameters: u64, held: Held) -> u64 {
     let (heads, tokens) = (of(description.heads), of(description.tokens()));
     let attention = heads * of(description.head_dim);
     let gated = matches!(description.blocks.first().map(|block| &block.mlp), Some(Mlp::Gated { .. }));
-    // One block on its way forward: what is packed and its parts apart, scores and probabilities, the neurons before and
-    // after activation, and some tokens.
-    let forward = 8 * width + 8 * attention + 4 * heads * tokens + if gated { 4 } else { 3 } * neurons;
+    // One branch on its way forward, the larger one: what is packed and its parts apart, scores and probabilities; or the
+    // neurons before, in and after activation.
+    let forward = (3 * width + 7 * attention + 4 * heads * tokens).max(4 * width + if gated { 4 } else { 3 } * neurons);
     let rows = of(description.blocks.len()) * width * (attention + if gated { 2 } else { 1 } * neurons);
     let values = match held {
         Held::Gradients { images } | Held::WeightGradients { images } => {
@@ -74,9 +74,9 @@ pub fn needed(description: &Description, parameters: u64, held: Held) -> u64 {
             of(images) * tokens * (kept + passing) + summed
         }
         Held::Tokens { images, way } => of(images) * tokens * width + way.tokens(of(images), tokens) * forward,
-        Held::RungTokens { images, rungs, way } => {
+        Held::RungTokens { images, rungs, inputs, way } => {
             let fitted = neurons.max(attention);
-            let held = of(images) * tokens * ((3 + of(rungs)) * width + of(rungs) * fitted);
+            let held = of(images) * tokens * ((3 + of(rungs)) * width + of(inputs) * fitted);
             // Beside the original matrices those of every layer that were fitted.
             let matrices = of(description.blocks.len()) * width * (neurons + attention);
             held + matrices + way.tokens(of(images), tokens) * forward

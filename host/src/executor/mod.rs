@@ -1,4 +1,4 @@
-//! The candle executor of a model description: gradients on the CPU, everything on CUDA.
+//! The candle executor of a model description: gradients on the CPU, everything on CUDA, in f32, bf16 or f16.
 //!
 //! The CPU inference of the product is `headroom_device::engine`; both read the same
 //! [`Description`](headroom_device::model::Description). This one also runs backward, by hand and

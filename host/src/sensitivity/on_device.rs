@@ -8,9 +8,6 @@ use super::{Options, Squares, probe};
 use crate::executor::operation::widened;
 use crate::executor::{CandleVit, ExecutorError, Traced};
 
-/// Running sums of a block: of heads, neurons, value and query dimensions, `[structures]` each.
-type BlockSums = Option<[Tensor; 4]>;
-
 /// As [`super::squares`].
 pub(super) fn squares(
     model: &CandleVit,
@@ -19,27 +16,25 @@ pub(super) fn squares(
     options: Options<'_>,
 ) -> Result<Squares, ExecutorError> {
     let pooled = traced.pooled();
-    let mut sums: Vec<BlockSums> = vec![None; model.depth()];
+    // Of every block those of heads, neurons, value and query dimensions, `[structures]` each.
+    let mut sums: Vec<Vec<Tensor>> = vec![Vec::new(); model.depth()];
     for probe in 0..options.probes {
         let directions = directions(&pooled, first, probe, options)?.to_dtype(pooled.dtype())?;
         traced.backward(&directions, |block, gradient| {
             let masks = gradient.masks()?;
-            let square = |slopes: Tensor| widened(&slopes)?.sqr()?.sum(0);
-            let mut found = [masks.heads, masks.neurons, masks.value_dims, masks.query_dims].map(square);
-            if let Some(before) = &sums[block] {
-                for (found, before) in found.iter_mut().zip(before) {
-                    *found =
-                        found.as_ref().map_err(|error| candle_core::Error::msg(error)).and_then(|sum| sum + before);
+            let slopes = [masks.heads, masks.neurons, masks.value_dims, masks.query_dims];
+            for (place, slopes) in slopes.into_iter().enumerate() {
+                let found = widened(&slopes)?.sqr()?.sum(0)?;
+                match sums[block].get_mut(place) {
+                    Some(sum) => *sum = (&*sum + found)?,
+                    None => sums[block].push(found),
                 }
             }
-            let [heads, neurons, value_dims, query_dims] = found;
-            sums[block] = Some([heads?, neurons?, value_dims?, query_dims?]);
             Ok(())
         })?;
     }
     let mut squares = Squares::zeros(model);
     for (block, sums) in sums.into_iter().enumerate() {
-        let Some(sums) = sums else { continue };
         let Squares { heads, neurons, value_dims, query_dims } = &mut squares;
         for (sum, squares) in sums.iter().zip([heads, neurons, value_dims, query_dims]) {
             squares[block] = sum.to_dtype(DType::F64)?.to_vec1()?;

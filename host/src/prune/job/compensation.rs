@@ -58,9 +58,9 @@ impl Job<'_> {
             |_| Passes::forward(passes as u64),
             |job| {
                 let description = &job.checkpoint.description;
-                let rungs_held = compensation::rungs_held(mode, chosen.len());
+                let (beside, inputs) = compensation::rungs_held(mode, chosen.len());
                 let way = Way::new(compensation::TOKENS_TOGETHER);
-                let held = Held::RungTokens { images: images.calibration_count(), rungs: rungs_held, way };
+                let held = Held::RungTokens { images: images.calibration_count(), rungs: beside, inputs, way };
                 job.check_memory("compensation", held, Remedy::ImagesLimit)?;
                 let model = CandleVit::load(description, permuted, job.devices.first(), DType::F32)?;
                 let layers = compensation::layers(mode, model.depth(), corrected.len(), chosen.len());

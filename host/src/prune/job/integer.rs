@@ -60,7 +60,7 @@ impl Job<'_> {
         let description = &self.checkpoint.description;
         // Integers run on the CPU, and so does what they are compared with.
         let vit = match model {
-            JudgedModel::Cpu(vit) => vit,
+            JudgedModel::Cpu(vit) => *vit,
             JudgedModel::Gpus(_) => ElasticVit::new(description, permuted)?,
         };
         let vit = vit.with_corrections(corrections)?;

@@ -215,7 +215,8 @@ impl Job<'_> {
         let sub_networks = rungs.iter().map(after).collect::<Result<_, _>>()?;
         let mut ranked = Ranked { shape, ranking, permutation, changed, rungs, sub_networks };
         if let Some(chosen) = self.judged(|job| job.merge_tokens(&permuted, &ranked, &images))? {
-            (ranked.rungs, ranked.sub_networks) = chosen;
+            (ranked.rungs, ranked.sub_networks) =
+                chosen.into_iter().map(|candidate| (candidate.steps, candidate.sub_network)).unzip();
         }
         let ladder = self.judged(|job| job.ladder(&permuted, &ranked, &images))?;
         let mut compensation = self.compensation(&permuted, &ranked, &ladder, &images)?;

@@ -32,9 +32,9 @@ enum Family {
 
 /// A sub-network after so many steps.
 #[derive(Clone, Copy, Debug)]
-struct Candidate {
-    steps: u32,
-    sub_network: SubNetwork,
+pub(super) struct Candidate {
+    pub steps: u32,
+    pub sub_network: SubNetwork,
 }
 
 impl Job<'_> {
@@ -56,7 +56,7 @@ impl Job<'_> {
         permuted: &Weights,
         ranked: &Ranked,
         images: &JobImages,
-    ) -> Result<Option<(Vec<u32>, Vec<SubNetwork>)>, PruneError> {
+    ) -> Result<Option<Vec<Candidate>>, PruneError> {
         if self.options.tokens == TokenMerging::Off {
             return Ok(None);
         }
@@ -100,7 +100,7 @@ impl Job<'_> {
                 Ok((chosen, (judged * count) as u64))
             },
         )?;
-        Ok(Some(chosen.0.iter().map(|candidate| (candidate.steps, candidate.sub_network)).unzip()))
+        Ok(Some(chosen.0))
     }
 }
 
