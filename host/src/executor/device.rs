@@ -82,7 +82,7 @@ impl From<headroom_device::run::DeviceChoice> for DeviceChoice {
 pub enum GpuPrecision {
     #[default]
     F32,
-    /// The range of f32, two to three digits.
+    /// The range of f32, two to three digits; GPUs of compute capability 8.0 or more.
     Bf16,
     /// Three digits, but nothing above 65,504, and small gradients become zero.
     F16,

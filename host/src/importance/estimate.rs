@@ -129,9 +129,8 @@ impl<E: Into<Box<dyn Error + Send + Sync>>, I: Iterator<Item = Result<Views, E>>
                 return Ok(None);
             }
             let views = views.map_err(|source| ImportanceError::Source { image, source: source.into() })?;
-            let shape = shape(model, image, &views)?;
-            let finite =
-                sums.add(model, &views, &shape).map_err(|source| ImportanceError::Executor { image, source })?;
+            check(model, image, &views)?;
+            let finite = sums.add(model, &views).map_err(|source| ImportanceError::Executor { image, source })?;
             if !finite {
                 return Err(ImportanceError::NotFinite { image });
             }
@@ -169,8 +168,8 @@ impl<E: Into<Box<dyn Error + Send + Sync>>, I: Iterator<Item = Result<Views, E>>
     }
 }
 
-/// The shape of the pixels of `views`.
-fn shape(model: &CandleVit, image: usize, views: &Views) -> Result<[usize; 4], ImportanceError> {
+/// Refuses views that are no whole images of the model, or nothing to compare.
+fn check(model: &CandleVit, image: usize, views: &Views) -> Result<(), ImportanceError> {
     let Views { pixels, views, global } = views;
     if *global == 0 || *views < 2 || global > views {
         return Err(ImportanceError::Views { image, views: *views, global: *global });
@@ -180,5 +179,5 @@ fn shape(model: &CandleVit, image: usize, views: &Views) -> Result<[usize; 4], I
     if pixels.len() != expected {
         return Err(ImportanceError::Pixels { image, views: *views, expected, found: pixels.len() });
     }
-    Ok([*views, channels, height, width])
+    Ok(())
 }

@@ -4,6 +4,7 @@ use super::loss::loss;
 use super::rows::{add_gradient, device_product, device_square_sums, square_sums};
 use super::{FisherForm, Importance, Views};
 use crate::executor::operation::on_fused_device;
+use crate::executor::upload::Uploaded;
 use crate::executor::{CandleVit, ExecutorError, LayerGradient};
 
 use candle_core::{DType, Tensor};
@@ -47,9 +48,9 @@ impl Sums {
     ///
     /// # Errors
     /// If the model fails.
-    pub fn add(&mut self, model: &CandleVit, views: &Views, shape: &[usize]) -> Result<bool, ExecutorError> {
-        let pixels = Tensor::from_slice(&views.pixels, shape, &candle_core::Device::Cpu)?;
-        let traced = model.traced(&pixels)?;
+    pub fn add(&mut self, model: &CandleVit, views: &Views) -> Result<bool, ExecutorError> {
+        let pixels = Uploaded::to_device_of(model, &views.pixels)?;
+        let traced = model.traced(&pixels.tensor)?;
         let pooled = traced.pooled();
         let width = pooled.dim(1)?;
         let embeddings = pooled.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;

@@ -48,7 +48,8 @@ impl Job<'_> {
             |_| Passes::forward(passes),
             |job| {
                 let model = JudgedModel::load(&job.judges, &job.checkpoint.description, permuted)?;
-                let embedder = model.embedder(job.judged_images("ladder", images, images.fidelity())?)?;
+                let embedder =
+                    model.embedder(job.judged_images(&job.judges, "ladder", images, images.fidelity())?)?;
                 job.progress.begin("ladder", rungs.len() as u64, "rungs");
                 let dense = job.dense_embeddings(images, &embedder, shape)?;
                 let mut measured = Vec::with_capacity(rungs.len());
@@ -86,7 +87,8 @@ impl Job<'_> {
             |_| Passes::forward(passes),
             |job| {
                 let model = model.with_corrections(&compensation.corrections)?;
-                let embedder = model.embedder(job.judged_images("corrected ladder", images, images.fidelity())?)?;
+                let embedder =
+                    model.embedder(job.judged_images(&job.judges, "corrected ladder", images, images.fidelity())?)?;
                 job.progress.begin("ladder", corrected.len() as u64, "rungs");
                 let kept = |(number, &rung): (usize, &usize)| Corrected {
                     kept: &ranked.sub_networks[rung],
@@ -133,7 +135,7 @@ impl Job<'_> {
             return Ok(permuted.embed(&dense)?);
         }
         let original = JudgedModel::load(&self.judges, &self.checkpoint.description, &self.checkpoint.weights()?)?;
-        Ok(original.embedder(self.judged_images("ladder", images, images.fidelity())?)?.embed(&dense)?)
+        Ok(original.embedder(self.judged_images(&self.judges, "ladder", images, images.fidelity())?)?.embed(&dense)?)
     }
 }
 

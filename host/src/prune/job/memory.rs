@@ -5,6 +5,7 @@ use super::super::images::JobImages;
 use super::Job;
 use crate::embedder::JudgedImages;
 use crate::embedder::gpu::IN_FLIGHT;
+use crate::executor::ChosenDevices;
 use crate::executor::memory::{self, Held, largest_batch, with_margin};
 
 /// Images that a GPU is given together where it has room and nothing else is asked for.
@@ -48,15 +49,16 @@ impl Job<'_> {
         }
     }
 
-    /// The images that sub-networks are judged by in a stage.
+    /// The images that sub-networks are judged by in a stage, by `judges`.
     pub(super) fn judged_images<'a>(
         &self,
+        judges: &ChosenDevices,
         stage: &'static str,
         images: &JobImages,
         pixels: &'a [f32],
     ) -> Result<JudgedImages<'a>, PruneError> {
         let (pixels_per_image, embed_dim) = (images.pixels_per_image(), self.checkpoint.description.embed_dim);
-        let together = if self.judges.gpus.is_empty() { 1 } else { self.judged_together(stage)? };
+        let together = if judges.gpus.is_empty() { 1 } else { self.judged_together(stage)? };
         Ok(JudgedImages { pixels, pixels_per_image, embed_dim, together })
     }
 

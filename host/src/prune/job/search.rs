@@ -30,7 +30,7 @@ impl Job<'_> {
             // The scores alone need no model.
             let judges = if job.options.evaluations() > 0 { &job.judges } else { &ChosenDevices::cpu() };
             let model = JudgedModel::load(judges, description, &sorted)?;
-            let embedder = model.embedder(job.judged_images("search", images, images.calibration())?)?;
+            let embedder = model.embedder(job.judged_images(judges, "search", images, images.calibration())?)?;
             let fisher = job.scores.is_none() && job.options.method() == Method::Snapvit;
             // Other scores compare between blocks as they are.
             let start = if fisher { Factors::start } else { Factors::ones }(quanta.shape());

@@ -68,7 +68,7 @@ impl Job<'_> {
                 let model = JudgedModel::load(&job.judges, description, permuted)?;
                 let count = images.calibration_count().min(IMAGES);
                 let pixels = &images.calibration()[..count * images.pixels_per_image()];
-                let embedder = model.embedder(job.judged_images("tokens", images, pixels)?)?;
+                let embedder = model.embedder(job.judged_images(&job.judges, "tokens", images, pixels)?)?;
                 let dense = embedder.embed(&SubNetwork::dense(&ranked.shape))?;
                 let prefix = description.prefix_tokens();
                 let (rank_by, board) = (job.options.rank_by, &job.board.profile);
