@@ -130,3 +130,50 @@ fn interleaved(even: &Tensor, odd: &Tensor, count: usize) -> Result<Tensor> {
     let (images, each) = even.dims2()?;
     Tensor::stack(&[even, odd], 2)?.reshape((images, 2 * each))?.narrow(1, 0, count)?.contiguous()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CPU: Device = Device::Cpu;
+
+    fn values(tensor: &Tensor) -> Vec<f32> {
+        tensor.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn the_first_of_equals_go_into_the_first_of_equals_and_weigh_as_many_as_they_stand_for() {
+        // A prefix token and five patches, which are all alike.
+        let tokens = Tensor::new(&[[[100f32], [0.0], [10.0], [20.0], [30.0], [40.0]]], &CPU).unwrap();
+        let single = TokenGroups::single(1, 6, DType::F32, &CPU).unwrap();
+        let (left, groups) = single.merge(&tokens, None, Merge { prefix: 1, merged: 2 }).unwrap();
+        assert_eq!(values(&left), [100.0, 10.0, 30.0, 40.0], "the mean of 0, 10 and 20");
+        assert_eq!(values(&groups.log_sizes().unwrap()), [0.0, 3f32.ln(), 0.0, 0.0]);
+        assert_eq!(values(&groups.copy_back(&left).unwrap()), [100.0, 10.0, 10.0, 10.0, 30.0, 40.0]);
+        let (left, groups) = groups.merge(&left, None, Merge { prefix: 1, merged: 1 }).unwrap();
+        assert_eq!(values(&left), [100.0, 15.0, 40.0], "three tens and a thirty");
+        assert_eq!(values(&groups.copy_back(&left).unwrap()), [100.0, 15.0, 15.0, 15.0, 15.0, 40.0]);
+    }
+
+    #[test]
+    fn the_most_alike_are_merged_image_by_image() {
+        let tokens = Tensor::new(&[[[1f32], [2.0], [3.0], [4.0]], [[1.0], [2.0], [3.0], [4.0]]], &CPU).unwrap();
+        // In the first image patch 2 is most like patch 1, in the second patch 0 like patch 3.
+        let first = [[1f32, 0.0], [0.0, 1.0], [0.1, 5.0], [-1.0, 1.0]];
+        let second = [[-2f32, 0.0], [0.0, 1.0], [1.0, 1.0], [-1.0, 0.0]];
+        let keys = Tensor::new(&[first, second], &CPU).unwrap().unsqueeze(2).unwrap();
+        let single = TokenGroups::single(2, 4, DType::F32, &CPU).unwrap();
+        let (left, groups) = single.merge(&tokens, Some(&keys), Merge { prefix: 0, merged: 1 }).unwrap();
+        assert_eq!(values(&left), [1.0, 2.5, 4.0, 2.0, 3.0, 2.5]);
+        assert_eq!(values(&groups.copy_back(&left).unwrap()), [1.0, 2.5, 2.5, 4.0, 2.5, 2.0, 3.0, 2.5]);
+    }
+
+    #[test]
+    fn keys_that_are_not_finite_send_no_token_out_of_place() {
+        let tokens = Tensor::ones((1, 5, 2), DType::F32, &CPU).unwrap();
+        let keys = Tensor::full(f32::NAN, (1, 5, 1, 2), &CPU).unwrap();
+        let single = TokenGroups::single(1, 5, DType::F32, &CPU).unwrap();
+        let (left, groups) = single.merge(&tokens, Some(&keys), Merge { prefix: 1, merged: 2 }).unwrap();
+        assert_eq!(groups.copy_back(&left).unwrap().dims(), [1, 5, 2]);
+    }
+}
