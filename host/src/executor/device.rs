@@ -141,7 +141,7 @@ pub struct ChosenDevices {
     pub gpus: Vec<usize>,
     /// In what GPUs compute.
     pub precision: GpuPrecision,
-    /// What [`DeviceChoice::Auto`] took and why; `None` where the user chose.
+    /// What [`DeviceChoice::Auto`] took and why, and what of the user's choice does not hold there.
     pub reason: Option<String>,
 }
 
@@ -162,10 +162,13 @@ impl ChosenDevices {
         }
     }
 
-    /// The same processors, where GPUs compute in that.
+    /// The same processors, where GPUs compute in that; the CPU says that it does not.
     #[must_use]
     pub fn in_precision(self, precision: GpuPrecision) -> Self {
-        Self { precision, ..self }
+        let ignored = self.gpus.is_empty() && precision != GpuPrecision::F32;
+        let note = ignored.then(|| "--gpu-precision is ignored: the CPU computes in f32".to_owned());
+        let notes: Vec<String> = self.reason.into_iter().chain(note).collect();
+        Self { precision, reason: (!notes.is_empty()).then(|| notes.join("; ")), ..self }
     }
 
     /// As `--device` names them.
@@ -259,7 +262,9 @@ mod tests {
     fn the_cpu_is_there_without_a_word() {
         let chosen = choose(&DeviceChoice::Cpu).unwrap();
         assert!(chosen.first().is_cpu() && chosen.gpus.is_empty() && chosen.reason.is_none());
-        assert_eq!(chosen.in_precision(GpuPrecision::F16).dtype(), DType::F32, "half types are for GPUs");
+        let chosen = chosen.in_precision(GpuPrecision::F16);
+        assert_eq!(chosen.dtype(), DType::F32, "half types are for GPUs");
+        assert!(chosen.reason.unwrap().contains("--gpu-precision is ignored"));
     }
 
     #[cfg(not(feature = "cuda"))]
