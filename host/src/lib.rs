@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`checkpoint`] | opens what the hubs ship; writes permuted checkpoints; one file per family |
 //! | [`calibration`] | images from a folder or made procedurally; random views of them |
-//! | [`executor`] | the model in candle, for gradients |
+//! | [`executor`] | the model in candle, for gradients and on GPUs |
 //! | [`importance`] | the local importance of heads and neurons: a self-supervised Fisher term |
 //! | [`scores`] | published SnapViT scores, in place of importance and search |
 //! | [`sensitivity`] | what removing a structure costs in fidelity, in one unit for all |
@@ -29,9 +29,13 @@
 //! *sub-network* is what is left after some steps; a *rung* is one that was
 //! measured; *fidelity* is the mean cosine similarity to the dense embedding.
 //!
-//! Limits: search, ladder and evaluation run on the CPU, with the engine that
-//! the device runs; importance and compensation use a GPU where there is one.
-#![forbid(unsafe_code)]
+//! On the CPU search, ladder and evaluation run with the engine that the device
+//! runs, on GPUs with candle; importance, head basis and compensation run with
+//! candle everywhere.
+//!
+//! Limits: integers run on the CPU; head basis and compensation use the first
+//! of several GPUs. `cuda` has been compiled and linted, not run on a GPU by us.
+#![deny(unsafe_code)]
 
 pub mod baseline;
 pub mod boards;

@@ -5,10 +5,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use candle_core::{DType, Device};
 use headroom_host::checkpoint::{Checkpoint, OpenOptions};
+use headroom_host::compensation::{self, Damping, Mode, Rungs};
 use headroom_host::demo;
+use headroom_host::embedder::GpuEmbedder;
+use headroom_host::embedder::gpu::IN_FLIGHT;
 use headroom_host::executor::CandleVit;
-use headroom_host::executor::memory::{Held, needed};
+use headroom_host::executor::memory::{Held, Way, needed};
 use headroom_host::sensitivity;
+use headroom_host::shape::model_shape;
+use headroom_shared::SubNetwork;
+use headroom_shared::shape::MAX_BLOCKS;
 
 /// The system's allocator, which knows how many bytes are in use and were at most.
 struct Measuring;
@@ -45,9 +51,73 @@ fn most_bytes(run: impl FnOnce()) -> u64 {
 
 /// One test alone, so that nothing else allocates meanwhile.
 #[test]
-fn importance_needs_what_is_expected_and_not_much_less() {
-    let never = AtomicBool::new(false);
+fn stages_need_what_is_expected_and_not_much_less() {
     let checkpoint = Checkpoint::from_bytes(demo::WEIGHTS, Some(demo::CONFIG), &OpenOptions::default()).unwrap();
+    importance(&checkpoint);
+    embeddings(&checkpoint);
+    tokens_of_rungs(&checkpoint);
+}
+
+/// On GPUs, whose operations f64 takes on the CPU, in twice as many bytes.
+fn embeddings(checkpoint: &Checkpoint) {
+    let (description, weights) = (&checkpoint.description, checkpoint.weights().unwrap());
+    let image = &description.image;
+    let shape = model_shape(checkpoint).unwrap();
+    let kept = [(description.heads - 1, description.neurons - 8); MAX_BLOCKS];
+    let kept = SubNetwork::from_counts(&shape, &kept[..description.blocks.len()]).unwrap();
+    for images in [2, 16] {
+        let pixels = vec![0.5; images * image.channels * image.height * image.width];
+        let run = || {
+            let models = [CandleVit::load(description, &weights, &Device::Cpu, DType::F64).unwrap()];
+            GpuEmbedder::new(&models, &pixels, images).unwrap().embed_all(&[kept; IN_FLIGHT]).unwrap();
+        };
+        let found = (0..2).map(|_| most_bytes(run)).min().unwrap() / 2;
+        let held = Held::Embeddings { images, sub_networks: IN_FLIGHT };
+        let expected = needed(description, checkpoint.parameters(), held) + size_of_val(pixels.as_slice()) as u64;
+        println!("embeddings of {images} images: {found} bytes, expected {expected}");
+        assert!(found <= expected, "{images} images: {found} bytes, expected {expected}");
+        assert!(2 * found > expected, "{images} images: {found} bytes, expected {expected}");
+    }
+}
+
+/// What each further image needs; the rest does not grow.
+fn tokens_of_rungs(checkpoint: &Checkpoint) {
+    let never = AtomicBool::new(false);
+    let (description, weights) = (&checkpoint.description, checkpoint.weights().unwrap());
+    let image = &description.image;
+    let shape = model_shape(checkpoint).unwrap();
+    let blocks = description.blocks.len();
+    let rung = |part: usize| {
+        let counts = vec![(description.heads - part, description.neurons - 64 * part); blocks];
+        SubNetwork::from_counts(&shape, &counts).unwrap()
+    };
+    let sub_networks = [rung(0), rung(1), rung(2)];
+    let model = CandleVit::load(description, &weights, &Device::Cpu, DType::F32).unwrap();
+    let mode = Mode::Sequential;
+    let most = |images: usize| {
+        let values = images * image.channels * image.height * image.width;
+        let pixels: Vec<f32> = (0..values).map(|at| (at as f32 * 1.7).sin() + (at as f32 * 0.37).cos()).collect();
+        let rungs = Rungs { sub_networks: &sub_networks, corrected: &[1, 2], chosen: &[1, 2] };
+        let options = compensation::Options { mode, feedback: 1.0, damping: Damping::Mean, interrupt: &never };
+        let found = most_bytes(|| drop(compensation::fit(&model, rungs, &pixels, options, &|_| ()).unwrap()));
+        let way = Way { tokens_together: compensation::TOKENS_TOGETHER, threads: 1 };
+        let (rungs, inputs) = compensation::rungs_held(mode, 2);
+        let held = Held::RungTokens { images, rungs, inputs, way };
+        (found, needed(description, 0, held))
+    };
+    // Threads make buffers in their first run, which they keep.
+    most(16);
+    let (few, many) = (most(32), most(96));
+    let (found, expected) = ((many.0 - few.0) / 64, (many.1 - few.1) / 64);
+    println!("tokens of rungs: {found} bytes for each image, expected {expected}");
+    // What is aimed at is kept in the host's memory.
+    let aims = (description.tokens() * description.embed_dim * size_of::<f32>()) as u64;
+    assert!(found <= expected + aims, "tokens of rungs: {found} bytes for each image, expected {expected} and {aims}");
+    assert!(2 * found > expected, "tokens of rungs: {found} bytes for each image, expected {expected}");
+}
+
+fn importance(checkpoint: &Checkpoint) {
+    let never = AtomicBool::new(false);
     let (description, weights) = (&checkpoint.description, checkpoint.weights().unwrap());
     let image = &description.image;
     for images in [1, 4, 16] {
@@ -55,7 +125,7 @@ fn importance_needs_what_is_expected_and_not_much_less() {
         let options = sensitivity::Options { probes: 2, seed: 0, images_together: Some(images), interrupt: &never };
         let run = || {
             let model = CandleVit::load(description, &weights, &Device::Cpu, DType::F32).unwrap();
-            sensitivity::estimate(&model, &pixels, options, &|_| ()).unwrap();
+            sensitivity::estimate(&[model], &pixels, options, &|_| ()).unwrap();
         };
         // The least of some runs: threads make buffers for matrix products in their first one, which they keep.
         let found = (0..6).map(|_| most_bytes(run)).min().unwrap();

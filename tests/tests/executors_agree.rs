@@ -1,5 +1,6 @@
 //! One description, two executors: every golden fixture through candle and
-//! through the CPU engine, dense, at another input size, and cut down.
+//! through the CPU engine, dense, at another input size, cut down, and with
+//! tokens merged.
 
 use candle_core::{DType, Device, Tensor};
 use headroom_device::engine::ElasticVit;
@@ -13,40 +14,63 @@ use headroom_tests::{case_name, fixture_cases, relative_difference, say_skipped}
 /// Largest difference over largest value. Both compute in f32; fixtures and each of them agree to 5e-6.
 const TOLERANCE: f64 = 2e-5;
 
-/// Of each block other heads, other dimensions of them, and another number of neurons; of some none.
-struct PartOf<'a>(&'a Checkpoint, usize);
+/// Of each block other heads, other dimensions of them, and another number of neurons; of some none. Each may also merge
+/// a part of the tokens that reach it.
+struct PartOf<'a> {
+    checkpoint: &'a Checkpoint,
+    removed: usize,
+    merges: bool,
+}
 
 impl PartOf<'_> {
     fn gone(&self, block: usize, of: usize) -> usize {
-        (block + 1) * self.1 % (of + 1)
+        (block + 1) * self.removed % (of + 1)
+    }
+
+    /// Positions that turn queries and keys need all of them, and no token merged.
+    fn is_rotary(&self) -> bool {
+        matches!(self.checkpoint.description.embedding.position, Position::Rotary { .. })
     }
 }
 
 impl KeptStructures for PartOf<'_> {
     fn heads(&self, block: usize) -> usize {
-        let heads = self.0.description.heads;
+        let heads = self.checkpoint.description.heads;
         heads - self.gone(block, heads)
     }
 
     fn head(&self, block: usize, index: usize) -> usize {
         // The first heads are gone.
-        index + self.gone(block, self.0.description.heads)
+        index + self.gone(block, self.checkpoint.description.heads)
     }
 
     fn neurons(&self, block: usize) -> usize {
-        let neurons = self.0.description.neurons;
+        let neurons = self.checkpoint.description.neurons;
         neurons - self.gone(block, neurons)
     }
 
     fn value_dims(&self, block: usize) -> Option<usize> {
-        let dims = self.0.description.head_dim;
+        let dims = self.checkpoint.description.head_dim;
         Some(dims - self.gone(block, dims - 1))
     }
 
     fn query_dims(&self, block: usize) -> Option<usize> {
-        // Positions that turn queries and keys need all of them.
-        let rotary = matches!(self.0.description.embedding.position, Position::Rotary { .. });
-        self.value_dims(block).filter(|_| !rotary)
+        // Keys of one dimension are all alike, but for rounding, which would decide what is merged.
+        self.value_dims(block).filter(|_| !self.is_rotary() && !self.merges)
+    }
+
+    fn merged_tokens(&self, block: usize) -> usize {
+        if !self.merges || self.is_rotary() {
+            return 0;
+        }
+        let description = &self.checkpoint.description;
+        let mut patches = description.tokens() - description.prefix_tokens();
+        let mut merged = 0;
+        for _ in 0..=block {
+            patches -= merged;
+            merged = patches / 3;
+        }
+        merged
     }
 }
 
@@ -55,11 +79,11 @@ fn values(tensor: &Tensor) -> Vec<f32> {
 }
 
 /// The largest difference of tokens, embeddings and logits.
-fn difference(checkpoint: &Checkpoint, pixels: &[f32], batch: usize, removed: usize) -> f64 {
+fn difference(checkpoint: &Checkpoint, pixels: &[f32], batch: usize, removed: usize, merges: bool) -> f64 {
     let description = &checkpoint.description;
     let image = &description.image;
     let weights = checkpoint.weights().unwrap();
-    let kept = PartOf(checkpoint, removed);
+    let kept = PartOf { checkpoint, removed, merges };
 
     let engine = ElasticVit::new(description, &weights).unwrap();
     let mut workspace = engine.workspace(batch);
@@ -99,9 +123,9 @@ fn candle_and_the_engine_compute_the_same() {
                 }
                 Err(error) => panic!("{name}: {error}"),
             };
-            for removed in [0, 1, 5] {
-                let difference = difference(&checkpoint, &pixels.data, pixels.shape[0], removed);
-                assert!(difference <= TOLERANCE, "{name}, {file}, {removed}: differs by {difference:.2e}");
+            for (removed, merges) in [(0, false), (1, false), (5, false), (0, true), (5, true)] {
+                let difference = difference(&checkpoint, &pixels.data, pixels.shape[0], removed, merges);
+                assert!(difference <= TOLERANCE, "{name}, {file}, {removed}, {merges}: differs by {difference:.2e}");
                 worst = worst.max(difference);
                 compared += 1;
             }

@@ -16,13 +16,13 @@ const STAGE: &str = "prune";
 impl Checking<'_> {
     /// Prunes into `folder/bundle`, and once more on the CPU.
     pub(super) fn prune(&mut self, folder: &Path) -> Result<PruneReport, CheckError> {
-        let device = self.chosen.gpu.map_or_else(|| "cpu".to_owned(), |gpu| format!("cuda:{gpu}"));
+        let device = self.gpu().map_or_else(|| "cpu".to_owned(), |gpu| format!("cuda:{gpu}"));
         let report = self.job(&device, &folder.join("bundle"))?;
         for stage in &report.stages {
             self.stages.push(Stage { name: format!("prune: {}", stage.name), seconds: stage.seconds });
         }
         let again = self.job("cpu", &folder.join("again"))?;
-        let at_most = if self.chosen.gpu.is_some() { OF_FIDELITY } else { NOTHING };
+        let at_most = if self.gpu().is_some() { OF_FIDELITY } else { NOTHING };
         let missing = report.ladder.len().abs_diff(again.ladder.len()) as f64;
         let found = (Measure::MissingRungs, missing, NOTHING);
         self.checks.push(Check::new(STAGE, "job with a job on the CPU", "ladder", found));
@@ -31,7 +31,7 @@ impl Checking<'_> {
             let found = (Measure::FidelityDifference, difference, at_most);
             self.checks.push(Check::new(STAGE, "job with a job on the CPU", format!("rung {rung}"), found));
         }
-        if self.chosen.gpu.is_none() {
+        if self.gpu().is_none() {
             let different = f64::from(u8::from(report.bundle_sha256 != again.bundle_sha256));
             let found = (Measure::DifferentBundles, different, NOTHING);
             self.checks.push(Check::new(STAGE, "job with the same job", "bundle", found));

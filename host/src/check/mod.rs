@@ -37,7 +37,7 @@ pub use options::Options;
 pub use report::{Check, CheckReport, CheckedDevice, Machine, REPORT_VERSION, RungTimes, Stage};
 
 use crate::demo;
-use crate::executor::{self, ChosenDevice, ExecutorError};
+use crate::executor::{self, ChosenDevices, ExecutorError};
 use crate::progress::Progress;
 use subject::{Model, Subject};
 
@@ -46,7 +46,7 @@ struct Checking<'a> {
     options: &'a Options,
     progress: &'a dyn Progress,
     interrupt: &'a AtomicBool,
-    chosen: ChosenDevice,
+    chosen: ChosenDevices,
     stages: Vec<Stage>,
     checks: Vec<Check>,
     left_out: Vec<String>,
@@ -58,7 +58,7 @@ struct Checking<'a> {
 /// If it cannot be made. What disagrees is in the report.
 pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -> Result<CheckReport, CheckError> {
     let began = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let chosen = executor::choose(options.device)?;
+    let chosen = executor::choose(&options.device.into())?;
     if let Some(reason) = &chosen.reason {
         progress.note(reason);
     }
@@ -79,7 +79,7 @@ pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -
     let (description, engine) = (bundle.description(), bundle.vit());
     let model = Model { description, weights: &weights, corrections: &corrections, engine, rungs: &rungs };
     let pixels = image(engine.pixels(), options.seed);
-    let gpu = checking.chosen.gpu;
+    let gpu = checking.gpu();
     let mut subject = checking.stage("to the device", |_| Subject::new(gpu, &model))?;
     checking.stage("elastic", |checking| checking.elastic(&mut subject, &model, &pixels))?;
     let times = checking.stage("switch", |checking| checking.switches(&mut subject, &bundle, &pixels))?;
@@ -134,6 +134,11 @@ impl<'a> Checking<'a> {
         self.progress.note(&format!("{name}: {seconds:.1} s"));
         self.stages.push(Stage { name: name.into(), seconds });
         Ok(result)
+    }
+
+    /// The GPU that is checked, if it is one.
+    fn gpu(&self) -> Option<usize> {
+        self.chosen.gpus.first().copied()
     }
 
     fn stop_if_interrupted(&self) -> Result<(), CheckError> {

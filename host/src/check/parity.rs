@@ -84,14 +84,14 @@ impl Checking<'_> {
         name: &str,
         (pixels, reference): (&[f32], &Weights),
     ) -> Result<(), CheckError> {
-        if self.chosen.gpu.is_none() {
+        if self.gpu().is_none() {
             return Ok(());
         }
         let rungs = [Corrected { kept: dense, correction: None }];
         let corrections = Corrections::default();
         let description = &checkpoint.description;
         let model = Model { description, weights, corrections: &corrections, engine, rungs: &rungs };
-        let mut subject = match Subject::new(self.chosen.gpu, &model) {
+        let mut subject = match Subject::new(self.gpu(), &model) {
             #[cfg(feature = "cuda")]
             Err(CheckError::Cuda(headroom_device::cuda::CudaError::Unsupported(reason))) => {
                 self.left_out.push(format!("{name} on the GPU engine: {reason}"));
@@ -130,7 +130,7 @@ impl Checking<'_> {
     }
 
     fn candle(&self, checkpoint: &Checkpoint, weights: &Weights) -> Result<CandleVit, CheckError> {
-        Ok(CandleVit::load(&checkpoint.description, weights, &self.chosen.device, DType::F32)?)
+        Ok(CandleVit::load(&checkpoint.description, weights, self.chosen.first(), DType::F32)?)
     }
 }
 

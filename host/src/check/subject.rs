@@ -14,7 +14,6 @@ use super::report::CheckedDevice;
 pub(super) struct Model<'a> {
     pub description: &'a Description,
     pub weights: &'a Weights,
-    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the CPU engine has its own"))]
     pub corrections: &'a Corrections,
     /// The CPU engine with the same weights.
     pub engine: &'a ElasticVit,

@@ -44,7 +44,7 @@ pub use error::CompensationError;
 use moments::Moments;
 
 /// Tokens that one product holds together.
-const TOKENS_TOGETHER: usize = 512;
+pub const TOKENS_TOGETHER: usize = 512;
 
 /// How what pruning removes is made up for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -142,6 +142,19 @@ pub fn passes(mode: Mode, corrected: usize, chosen: usize) -> usize {
         Mode::Shared => 1 + chosen + corrected,
         // Each chosen one beside the dense model.
         Mode::PerRung => chosen + corrected,
+    }
+}
+
+/// Rungs of which [`fit`] holds the tokens beside the dense ones at the same time, and those of which it holds what they
+/// put into a layer, of so many chosen ones.
+#[must_use]
+pub fn rungs_held(mode: Mode, chosen: usize) -> (usize, usize) {
+    match mode {
+        Mode::None | Mode::Mean => (0, 0),
+        // The chosen ones see dense tokens, one after the other.
+        Mode::Shared => (0, 1),
+        Mode::PerRung => (1, 1),
+        Mode::Sequential => (chosen, chosen),
     }
 }
 

@@ -8,6 +8,8 @@ use headroom_device::engine::EngineError;
 use headroom_device::images::{PreprocessError, SearchError};
 use headroom_device::integer::IntegerEngineError;
 
+use crate::executor::{DeviceError, ExecutorError};
+
 /// Why an evaluation failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -32,6 +34,18 @@ pub enum EvalError {
     NoRungInIntegers { path: PathBuf, source: IntegerEngineError },
     #[error("the model cannot be run in int8")]
     IntegerEngine(#[from] IntegerEngineError),
+    #[error("the device cannot be used")]
+    Device(#[from] DeviceError),
+    #[error("int8 is computed on the CPU alone")]
+    IntegersOnGpu,
+    #[error("one image needs {needed} bytes on the GPU, which has {free} free")]
+    DeviceMemory { needed: u64, free: u64 },
+    #[error("the model cannot be run on the GPU")]
+    Executor(#[from] ExecutorError),
+    #[error("rung {rung} on the GPU gave values that are not finite")]
+    NotFinite { rung: usize, half: bool },
+    #[error("a thread that served a GPU ended early")]
+    Thread,
     #[error("the linear probe cannot be fitted: {reason}")]
     Probe { reason: String },
     #[error("cannot write `{}`", path.display())]
@@ -51,6 +65,15 @@ impl EvalError {
         match self {
             Self::Bundle { source: BundleError::NotABundle { .. }, .. } => {
                 Some("make a bundle with `host-prune --target BOARD --out DIR`".into())
+            }
+            Self::Device(error) => Some(error.hint()),
+            Self::IntegersOnGpu => Some("leave --device away".into()),
+            Self::DeviceMemory { .. } => Some("compute with `--device cpu`".into()),
+            Self::NotFinite { half: true, .. } => {
+                Some("`--gpu-precision f32` computes with the range and the digits of f32".into())
+            }
+            Self::NotFinite { half: false, .. } => {
+                Some("`--device cpu` computes the same, and tells whether the GPU is at fault".into())
             }
             Self::NoClass { .. } => Some("put the images of each class in a sub-folder named after it".into()),
             Self::NoIntegerModel { .. } => Some("make the bundle with `host-prune --precision int8`".into()),

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`observation`] | what the engine computes for every image at every rung, and its cosine to the dense model |
 //! | [`integer`] | the same in eight-bit integers |
+//! | [`gpu`] | the same on GPUs |
 //! | [`nearest_neighbours`] | weighted k-NN top-1, from a bank of labelled images |
 //! | [`linear_probe`] | top-1 of a linear classifier fitted on the bank's embeddings |
 //! | [`accuracy`] | shares and means with their confidence intervals |
@@ -14,12 +15,14 @@
 //! embedding to that of the dense model; *patch fidelity* the same of each patch
 //! token after the final norm, which dense tasks (segmentation, depth) read.
 //!
-//! Limits: on the CPU, with the engine that the device runs.
+//! On the CPU rungs run with the engine that the device runs, on GPUs with candle, which computes the same in f32 but for
+//! rounding.
 
 pub mod accuracy;
 mod chart;
 mod error;
 mod features;
+mod gpu;
 mod integer;
 mod labelled_images;
 mod linear_probe;
@@ -36,11 +39,13 @@ use headroom_device::images::Preprocessor;
 use headroom_device::run::Precision;
 use headroom_device::switch::RungTable;
 
+use crate::executor::{self, ChosenDevices, DeviceChoice};
 use crate::progress::Progress;
 use accuracy::{Accuracy, Mean};
+use gpu::GpuRungs;
 use integer::IntegerRungs;
 use labelled_images::LabelledImages;
-use observation::{Observations, observe};
+use observation::{Observations, RungEngine, observe};
 
 pub use error::EvalError;
 pub use options::Options;
@@ -51,17 +56,41 @@ pub use report::{BundleReport, EVAL_VERSION, EvalReport, FolderReport, RungRepor
 /// # Errors
 /// See [`EvalError`].
 pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -> Result<EvalReport, EvalError> {
+    let choice = match (options.precision, &options.device) {
+        (Precision::Int8, DeviceChoice::Cuda(_) | DeviceChoice::AllCuda) => return Err(EvalError::IntegersOnGpu),
+        (Precision::Int8, _) => &DeviceChoice::Cpu,
+        (Precision::F32, choice) => choice,
+    };
+    let devices = executor::choose(choice)?.in_precision(options.gpu_precision);
+    run_on(options, &devices, progress, interrupt)
+}
+
+/// [`run`] on these devices, whatever `--device` says.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on(
+    options: &Options,
+    devices: &ChosenDevices,
+    progress: &dyn Progress,
+    interrupt: &AtomicBool,
+) -> Result<EvalReport, EvalError> {
+    if let Some(reason) = &devices.reason {
+        progress.note(reason);
+    }
     let query = LabelledImages::find(&options.query, progress)?;
     let bank = options.bank.as_deref().map(|bank| LabelledImages::find(bank, progress)).transpose()?;
     let mut bundles = Vec::with_capacity(options.bundles.len());
     for path in &options.bundles {
-        bundles.push(evaluate(path, options, bank.as_ref(), &query, progress, interrupt)?);
+        bundles.push(evaluate(path, options, devices, bank.as_ref(), &query, progress, interrupt)?);
     }
     let report = EvalReport {
         version: EVAL_VERSION,
         query: FolderReport::of(&options.query, &query),
         bank: bank.as_ref().zip(options.bank.as_deref()).map(|(bank, path)| FolderReport::of(path, bank)),
         precision: options.precision,
+        device: devices.name(),
+        gpu_precision: (!devices.gpus.is_empty()).then_some(devices.precision),
         neighbours: options.neighbours,
         temperature: options.temperature,
         bundles,
@@ -75,6 +104,7 @@ pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -
 fn evaluate(
     path: &Path,
     options: &Options,
+    devices: &ChosenDevices,
     bank: Option<&LabelledImages>,
     query: &LabelledImages,
     progress: &dyn Progress,
@@ -83,15 +113,21 @@ fn evaluate(
     let bundle = Bundle::open(path).map_err(|source| EvalError::Bundle { path: path.to_path_buf(), source })?;
     let map = bundle.structure_map();
     let table = RungTable::new(&map);
-    let (integers, rungs, left_out) = match options.precision {
-        Precision::F32 => (None, options.rungs_of(map.rungs().len())?, Vec::new()),
+    let (engine, rungs, left_out) = match options.precision {
+        Precision::F32 => {
+            let rungs = options.rungs_of(map.rungs().len())?;
+            let on_cpu = devices.gpus.is_empty();
+            let gpus = || GpuRungs::load(path, &bundle, devices).map(RungEngine::Gpus);
+            (if on_cpu { RungEngine::Cpu } else { gpus()? }, rungs, Vec::new())
+        }
         Precision::Int8 => {
             let no_model = || EvalError::NoIntegerModel { path: path.to_path_buf() };
             let integers = IntegerRungs::of(&bundle).ok_or_else(no_model)?;
             let (held, left_out) = held(&integers, &table, options.rungs_of(map.rungs().len())?, path)?;
-            (Some(integers), held, left_out)
+            (RungEngine::Integers(Box::new(integers)), held, left_out)
         }
     };
+    let integers = engine.integers();
     let preprocessor = Preprocessor::new(&bundle.description().image)?;
     let name = report::name_of(path);
     if !left_out.is_empty() {
@@ -99,7 +135,7 @@ fn evaluate(
     }
     let see = |images: &LabelledImages, folder: &str, dense_too: bool| {
         progress.begin(&format!("{name}: {folder}"), images.files.len() as u64, "images");
-        let seen = observe(&bundle, integers.as_ref(), &rungs, images, &preprocessor, dense_too, progress, interrupt)?;
+        let seen = observe(&bundle, &engine, &rungs, images, &preprocessor, dense_too, progress, interrupt)?;
         progress.end(&format!("{} images at {} rungs", seen.labels.len(), rungs.len()));
         Ok::<_, EvalError>(seen)
     };
@@ -123,7 +159,7 @@ fn evaluate(
             macs_share: map.rungs()[rung].macs as f64 / dense_macs,
             weight_bytes: map.rungs()[rung].weight_bytes,
             token_schedule: sub_network.token_schedule().to_vec(),
-            corrected: match &integers {
+            corrected: match integers {
                 Some(integers) => integers.kept(rung, sub_network).correction.is_some(),
                 None => bundle.corrected(rung, sub_network).correction.is_some(),
             },

@@ -1,5 +1,6 @@
 //! What the engine computes for every image at every rung.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -12,6 +13,7 @@ use headroom_shared::{KeptStructures, SubNetwork};
 use rayon::prelude::*;
 
 use super::EvalError;
+use super::gpu::GpuRungs;
 use super::integer::IntegerRungs;
 use super::labelled_images::LabelledImages;
 use crate::embedder::cosine;
@@ -53,7 +55,25 @@ pub(super) struct Pass {
     pub logits: Option<Vec<f32>>,
 }
 
-/// Runs every image at every one of `rungs`, in integers where `integers` are given; with `compared` also in f32 with all
+/// What runs the rungs.
+pub(super) enum RungEngine<'a> {
+    /// The engine of the bundle, in f32.
+    Cpu,
+    Integers(Box<IntegerRungs<'a>>),
+    Gpus(GpuRungs),
+}
+
+impl<'a> RungEngine<'a> {
+    /// Where rungs run in integers.
+    pub fn integers(&self) -> Option<&IntegerRungs<'a>> {
+        match self {
+            Self::Integers(integers) => Some(integers),
+            Self::Cpu | Self::Gpus(_) => None,
+        }
+    }
+}
+
+/// Runs every image at every one of `rungs`; with `compared` also in f32 with all
 /// structures and the original weights, for the cosines. Unreadable images are told and left out. The result does not
 /// depend on the number of threads.
 ///
@@ -62,7 +82,7 @@ pub(super) struct Pass {
 #[expect(clippy::too_many_arguments, reason = "what is seen depends on all of them")]
 pub(super) fn observe(
     bundle: &Bundle,
-    integers: Option<&IntegerRungs<'_>>,
+    engine: &RungEngine<'_>,
     rungs: &[usize],
     images: &LabelledImages,
     preprocessor: &Preprocessor,
@@ -73,37 +93,21 @@ pub(super) fn observe(
     let map = bundle.structure_map();
     let run = Run {
         bundle,
-        integers,
+        integers: engine.integers(),
         dense: SubNetwork::dense(map.shape()),
         table: RungTable::new(&map).sub_networks().to_vec(),
         rungs,
         compared,
         workspaces: Mutex::new(Vec::new()),
     };
-    let done = AtomicUsize::new(0);
-    let part = |(files, labels): (&[std::path::PathBuf], &[usize])| -> Result<Observations, EvalError> {
-        if interrupt.load(Ordering::Relaxed) {
-            return Err(EvalError::Interrupted { images: done.load(Ordering::Relaxed) });
-        }
-        let mut preprocessor = preprocessor.clone();
-        let (mut pixels, mut readable) = (Vec::new(), Vec::new());
-        for (file, &label) in files.iter().zip(labels) {
-            match decode_file(file) {
-                Ok(image) => {
-                    pixels.extend(preprocessor.evaluation(&image)?);
-                    readable.push(label);
-                }
-                Err(error) => progress.note(&format!("skipped: {error}")),
-            }
-        }
-        let seen = run.batch(&pixels, readable)?;
-        progress.done((done.fetch_add(files.len(), Ordering::Relaxed) + files.len()) as u64);
-        Ok(seen)
-    };
-    let parts = images.files.par_chunks(IMAGES_PER_RUN).zip(images.labels.par_chunks(IMAGES_PER_RUN)).map(part);
-    let parts: Vec<Observations> = parts.collect::<Result<_, _>>()?;
     let mut all = run.nothing();
-    parts.into_iter().for_each(|part| all.add(part));
+    let parts = match engine {
+        RungEngine::Gpus(gpus) => {
+            gpus.observe(&run, &images.files, &images.labels, preprocessor, progress, interrupt)?
+        }
+        RungEngine::Cpu | RungEngine::Integers(_) => on_cpu(&run, images, preprocessor, progress, interrupt)?,
+    };
+    parts.into_iter().for_each(|part| all.extend(part));
     if all.labels.is_empty() {
         let path = images.files.first().and_then(|file| file.parent()).unwrap_or(std::path::Path::new(""));
         return Err(EvalError::NoImages { path: path.to_path_buf() });
@@ -111,19 +115,60 @@ pub(super) fn observe(
     Ok(all)
 }
 
-struct Run<'a, 'm> {
-    bundle: &'a Bundle,
+fn on_cpu(
+    run: &Run<'_, '_>,
+    images: &LabelledImages,
+    preprocessor: &Preprocessor,
+    progress: &dyn Progress,
+    interrupt: &AtomicBool,
+) -> Result<Vec<Observations>, EvalError> {
+    let done = AtomicUsize::new(0);
+    let part = |(files, labels): (&[PathBuf], &[usize])| -> Result<Observations, EvalError> {
+        if interrupt.load(Ordering::Relaxed) {
+            return Err(EvalError::Interrupted { images: done.load(Ordering::Relaxed) });
+        }
+        let (pixels, readable) = decoded(files, labels, preprocessor, progress)?;
+        let seen = run.batch(&pixels, readable)?;
+        progress.done((done.fetch_add(files.len(), Ordering::Relaxed) + files.len()) as u64);
+        Ok(seen)
+    };
+    let parts = images.files.par_chunks(IMAGES_PER_RUN).zip(images.labels.par_chunks(IMAGES_PER_RUN)).map(part);
+    parts.collect()
+}
+
+/// The pixels of the readable images among `files`, and their labels. Files of the calling thread's pool in parallel.
+pub(super) fn decoded(
+    files: &[PathBuf],
+    labels: &[usize],
+    preprocessor: &Preprocessor,
+    progress: &dyn Progress,
+) -> Result<(Vec<f32>, Vec<usize>), EvalError> {
+    let decode = |preprocessor: &mut Preprocessor, (file, &label): (&PathBuf, &usize)| match decode_file(file) {
+        Ok(image) => Ok::<_, EvalError>(Some((preprocessor.evaluation(&image)?, label))),
+        Err(error) => {
+            progress.note(&format!("skipped: {error}"));
+            Ok(None)
+        }
+    };
+    let found = files.par_iter().zip(labels).with_min_len(IMAGES_PER_RUN);
+    let found = found.map_init(|| preprocessor.clone(), decode).collect::<Result<Vec<_>, _>>()?;
+    let (pixels, readable): (Vec<_>, Vec<usize>) = found.into_iter().flatten().unzip();
+    Ok((pixels.concat(), readable))
+}
+
+pub(super) struct Run<'a, 'm> {
+    pub bundle: &'a Bundle,
     integers: Option<&'a IntegerRungs<'m>>,
-    dense: SubNetwork,
+    pub dense: SubNetwork,
     /// Of every rung of the ladder.
-    table: Vec<SubNetwork>,
-    rungs: &'a [usize],
-    compared: bool,
+    pub table: Vec<SubNetwork>,
+    pub rungs: &'a [usize],
+    pub compared: bool,
     workspaces: Mutex<Vec<Workspace>>,
 }
 
 impl Run<'_, '_> {
-    fn nothing(&self) -> Observations {
+    pub fn nothing(&self) -> Observations {
         let predicted = self.bundle.vit().classes().map(|_| Vec::new());
         let rung = RungObservations { predicted, ..RungObservations::default() };
         let embed_dim = self.bundle.description().embed_dim;
@@ -149,22 +194,17 @@ impl Run<'_, '_> {
                 Some((integers, frames)) => integers.run(frames, rung, &self.table[rung])?,
                 None => in_f32()?,
             };
-            seen.pooled.extend_from_slice(&pass.pooled);
-            if let (Some(predicted), Some(logits)) = (&mut seen.predicted, &pass.logits) {
-                predicted.extend(logits.chunks_exact(logits.len() / images).map(first_class));
-            }
-            let Some(dense) = &dense else { continue };
             let width = pass.pooled.len() / images;
-            let cosines = |a: &[f32], b: &[f32]| -> Vec<f64> {
-                a.chunks_exact(width).zip(b.chunks_exact(width)).map(|(a, b)| cosine(a, b)).collect()
-            };
-            seen.pooled_cosines.extend(cosines(&pass.pooled, &dense.pooled));
-            let prefix = self.bundle.description().prefix_tokens() * width;
-            let image = dense.tokens.len() / images;
-            let pairs = pass.tokens.chunks_exact(image).zip(dense.tokens.chunks_exact(image));
-            seen.patch_cosines.extend(pairs.map(|(a, b)| mean_of_tokens(&a[prefix..], &b[prefix..], width)));
-            if integers.is_some() {
-                seen.f32_cosines.extend(cosines(&pass.pooled, &in_f32()?.pooled));
+            let patch_cosines = dense.as_ref().map_or_else(Vec::new, |dense| {
+                let prefix = self.bundle.description().prefix_tokens() * width;
+                let image = dense.tokens.len() / images;
+                let pairs = pass.tokens.chunks_exact(image).zip(dense.tokens.chunks_exact(image));
+                pairs.map(|(a, b)| mean_of_tokens(&a[prefix..], &b[prefix..], width)).collect()
+            });
+            let dense = dense.as_ref().map(|dense| dense.pooled.as_slice());
+            seen.add(images, &pass.pooled, pass.logits.as_deref(), dense, patch_cosines);
+            if integers.is_some() && dense.is_some() {
+                seen.f32_cosines.extend(cosines(&pass.pooled, &in_f32()?.pooled, width));
             }
         }
         self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
@@ -184,8 +224,27 @@ impl Run<'_, '_> {
     }
 }
 
+impl RungObservations {
+    /// Adds what was computed for so many images, and where there is something to compare with by how much it is off.
+    pub fn add(
+        &mut self,
+        images: usize,
+        pooled: &[f32],
+        logits: Option<&[f32]>,
+        dense: Option<&[f32]>,
+        patch_cosines: Vec<f64>,
+    ) {
+        self.pooled.extend_from_slice(pooled);
+        if let (Some(predicted), Some(logits)) = (&mut self.predicted, logits) {
+            predicted.extend(logits.chunks_exact(logits.len() / images).map(first_class));
+        }
+        self.pooled_cosines.extend(dense.map_or_else(Vec::new, |dense| cosines(pooled, dense, pooled.len() / images)));
+        self.patch_cosines.extend(patch_cosines);
+    }
+}
+
 impl Observations {
-    fn add(&mut self, later: Self) {
+    fn extend(&mut self, later: Self) {
         self.labels.extend(later.labels);
         for (rung, later) in self.rungs.iter_mut().zip(later.rungs) {
             rung.pooled.extend(later.pooled);
@@ -197,6 +256,11 @@ impl Observations {
             }
         }
     }
+}
+
+/// The cosine of every row.
+fn cosines(a: &[f32], b: &[f32], width: usize) -> Vec<f64> {
+    a.chunks_exact(width).zip(b.chunks_exact(width)).map(|(a, b)| cosine(a, b)).collect()
 }
 
 fn mean_of_tokens(a: &[f32], b: &[f32], width: usize) -> f64 {

@@ -6,6 +6,7 @@ use clap::Parser;
 use headroom_device::run::Precision;
 
 use super::EvalError;
+use crate::executor::{DeviceChoice, GpuPrecision};
 
 /// Tells how good the rungs of bundles are.
 ///
@@ -35,6 +36,14 @@ pub struct Options {
     /// Judge the rungs in f32, or in the int8 of the bundle's `model.int8`: those that it holds.
     #[arg(long, value_name = "PRECISION", default_value = "f32")]
     pub precision: Precision,
+
+    /// Where rungs in f32 run: auto, cpu, cuda, cuda:N, several GPUs as cuda:0,1, or cuda:all.
+    #[arg(long, default_value = "auto")]
+    pub device: DeviceChoice,
+
+    /// In what GPUs compute. Sums, softmax and norms are in f32 always.
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t = GpuPrecision::default())]
+    pub gpu_precision: GpuPrecision,
 
     /// Neighbours that vote.
     #[arg(long, value_name = "K", default_value_t = 20, value_parser = at_least_one)]

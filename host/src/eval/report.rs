@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::labelled_images::LabelledImages;
 use super::{Accuracy, Mean};
+use crate::executor::GpuPrecision;
 use crate::prune::with_prefix;
 
 /// The version of the JSON that `--json` prints. A field is only ever added
@@ -26,6 +27,10 @@ pub struct EvalReport {
     pub bank: Option<FolderReport>,
     /// What the rungs were computed in.
     pub precision: Precision,
+    /// Where they ran, such as `cpu` or `cuda:0,1`.
+    pub device: String,
+    /// In what the GPUs computed, where they did.
+    pub gpu_precision: Option<GpuPrecision>,
     /// k of k-NN, and the temperature of its votes.
     pub neighbours: usize,
     pub temperature: f64,

@@ -212,10 +212,33 @@ impl Block {
         }
     }
 
-    /// The tokens after the attention branch.
-    pub fn attend(&self, x: &Tensor, batch: Batch, rotary: Option<&Rotary>) -> Result<Tensor> {
+    /// The whole block with other last layers of its branches.
+    pub fn with_ends(self, projection: Linear, down: Linear) -> Self {
+        let mlp = match self.mlp {
+            Mlp::Plain { up, .. } => Mlp::Plain { up, down },
+            Mlp::Gated { gate, up, .. } => Mlp::Gated { gate, up, down },
+        };
+        Self { projection, mlp, ..self }
+    }
+
+    /// The tokens after the attention branch, and their keys, `[images, tokens, heads, query_dims]`. `log_sizes` where
+    /// tokens stand for several ([`Attention::forward_of_groups`]).
+    pub fn attend(
+        &self,
+        x: &Tensor,
+        batch: Batch,
+        rotary: Option<&Rotary>,
+        log_sizes: Option<&Tensor>,
+    ) -> Result<(Tensor, Tensor)> {
         let packed = self.pack(x, batch, rotary)?;
-        self.projection.forward_onto(x, &self.attention(batch).forward(&packed)?)
+        let attention = self.attention(batch);
+        let context = match log_sizes {
+            Some(log_sizes) => attention.forward_of_groups(&packed, log_sizes)?,
+            None => attention.forward(&packed)?,
+        };
+        let width = self.heads * self.query_dims;
+        let keys = packed.narrow(1, width, width)?.reshape((batch.images, batch.tokens, self.heads, ()))?;
+        Ok((self.projection.forward_onto(x, &context)?, keys))
     }
 
     /// What the heads found, before the projection.

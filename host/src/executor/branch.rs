@@ -1,6 +1,6 @@
 //! The two branches of a block, one at a time: what compensation is fitted on.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::block::{Batch, Block};
@@ -9,6 +9,7 @@ use super::linear::Linear;
 use super::model::CandleVit;
 use super::operation::product::{Start, Stored, product, shifted};
 use super::operation::rotary::Rotary;
+use super::upload::Uploaded;
 
 /// A branch of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,12 +115,10 @@ impl CandleVit {
     /// # Errors
     /// If the pixels are not whole images, or the device fails.
     pub fn streams(&self, pixels: &[f32], tokens_together: usize) -> super::error::Result<Vec<Stream>> {
-        let [channels, height, width] = self.image_shape();
         let pixels_per_image = pixels.len() / self.images_in(pixels)?;
         let together = (tokens_together / self.tokens()).max(1);
         let stream = |pixels: &[f32]| {
-            let shape = (pixels.len() / pixels_per_image, channels, height, width);
-            let (rows, batch) = self.embed(&Tensor::from_slice(pixels, shape, &Device::Cpu)?)?;
+            let (rows, batch) = self.embed(&Uploaded::to_device_of(self, pixels)?.tensor)?;
             Ok(Stream { rows, batch })
         };
         pixels.par_chunks(together * pixels_per_image).map(stream).collect()

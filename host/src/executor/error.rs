@@ -24,6 +24,21 @@ pub enum ExecutorError {
     /// A sub-network keeps more than the model has, or a head twice or out of order.
     #[error("block {block} cannot keep heads {heads:?} of {dense_heads} and {neurons} of {dense_neurons} neurons")]
     Kept { block: usize, heads: Vec<usize>, dense_heads: usize, neurons: usize, dense_neurons: usize },
+    /// A correction that the model was not given.
+    #[error("there is no correction {correction}: the model has {count}")]
+    NoCorrection { correction: usize, count: usize },
+    /// Corrections of a model with another number of blocks.
+    #[error("group {group} of the corrections is for {found} blocks, expected {expected}")]
+    CorrectedBlocks { group: usize, expected: usize, found: usize },
+    /// Prefix tokens are never merged, and of the patches at most every other one.
+    #[error("block {block}: {found} tokens were to be merged, at most {most} of its patch tokens can be")]
+    MergedTokens { block: usize, most: usize, found: usize },
+    /// A merged token has no position to turn its key by.
+    #[error("block {block} was to merge tokens, which models with rotary positions cannot")]
+    MergingWithRotary { block: usize },
+    /// There is no device to run on.
+    #[error("no device was given")]
+    NoDevice,
     /// Candle failed: out of memory, a driver error.
     #[error("tensor operation failed")]
     Tensor(#[from] candle_core::Error),

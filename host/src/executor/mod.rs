@@ -1,4 +1,4 @@
-//! The candle executor of a model description: gradients on the CPU, everything on CUDA.
+//! The candle executor of a model description: gradients on the CPU, everything on CUDA, in f32, bf16 or f16.
 //!
 //! The CPU inference of the product is `headroom_device::engine`; both read the same
 //! [`Description`](headroom_device::model::Description). This one also runs backward, by hand and
@@ -7,6 +7,7 @@
 
 mod block;
 mod branch;
+mod correction;
 pub mod device;
 mod embedding;
 pub mod error;
@@ -18,15 +19,18 @@ mod model;
 pub(crate) mod operation;
 mod pooling;
 mod structure_weights;
+mod sub_network;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod upload;
 
 pub use block::{BlockGradient, LayerGradient, MaskGradient};
 pub use branch::{Branch, CutBranch, Kept, KeptInputs, Stream};
-pub use device::{ChosenDevice, DeviceError, choose};
+pub use device::{ChosenDevices, DeviceChoice, DeviceError, GpuPrecision, UnknownDevices, choose};
 pub use error::ExecutorError;
 pub use gradient::Traced;
 pub use model::{CandleVit, Forward};
 pub use structure_weights::SquaredNorms;
+pub use sub_network::CutVit;

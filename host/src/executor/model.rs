@@ -1,12 +1,13 @@
 //! A Vision Transformer run with candle.
 
 use candle_core::{DType, Device, Tensor};
-use headroom_device::model::{Description, Weights};
+use headroom_device::model::{Corrections, Description, Weights};
 use headroom_shared::KeptStructures;
 
 use super::block::{Batch, Block};
+use super::correction::{CandleCorrections, EndSizes};
 use super::embedding::{Embedding, load_rotary};
-use super::error::{ExecutorError, Result};
+use super::error::Result;
 use super::load::Loader;
 use super::operation::layer_norm::LayerNorm;
 use super::operation::rotary::Rotary;
@@ -22,11 +23,14 @@ pub struct CandleVit {
     pub(super) blocks: Vec<Block>,
     pub(super) final_norm: Option<LayerNorm>,
     pub(super) pooling: Pooling,
+    pub(super) corrections: CandleCorrections,
     head: Option<Head>,
     heads: usize,
     head_dim: usize,
     neurons: usize,
-    tokens: usize,
+    pub(super) tokens: usize,
+    pub(super) prefix_tokens: usize,
+    embed_dim: usize,
     device: Device,
     dtype: DType,
 }
@@ -59,14 +63,34 @@ impl CandleVit {
             blocks: blocks.collect::<Result<_>>()?,
             final_norm: final_norm.transpose()?,
             pooling: Pooling::load(&loader, description)?,
+            corrections: CandleCorrections::default(),
             head: Head::load(&loader, description)?,
             heads: description.heads,
             head_dim: description.head_dim,
             neurons: description.neurons,
             tokens: description.tokens(),
+            prefix_tokens: description.prefix_tokens(),
+            embed_dim: description.embed_dim,
             device: device.clone(),
             dtype,
         })
+    }
+
+    /// The same model, sharing its weights, with corrections instead of those that it had.
+    ///
+    /// # Errors
+    /// If they are of another model, or the device fails.
+    pub fn with_corrections(&self, corrections: &Corrections) -> Result<Self> {
+        let inputs = [self.heads * self.head_dim, self.neurons];
+        let sizes = EndSizes { blocks: self.depth(), inputs, embed_dim: self.embed_dim };
+        let corrections = CandleCorrections::load(corrections, sizes, self.dtype, &self.device)?;
+        Ok(Self { corrections, ..self.clone() })
+    }
+
+    /// The width of a token, and of an embedding.
+    #[must_use]
+    pub fn embed_dim(&self) -> usize {
+        self.embed_dim
     }
 
     /// Where the weights are.
@@ -116,7 +140,7 @@ impl CandleVit {
     /// # Errors
     /// If `pixels` has another shape, or the device fails.
     pub fn forward(&self, pixels: &Tensor) -> Result<Forward> {
-        self.run(pixels, None, false)
+        self.run(pixels, false)
     }
 
     /// As [`Self::forward`], with the hidden states.
@@ -124,59 +148,46 @@ impl CandleVit {
     /// # Errors
     /// As [`Self::forward`].
     pub fn forward_with_hidden_states(&self, pixels: &Tensor) -> Result<Forward> {
-        self.run(pixels, None, true)
+        self.run(pixels, true)
     }
 
-    /// Runs the sub-network of the structures that are kept.
+    /// Runs the sub-network of the structures that are kept. [`Self::sub_network`] selects them once for several batches.
     ///
     /// # Errors
     /// As [`Self::forward`], and if `kept` names what the model does not have.
     pub fn forward_kept(&self, pixels: &Tensor, kept: &dyn KeptStructures) -> Result<Forward> {
-        self.run(pixels, Some(kept), false)
+        self.sub_network(kept)?.forward(pixels)
     }
 
-    fn run(&self, pixels: &Tensor, kept: Option<&dyn KeptStructures>, with_hidden_states: bool) -> Result<Forward> {
+    fn run(&self, pixels: &Tensor, with_hidden_states: bool) -> Result<Forward> {
         let (mut x, batch) = self.embed(pixels)?;
         let by_image = |x: &Tensor| x.reshape((batch.images, batch.tokens, ()));
         let mut hidden_states = Vec::new();
-        for (index, block) in self.blocks.iter().enumerate() {
+        for block in &self.blocks {
             if with_hidden_states {
                 hidden_states.push(by_image(&x)?);
             }
-            x = match kept {
-                Some(kept) => self.run_kept(index, kept, &x, batch)?,
-                None => block.forward(&x, batch, self.rotary.as_ref())?,
-            };
+            x = block.forward(&x, batch, self.rotary.as_ref())?;
         }
         let last = by_image(&x)?;
-        let tokens = self.final_norm.as_ref().map_or_else(|| Ok(last.clone()), |norm| norm.forward(&last))?;
+        let forward = self.finish(&last, Ok)?;
         if with_hidden_states {
             hidden_states.push(last);
         }
-        let pooled = self.pooling.forward(&tokens)?;
-        let logits = self.head.as_ref().map(|head| head.forward(&tokens, &pooled)).transpose()?;
-        Ok(Forward { tokens, pooled, logits, hidden_states })
+        Ok(Forward { hidden_states, ..forward })
     }
 
-    fn run_kept(&self, index: usize, kept: &dyn KeptStructures, x: &Tensor, batch: Batch) -> Result<Tensor> {
-        let heads: Vec<usize> = (0..kept.heads(index)).map(|head| kept.head(index, head)).collect();
-        let neurons = kept.neurons(index);
-        let ascending = heads.is_sorted_by(|a, b| a < b) && heads.last().is_none_or(|&last| last < self.heads);
-        if !ascending || neurons > self.neurons {
-            let (dense_heads, dense_neurons) = (self.heads, self.neurons);
-            return Err(ExecutorError::Kept { block: index, heads, dense_heads, neurons, dense_neurons });
-        }
-        let block = &self.blocks[index];
-        let query_dims = kept.query_dims(index).unwrap_or(self.head_dim);
-        let value_dims = kept.value_dims(index).unwrap_or(self.head_dim);
-        let middle = match heads.len() * value_dims {
-            0 => block.without_heads(x)?,
-            _ => block.with_heads(&heads, query_dims, value_dims)?.attend(x, batch, self.rotary.as_ref())?,
-        };
-        match neurons {
-            0 => Ok(block.without_neurons(&middle)?),
-            _ => Ok(block.with_neurons(neurons)?.transform(&middle)?),
-        }
+    /// From the `last` tokens to the outputs; `spread` puts tokens to their places.
+    pub(super) fn finish(
+        &self,
+        last: &Tensor,
+        spread: impl FnOnce(Tensor) -> candle_core::Result<Tensor>,
+    ) -> Result<Forward> {
+        let tokens = self.final_norm.as_ref().map_or_else(|| Ok(last.clone()), |norm| norm.forward(last))?;
+        let tokens = spread(tokens)?;
+        let pooled = self.pooling.forward(&tokens)?;
+        let logits = self.head.as_ref().map(|head| head.forward(&tokens, &pooled)).transpose()?;
+        Ok(Forward { tokens, pooled, logits, hidden_states: Vec::new() })
     }
 
     /// The rows that enter block 0, `[images * tokens, embed_dim]`.

@@ -9,6 +9,7 @@ use super::linear::Linear;
 use super::load::Loader;
 use super::operation::activation::activate;
 use super::operation::layer_norm::LayerNorm;
+use super::operation::widened;
 
 /// The pooling of a model, with its weights.
 #[derive(Clone, Debug)]
@@ -80,7 +81,7 @@ impl Pooling {
     /// `[images, embed_dim]` of `tokens` `[images, tokens, embed_dim]`.
     pub fn forward(&self, tokens: &Tensor) -> Result<Tensor> {
         let token = |index: usize| tokens.narrow(1, index, 1)?.squeeze(1)?.contiguous();
-        let patch_mean = |first: usize| tokens.narrow(1, first, tokens.dim(1)? - first)?.mean(1);
+        let patch_mean = |first: usize| mean_from(tokens, first);
         match self {
             Self::Class => token(0),
             Self::ClassThenNorm(norm) => norm.forward(&token(0)?),
@@ -103,14 +104,22 @@ impl AttentionPooling {
         };
         let (key, value) = (split(&self.key)?, split(&self.value)?);
         // One query for all images: a row of scores is a sum over head_dim.
-        let scores = (key.broadcast_mul(&self.query)?.sum(D::Minus1)? * (1.0 / (head_dim as f64).sqrt()))?;
+        let scores = widened(&key.broadcast_mul(&self.query)?)?.sum(D::Minus1)?;
+        let scores = (scores * (1.0 / (head_dim as f64).sqrt()))?;
         let powers = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?.detach())?.exp()?;
         let probabilities = powers.broadcast_div(&powers.sum_keepdim(D::Minus1)?)?;
-        let context = value.broadcast_mul(&probabilities.unsqueeze(D::Minus1)?)?.sum(2)?.reshape((images, width))?;
+        let context = widened(&value)?.broadcast_mul(&probabilities.unsqueeze(D::Minus1)?)?.sum(2)?;
+        let context = context.to_dtype(tokens.dtype())?.reshape((images, width))?;
         let attended = self.out.forward(&context)?;
         let hidden = activate(self.activation, &self.up.forward(&self.norm.forward(&attended)?)?)?;
         self.down.forward_onto(&attended, &hidden)
     }
+}
+
+/// The mean of all tokens from `first` on, summed in f32 or wider.
+fn mean_from(tokens: &Tensor, first: usize) -> Result<Tensor> {
+    let patches = tokens.narrow(1, first, tokens.dim(1)? - first)?;
+    widened(&patches)?.mean(1)?.to_dtype(tokens.dtype())
 }
 
 /// The classifier of a model, with its weights.
@@ -146,7 +155,7 @@ impl Head {
         match self {
             Self::Linear(linear) => linear.forward(pooled),
             Self::ClassAndPatchMean { first, linear } => {
-                let patches = tokens.narrow(1, *first, tokens.dim(1)? - first)?.mean(1)?;
+                let patches = mean_from(tokens, *first)?;
                 linear.forward(&Tensor::cat(&[token(0)?, patches], 1)?)
             }
             Self::AverageOfTwo { class, distillation } => {

@@ -43,7 +43,7 @@ use rotation::Rotation;
 pub use error::HeadBasisError;
 
 /// Tokens that one product holds together.
-const TOKENS_TOGETHER: usize = 1024;
+pub const TOKENS_TOGETHER: usize = 1024;
 
 /// The tensors of a model that the new basis changes.
 #[derive(Clone, Debug, Default, PartialEq)]

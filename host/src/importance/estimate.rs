@@ -28,7 +28,8 @@ pub struct Options<'a> {
     pub interrupt: &'a AtomicBool,
 }
 
-/// The importance of the structures of `model` on `images`.
+/// The importance of the structures of a model on `images`, with the model on one device or the same on several, which
+/// the workers use by turns.
 ///
 /// `progress` is called with the number of images done, from any worker, not necessarily in order.
 /// An image in work holds its activations: about `(5 + hidden / width) * depth` times its tokens.
@@ -37,13 +38,13 @@ pub struct Options<'a> {
 /// If there is no image, an image's views are unusable, the producer or the model fails, a
 /// gradient is not finite, or `options.interrupt` is set.
 pub fn estimate<E: Into<Box<dyn Error + Send + Sync>>>(
-    model: &CandleVit,
+    models: &[CandleVit],
     images: impl Iterator<Item = Result<Views, E>> + Send,
     options: Options,
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<Importance, ImportanceError> {
+    let Some(first) = models.first() else { return Err(ImportanceError::NoImages) };
     let work = Work {
-        model,
         options,
         progress,
         source: Mutex::new(images.enumerate()),
@@ -51,16 +52,17 @@ pub fn estimate<E: Into<Box<dyn Error + Send + Sync>>>(
         merged: Mutex::new(Merged {
             next: 0,
             early: BTreeMap::new(),
-            sums: Sums::new(options.form, model.depth()),
+            sums: Sums::new(options.form, first.depth()),
             failure: None,
         }),
         turn: Condvar::new(),
     };
     std::thread::scope(|scope| {
-        for _ in 1..options.workers.get() {
-            scope.spawn(|| work.run());
+        let work = &work;
+        for worker in 1..options.workers.get() {
+            scope.spawn(move || work.run(&models[worker % models.len()]));
         }
-        work.run();
+        work.run(first);
     });
     let merged = work.merged.into_inner().unwrap_or_else(PoisonError::into_inner);
     match merged.failure {
@@ -71,14 +73,13 @@ pub fn estimate<E: Into<Box<dyn Error + Send + Sync>>>(
         None if merged.sums.images() == 0 => Err(ImportanceError::NoImages),
         None => {
             let image = merged.sums.images() - 1;
-            merged.sums.importance(model).map_err(|source| ImportanceError::Executor { image, source: source.into() })
+            merged.sums.importance(first).map_err(|source| ImportanceError::Executor { image, source: source.into() })
         }
     }
 }
 
 /// What the workers share.
 struct Work<'a, I> {
-    model: &'a CandleVit,
     options: Options<'a>,
     progress: &'a (dyn Fn(usize) + Sync),
     source: Mutex<std::iter::Enumerate<I>>,
@@ -98,12 +99,12 @@ struct Merged {
 
 impl<E: Into<Box<dyn Error + Send + Sync>>, I: Iterator<Item = Result<Views, E>>> Work<'_, I> {
     /// Takes groups of images until there are no more.
-    fn run(&self) {
+    fn run(&self, model: &CandleVit) {
         loop {
             if self.options.interrupt.load(Ordering::Relaxed) || self.lock_merged().failure.is_some() {
                 return;
             }
-            match self.group() {
+            match self.group(model) {
                 Ok(Some((group, sums))) => self.merge(group, sums),
                 Ok(None) => return,
                 Err(error) => {
@@ -116,41 +117,30 @@ impl<E: Into<Box<dyn Error + Send + Sync>>, I: Iterator<Item = Result<Views, E>>
     }
 
     /// Sums the next group; its index is that of its first image over [`GROUP`].
-    fn group(&self) -> Result<Option<(usize, Sums)>, ImportanceError> {
+    fn group(&self, model: &CandleVit) -> Result<Option<(usize, Sums)>, ImportanceError> {
         let images: Vec<_> = {
             let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
             source.by_ref().take(GROUP).collect()
         };
         let Some(&(first, _)) = images.first() else { return Ok(None) };
-        let mut sums = Sums::new(self.options.form, self.model.depth());
+        let mut sums = Sums::new(self.options.form, model.depth());
         for (image, views) in images {
             if self.options.interrupt.load(Ordering::Relaxed) {
                 return Ok(None);
             }
             let views = views.map_err(|source| ImportanceError::Source { image, source: source.into() })?;
-            let shape = self.shape(image, &views)?;
-            let finite =
-                sums.add(self.model, &views, &shape).map_err(|source| ImportanceError::Executor { image, source })?;
+            check(model, image, &views)?;
+            let finite = sums.add(model, &views).map_err(|source| ImportanceError::Executor { image, source })?;
             if !finite {
                 return Err(ImportanceError::NotFinite { image });
             }
             (self.progress)(self.done.fetch_add(1, Ordering::Relaxed) + 1);
         }
+        let settled = sums.settle().map_err(|source| ImportanceError::Executor { image: first, source })?;
+        if !settled {
+            return Err(ImportanceError::NotFinite { image: first });
+        }
         Ok(Some((first / GROUP, sums)))
-    }
-
-    /// The shape of the pixels of `views`.
-    fn shape(&self, image: usize, views: &Views) -> Result<[usize; 4], ImportanceError> {
-        let Views { pixels, views, global } = views;
-        if *global == 0 || *views < 2 || global > views {
-            return Err(ImportanceError::Views { image, views: *views, global: *global });
-        }
-        let [channels, height, width] = self.model.image_shape();
-        let expected = views * channels * height * width;
-        if pixels.len() != expected {
-            return Err(ImportanceError::Pixels { image, views: *views, expected, found: pixels.len() });
-        }
-        Ok([*views, channels, height, width])
     }
 
     /// Adds a group once all earlier ones are added; waits where too many are early.
@@ -176,4 +166,18 @@ impl<E: Into<Box<dyn Error + Send + Sync>>, I: Iterator<Item = Result<Views, E>>
     fn lock_merged(&self) -> MutexGuard<'_, Merged> {
         self.merged.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Refuses views that are no whole images of the model, or nothing to compare.
+fn check(model: &CandleVit, image: usize, views: &Views) -> Result<(), ImportanceError> {
+    let Views { pixels, views, global } = views;
+    if *global == 0 || *views < 2 || global > views {
+        return Err(ImportanceError::Views { image, views: *views, global: *global });
+    }
+    let [channels, height, width] = model.image_shape();
+    let expected = views * channels * height * width;
+    if pixels.len() != expected {
+        return Err(ImportanceError::Pixels { image, views: *views, expected, found: pixels.len() });
+    }
+    Ok(())
 }

@@ -16,7 +16,7 @@ pub fn square_sums(gradient: &LayerGradient) -> Result<Vec<f64>> {
     let inputs = gradient.inputs.dim(1)?;
     let gram = gram_is_cheaper(tokens, outputs, inputs);
     if !on_fused_device(&[&gradient.outputs, &gradient.inputs]) {
-        return composite_square_sums(gradient, gram);
+        return Ok(device_square_sums(gradient)?.to_vec1::<f32>()?.into_iter().map(f64::from).collect());
     }
     let (d_values, a_values) = (values(&gradient.outputs)?, values(&gradient.inputs)?);
     let (d, a) = (matrix(&d_values, tokens, outputs), matrix(&a_values, tokens, inputs));
@@ -48,7 +48,7 @@ pub fn add_gradient(gradient: &LayerGradient, total: &mut [f32]) -> Result<()> {
     let (tokens, outputs) = gradient.outputs.dims2()?;
     let inputs = gradient.inputs.dim(1)?;
     if !on_fused_device(&[&gradient.outputs, &gradient.inputs]) {
-        let product = composite_product(gradient)?.flatten_all()?.to_vec1::<f32>()?;
+        let product = device_product(gradient)?.flatten_all()?.to_vec1::<f32>()?;
         total.iter_mut().zip(product).for_each(|(total, value)| *total += value);
         return Ok(());
     }
@@ -76,21 +76,37 @@ fn row_major(values: &mut [f32], rows: usize, columns: usize) -> MatMut<'_, f32>
     MatMut::from_row_major_slice_mut(values, rows, columns)
 }
 
-fn composite_product(gradient: &LayerGradient) -> Result<Tensor> {
-    let outputs = gradient.outputs.t()?.contiguous()?;
-    outputs.matmul(&gradient.inputs)?.to_dtype(candle_core::DType::F32)
+/// The weight's gradient `[out, in]`, left on the device. In f32 whatever the gradients are: their products leave the
+/// range of f16, and their sums the digits of bf16.
+///
+/// # Errors
+/// If the device fails.
+pub fn device_product(gradient: &LayerGradient) -> Result<Tensor> {
+    let outputs = wide(&gradient.outputs)?.t()?.contiguous()?;
+    outputs.matmul(&wide(&gradient.inputs)?)
 }
 
-fn composite_square_sums(gradient: &LayerGradient, gram: bool) -> Result<Vec<f64>> {
-    let wide = |tensor: &Tensor| tensor.to_dtype(candle_core::DType::F32);
-    let sums = if gram {
-        let (outputs, inputs) = (wide(&gradient.outputs.contiguous()?)?, wide(&gradient.inputs)?);
+fn wide(tensor: &Tensor) -> Result<Tensor> {
+    tensor.contiguous()?.to_dtype(candle_core::DType::F32)
+}
+
+/// As [`square_sums`], left on the device, in f32.
+///
+/// # Errors
+/// If the device fails.
+pub fn device_square_sums(gradient: &LayerGradient) -> Result<Tensor> {
+    let (tokens, outputs) = gradient.outputs.dims2()?;
+    composite_square_sums(gradient, gram_is_cheaper(tokens, outputs, gradient.inputs.dim(1)?))
+}
+
+fn composite_square_sums(gradient: &LayerGradient, gram: bool) -> Result<Tensor> {
+    if gram {
+        let (outputs, inputs) = (wide(&gradient.outputs)?, wide(&gradient.inputs)?);
         let product = inputs.matmul(&inputs.t()?)?.matmul(&outputs)?;
-        (product * outputs)?.sum(0)?
+        (product * outputs)?.sum(0)
     } else {
-        composite_product(gradient)?.sqr()?.sum(1)?
-    };
-    Ok(sums.to_vec1::<f32>()?.into_iter().map(f64::from).collect())
+        device_product(gradient)?.sqr()?.sum(1)
+    }
 }
 
 #[cfg(test)]
@@ -118,11 +134,11 @@ mod tests {
             };
             let expected: Vec<f64> = (0..outputs).map(|r| (0..inputs).map(|c| exact(r, c).powi(2)).sum()).collect();
             assert_eq!(gram_is_cheaper(tokens, outputs, inputs), tokens <= 3);
-            let all = [
-                square_sums(&gradient).unwrap(),
-                composite_square_sums(&gradient, true).unwrap(),
-                composite_square_sums(&gradient, false).unwrap(),
-            ];
+            let composite = |gradient: &LayerGradient, gram: bool| -> Vec<f64> {
+                let sums = composite_square_sums(gradient, gram).unwrap().to_vec1::<f32>().unwrap();
+                sums.into_iter().map(f64::from).collect()
+            };
+            let all = [square_sums(&gradient).unwrap(), composite(&gradient, true), composite(&gradient, false)];
             for found in all {
                 for (found, expected) in found.iter().zip(&expected) {
                     assert!((found - expected).abs() < 1e-5 * (1.0 + expected), "{found} {expected}");

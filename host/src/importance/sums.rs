@@ -1,14 +1,16 @@
 //! Sums over images, and the importance that they amount to.
 
 use super::loss::loss;
-use super::rows::{add_gradient, square_sums};
+use super::rows::{add_gradient, device_product, device_square_sums, square_sums};
 use super::{FisherForm, Importance, Views};
+use crate::executor::operation::on_fused_device;
+use crate::executor::upload::Uploaded;
 use crate::executor::{CandleVit, ExecutorError, LayerGradient};
 
 use candle_core::{DType, Tensor};
 
 /// What has been summed for one layer: squares by row, or gradients by weight.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 struct LayerSum {
     rows: usize,
     inputs: usize,
@@ -16,13 +18,15 @@ struct LayerSum {
     total: Vec<f64>,
     /// The gradients of the present group, as the matrix products leave them.
     group: Vec<f32>,
+    /// What the present group adds on a device, in f32: read when the group ends, so that nothing waits for it before.
+    pending: Option<Tensor>,
 }
 
 /// What has been summed for the layers of one block: value first, then the MLP's.
 type BlockSum = Vec<LayerSum>;
 
 /// Sums over the images of one group.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Sums {
     form: FisherForm,
     images: usize,
@@ -44,9 +48,9 @@ impl Sums {
     ///
     /// # Errors
     /// If the model fails.
-    pub fn add(&mut self, model: &CandleVit, views: &Views, shape: &[usize]) -> Result<bool, ExecutorError> {
-        let pixels = Tensor::from_slice(&views.pixels, shape, &candle_core::Device::Cpu)?;
-        let traced = model.traced(&pixels)?;
+    pub fn add(&mut self, model: &CandleVit, views: &Views) -> Result<bool, ExecutorError> {
+        let pixels = Uploaded::to_device_of(model, &views.pixels)?;
+        let traced = model.traced(&pixels.tensor)?;
         let pooled = traced.pooled();
         let width = pooled.dim(1)?;
         let embeddings = pooled.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
@@ -67,6 +71,18 @@ impl Sums {
             Ok(())
         })?;
         self.images += 1;
+        Ok(finite)
+    }
+
+    /// Ends a group: reads what it added on a device, and says whether that is finite.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn settle(&mut self) -> Result<bool, ExecutorError> {
+        let mut finite = true;
+        for layer in self.blocks.iter_mut().flatten() {
+            finite &= layer.settle(self.form)?;
+        }
         Ok(finite)
     }
 
@@ -117,10 +133,21 @@ impl LayerSum {
             FisherForm::PerImage => (vec![0.0; rows], Vec::new()),
             FisherForm::Accumulated | FisherForm::Saliency => (Vec::new(), vec![0.0; rows * inputs]),
         };
-        Ok(Self { rows, inputs, total, group })
+        Ok(Self { rows, inputs, total, group, pending: None })
     }
 
     fn add(&mut self, form: FisherForm, layer: &LayerGradient) -> Result<bool, ExecutorError> {
+        if !on_fused_device(&[&layer.outputs, &layer.inputs]) {
+            let found = match form {
+                FisherForm::PerImage => device_square_sums(layer)?,
+                FisherForm::Accumulated | FisherForm::Saliency => device_product(layer)?,
+            };
+            self.pending = Some(match self.pending.take() {
+                Some(before) => (before + found)?,
+                None => found,
+            });
+            return Ok(true);
+        }
         match form {
             FisherForm::PerImage => {
                 let sums = square_sums(layer)?;
@@ -132,6 +159,17 @@ impl LayerSum {
                 Ok(self.group.iter().all(|value| value.is_finite()))
             }
         }
+    }
+
+    fn settle(&mut self, form: FisherForm) -> Result<bool, ExecutorError> {
+        let Some(pending) = self.pending.take() else { return Ok(true) };
+        let found = pending.flatten_all()?.to_vec1::<f32>()?;
+        let finite = found.iter().all(|value| value.is_finite());
+        match form {
+            FisherForm::PerImage => self.total = found.into_iter().map(f64::from).collect(),
+            FisherForm::Accumulated | FisherForm::Saliency => self.group = found,
+        }
+        Ok(finite)
     }
 
     /// Moves the group's gradients into the total.

@@ -19,7 +19,7 @@ static NEVER: AtomicBool = AtomicBool::new(false);
 
 fn run(model: &CandleVit, images: &[Views], form: FisherForm, workers: usize) -> Result<Importance, ImportanceError> {
     let options = Options { form, workers: NonZeroUsize::new(workers).unwrap(), interrupt: &NEVER };
-    estimate(model, images.iter().cloned().map(Ok::<_, Infallible>), options, &|_| {})
+    estimate(std::slice::from_ref(model), images.iter().cloned().map(Ok::<_, Infallible>), options, &|_| {})
 }
 
 fn model(description: &Description, weights: &Weights, dtype: DType) -> CandleVit {
@@ -209,7 +209,7 @@ fn progress_counts_every_image_once() {
     let options = Options { form: FisherForm::PerImage, workers: NonZeroUsize::new(3).unwrap(), interrupt: &NEVER };
     let images = tiny_images(11).into_iter().map(Ok::<_, Infallible>);
     let record = |done| seen.lock().unwrap().push(done);
-    estimate(&model(&description, &weights, DType::F32), images, options, &record).unwrap();
+    estimate(&[model(&description, &weights, DType::F32)], images, options, &record).unwrap();
     let mut seen = seen.into_inner().unwrap();
     seen.sort_unstable();
     assert_eq!(seen, (1..=11).collect::<Vec<_>>());
@@ -222,7 +222,7 @@ fn an_interrupt_stops_between_images() {
     let options = Options { form: FisherForm::PerImage, workers: NonZeroUsize::new(2).unwrap(), interrupt: &interrupt };
     let endless = (0..).map(|image| Ok::<_, Infallible>(tiny_images(1 + image % 2).remove(0)));
     let stop = |done| interrupt.store(done >= 10, Ordering::Relaxed);
-    let error = estimate(&model(&description, &weights, DType::F32), endless, options, &stop).unwrap_err();
+    let error = estimate(&[model(&description, &weights, DType::F32)], endless, options, &stop).unwrap_err();
     assert!(matches!(error, ImportanceError::Interrupted { .. }), "{error}");
 }
 
@@ -245,6 +245,46 @@ fn bad_images_are_refused_by_number() {
 
     let failing = [Err("the disk is gone")].into_iter();
     let options = Options { form: FisherForm::PerImage, workers: NonZeroUsize::MIN, interrupt: &NEVER };
-    let error = estimate(&model, failing, options, &|_| {}).unwrap_err();
+    let error = estimate(&[model], failing, options, &|_| {}).unwrap_err();
     assert!(matches!(error, ImportanceError::Source { image: 0, .. }), "{error}");
+}
+
+/// The rank correlation (Spearman) of two scores without equal values.
+fn rank_correlation(a: &[f64], b: &[f64]) -> f64 {
+    let ranks = |values: &[f64]| {
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|&i, &j| values[i].total_cmp(&values[j]));
+        let mut ranks = vec![0.0; values.len()];
+        order.into_iter().enumerate().for_each(|(rank, index)| ranks[index] = rank as f64);
+        ranks
+    };
+    let count = a.len() as f64;
+    let squares: f64 = ranks(a).iter().zip(ranks(b)).map(|(a, b)| (a - b).powi(2)).sum();
+    1.0 - 6.0 * squares / (count * (count * count - 1.0))
+}
+
+#[test]
+fn devices_and_their_types_of_numbers_rank_alike() {
+    let (description, weights) = tiny(7, true);
+    let images = tiny_images(11);
+    let on = |dtype, devices: usize, form| {
+        let models: Vec<CandleVit> = (0..devices).map(|_| model(&description, &weights, dtype)).collect();
+        let options = Options { form, workers: NonZeroUsize::new(devices).unwrap(), interrupt: &NEVER };
+        estimate(&models, images.iter().cloned().map(Ok::<_, Infallible>), options, &|_| {}).unwrap()
+    };
+    let all = |importance: &Importance| -> Vec<f64> {
+        importance.neurons.iter().chain(&importance.heads).flatten().copied().collect()
+    };
+    for form in [FisherForm::PerImage, FisherForm::Accumulated, FisherForm::Saliency] {
+        let fused = all(&on(DType::F32, 1, form));
+        // Every other type takes the way of a GPU.
+        let composite = on(DType::F64, 1, form);
+        assert_eq!(on(DType::F64, 3, form), composite, "{form:?}");
+        assert!(difference_of(&all(&composite), &fused) < 1e-4, "{form:?}");
+        for dtype in [DType::BF16, DType::F16] {
+            let correlation = rank_correlation(&all(&on(dtype, 1, form)), &fused);
+            println!("{form:?} {dtype:?}: rank correlation {correlation:.4}");
+            assert!(correlation > 0.95, "{form:?} {dtype:?}: {correlation}");
+        }
+    }
 }

@@ -3,23 +3,26 @@
 use std::io;
 use std::path::PathBuf;
 
+use candle_core::DType;
 use headroom_device::engine::EngineError;
 use headroom_device::integer::{ConvertError, IntegerEngineError};
 use headroom_device::model::corrections::CorrectionsError;
 use headroom_shared::sub_network::CountsError;
 use headroom_shared::{IntegerModelError, ReplayError, StructureMapError};
 
+use super::job::Remedy;
 use crate::boards::UnknownBoard;
 use crate::bundle::BundleWriteError;
 use crate::calibration::CalibrationError;
 use crate::checkpoint::{CheckpointError, PermutationError};
 use crate::compensation::CompensationError;
-use crate::executor::{DeviceError, ExecutorError};
+use crate::embedder::EmbedError;
+use crate::executor::{ChosenDevices, DeviceError, ExecutorError};
 use crate::head_basis::HeadBasisError;
 use crate::importance::ImportanceError;
 use crate::ranking::RankingError;
 use crate::scores::ScoresError;
-use crate::search::{FitError, StrategyError};
+use crate::search::{FitError, FitnessError, StrategyError};
 use crate::sensitivity::SensitivityError;
 use crate::shape::ModelShapeError;
 
@@ -55,7 +58,7 @@ pub enum PruneError {
     #[error("the structures cannot be ranked")]
     Ranking(#[from] RankingError),
     #[error("the search cannot go on")]
-    Search(#[from] FitError<EngineError>),
+    Search(#[from] FitError<EmbedError>),
     #[error("the search cannot start")]
     Strategy(#[from] StrategyError),
     #[error("the weights cannot be permuted")]
@@ -66,6 +69,8 @@ pub enum PruneError {
     Corrections(#[from] CorrectionsError),
     #[error("the model cannot be run")]
     Engine(#[from] EngineError),
+    #[error("the images cannot be embedded")]
+    Embed(#[from] EmbedError),
     #[error("the model cannot be run in int8")]
     Convert(#[from] ConvertError),
     #[error("`{board}` computes in int8 alone")]
@@ -105,10 +110,10 @@ pub enum PruneError {
     #[error("tokens of a model with rotary positions cannot be merged: a merged token has no position")]
     TokensWithRotary,
     #[error("{stage} needs {} on the GPU, which has {} free", megabytes(*needed), megabytes(*free))]
-    DeviceMemory { stage: &'static str, needed: u64, free: u64 },
+    DeviceMemory { stage: &'static str, needed: u64, free: u64, remedy: Remedy },
     /// The stage and the device add what the cause does not know.
     #[error("the stage `{stage}` on {device} gave values that are not finite")]
-    NotFinite { stage: &'static str, device: &'static str, source: Box<PruneError> },
+    NotFinite { stage: &'static str, device: &'static str, half: bool, source: Box<PruneError> },
     #[error("interrupted before there was anything to write")]
     Interrupted,
 }
@@ -139,6 +144,11 @@ impl PruneError {
                 | Self::Importance(ImportanceError::NotFinite { .. })
                 | Self::Sensitivity(SensitivityError::NotFinite { .. })
                 | Self::Compensation(CompensationError::Singular { .. })
+                | Self::Embed(EmbedError::NotFinite { .. })
+                | Self::Search(
+                    FitError::Embedder(EmbedError::NotFinite { .. })
+                        | FitError::Fitness(FitnessError::NotFinite { .. })
+                )
         )
     }
 
@@ -149,17 +159,22 @@ impl PruneError {
             Self::DeviceMemory { .. }
                 | Self::NotFinite { .. }
                 | Self::Executor(ExecutorError::Tensor(_))
+                | Self::Embed(EmbedError::Executor(ExecutorError::Tensor(_)) | EmbedError::Thread)
+                | Self::Search(
+                    FitError::Embedder(EmbedError::Executor(ExecutorError::Tensor(_)) | EmbedError::Thread,)
+                )
                 | Self::Compensation(CompensationError::Executor(ExecutorError::Tensor(_)))
         )
     }
 
     /// With stage and device, where values that are not finite are the cause.
-    pub(super) fn in_stage(self, stage: &'static str, device: &candle_core::Device) -> Self {
+    pub(super) fn in_stage(self, stage: &'static str, devices: &ChosenDevices) -> Self {
         if !self.is_not_finite() {
             return self;
         }
-        let device = if device.is_cpu() { ON_CPU } else { "the GPU" };
-        Self::NotFinite { stage, device, source: Box::new(self) }
+        let device = if devices.gpus.is_empty() { ON_CPU } else { "the GPU" };
+        let half = devices.dtype() != DType::F32;
+        Self::NotFinite { stage, device, half, source: Box::new(self) }
     }
 
     /// What the user can do about it.
@@ -169,9 +184,17 @@ impl PruneError {
             Self::Bundle(error) => error.hint(),
             Self::Checkpoint(error) => error.hint(),
             Self::Device(error) => Some(error.hint()),
-            Self::DeviceMemory { .. } => Some(
-                "lower --batch or --images-limit, take a smaller --image-size, or compute with `--device cpu`".into(),
-            ),
+            Self::DeviceMemory { remedy, .. } => {
+                let helps = match remedy {
+                    Remedy::Batch => "lower --batch",
+                    Remedy::ImagesLimit => "lower --images-limit",
+                    Remedy::ImageSize => "take a smaller --image-size or a smaller model",
+                };
+                Some(format!("{helps}, or compute with `--device cpu`"))
+            }
+            Self::NotFinite { half: true, .. } => {
+                Some("`--gpu-precision f32` computes with the range and the digits of f32".into())
+            }
             Self::NotFinite { device, .. } if *device != ON_CPU => Some(
                 "`--device cpu` computes the same in f32 on the processor, and tells whether the GPU is at fault"
                     .into(),
@@ -199,5 +222,26 @@ impl PruneError {
             Self::Images(_) => Some("give a folder with JPEG, PNG or WebP images, or leave --images away".into()),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::GpuPrecision;
+
+    #[test]
+    fn what_is_not_finite_names_stage_and_device_and_offers_f32() {
+        let cpu = ChosenDevices::cpu();
+        let on =
+            |devices: &ChosenDevices| PruneError::from(EmbedError::NotFinite { image: 3 }).in_stage("ladder", devices);
+        let gpu = ChosenDevices { gpus: vec![0], precision: GpuPrecision::F16, ..cpu.clone() };
+        let error = on(&gpu);
+        assert_eq!(error.to_string(), "the stage `ladder` on the GPU gave values that are not finite");
+        assert!(error.hint().unwrap().contains("--gpu-precision f32") && error.is_of_device());
+        assert!(on(&gpu.in_precision(GpuPrecision::F32)).hint().unwrap().contains("--device cpu"));
+        let error = on(&cpu);
+        assert_eq!(error.to_string(), "the stage `ladder` on the CPU gave values that are not finite");
+        assert!(error.hint().unwrap().contains("too large for f32"));
     }
 }

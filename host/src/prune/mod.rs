@@ -20,7 +20,7 @@ mod report;
 
 pub use describe::{DESCRIBE_VERSION, DescribeReport, describe};
 pub use error::PruneError;
-pub use job::{Ending, run};
+pub use job::{Ending, Remedy, run, run_on};
 pub use method::{AttentionUnits, Method, TokenMerging};
 pub use options::Options;
 pub(crate) use report::with_prefix;

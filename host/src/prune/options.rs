@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use headroom_device::run::{DeviceChoice, Precision};
+use headroom_device::run::Precision;
 
 use super::{AttentionUnits, Method, TokenMerging};
 use crate::compensation::{Damping, Mode};
+use crate::executor::{DeviceChoice, GpuPrecision};
 use crate::importance::FisherForm;
 use crate::ranking::{Floors, RankBy, Sparsities};
 
@@ -50,12 +51,18 @@ pub struct Options {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 
-    /// Where importance is computed: auto, cpu, cuda or cuda:N.
+    /// Where the model runs: auto, cpu, cuda, cuda:N, several GPUs as cuda:0,1, or cuda:all. On a GPU search, ladder and
+    /// token schedules are judged there too; on the CPU with the engine that the device runs.
     #[arg(long, default_value = "auto")]
     pub device: DeviceChoice,
 
-    /// Images that importance sends through the model together, with --method headroom [default: what suits the CPU; on
-    /// a GPU as many as it has room for].
+    /// In what GPUs compute importance, search and ladder. Sums, softmax and norms are in f32 always, and so are head
+    /// basis and compensation, which are fitted on small differences.
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t = GpuPrecision::default())]
+    pub gpu_precision: GpuPrecision,
+
+    /// Images that go through the model together: on the CPU in importance with --method headroom, on a GPU in search and
+    /// ladder too [default: what suits the CPU; on a GPU as many as it has room for].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub batch: Option<u32>,
 

@@ -8,6 +8,7 @@ use headroom_device::run::Precision;
 use serde::Serialize;
 
 use super::Options;
+use crate::executor::GpuPrecision;
 use crate::ranking::Sparsity;
 use crate::scores::{KeepCounts, SnapvitScores};
 
@@ -24,6 +25,10 @@ pub struct PruneReport {
     pub method: &'static str,
     /// The board that latency and energy are predicted for.
     pub target: String,
+    /// Where it was computed, such as `cpu` or `cuda:0,1`.
+    pub device: String,
+    /// In what the GPUs computed, where they did.
+    pub gpu_precision: Option<GpuPrecision>,
     /// What was pruned.
     pub model: ModelReport,
     /// What it was calibrated on.
@@ -48,6 +53,9 @@ pub struct PruneReport {
     pub bundle_sha256: String,
     /// The size of the structure map, bytes.
     pub structure_map_bytes: usize,
+    /// What cut the job short and is no interruption, such as a GPU that was lost, with its causes: the bundle holds the
+    /// best so far.
+    pub failure: Option<String>,
 }
 
 /// What was pruned.

@@ -44,21 +44,26 @@ impl<'a, E: Embedder> Evaluator<'a, E> {
     ) -> Result<Option<Measured>, FitError<E::Error>> {
         let factors = Factors::from_point(self.problem.quanta.shape(), point)?;
         let order = RemovalOrder::new(self.problem.quanta, &factors, self.problem.arrangement);
-        let mut measured = Measured { similarities: Vec::new(), new: Vec::new() };
-        for &sparsity in self.problem.sparsities.as_slice() {
-            let kept = order.selection(sparsity);
-            let just_run = measured.new.iter().find(|(selection, _)| *selection == kept);
-            if let Some(similarity) = just_run.map(|(_, similarity)| *similarity).or_else(|| memo.get(&kept)) {
-                measured.similarities.push(similarity);
-                continue;
+        let sparsities = self.problem.sparsities.as_slice();
+        let wanted: Vec<Selection> = sparsities.iter().map(|&sparsity| order.selection(sparsity)).collect();
+        let mut unknown: Vec<Selection> = Vec::new();
+        for kept in &wanted {
+            if memo.get(kept).is_none() && !unknown.contains(kept) {
+                unknown.push(kept.clone());
             }
-            let Some(embeddings) = embed(self.embedder, &kept, self.interrupt)? else { return Ok(None) };
+        }
+        let embedded = self.embedder.embed_all(&unknown, self.interrupt).map_err(FitError::Embedder)?;
+        let Some(embedded) = embedded else { return Ok(None) };
+        let mut new = Vec::with_capacity(unknown.len());
+        for (kept, embeddings) in unknown.into_iter().zip(embedded) {
             let similarity = self.fitness.similarity(&embeddings)?;
             observe(FitEvent::Embedded { similarity });
-            measured.similarities.push(similarity);
-            measured.new.push((kept, similarity));
+            new.push((kept, similarity));
         }
-        Ok(Some(measured))
+        let just_run = |kept: &Selection| new.iter().find(|(run, _)| run == kept).map(|(_, similarity)| *similarity);
+        let known = |kept: &Selection| memo.get(kept).or_else(|| just_run(kept));
+        let similarities = wanted.iter().filter_map(known).collect();
+        Ok(Some(Measured { similarities, new }))
     }
 }
 

@@ -14,6 +14,9 @@ pub enum SensitivityError {
     NotFinite { image: usize },
     #[error("interrupted after {images} images")]
     Interrupted { images: usize },
+    /// A thread that served a GPU panicked.
+    #[error("a thread that served a GPU ended early")]
+    Thread,
     #[error("near image {image}: the model failed")]
     Executor { image: usize, source: ExecutorError },
 }

@@ -27,6 +27,7 @@
 //! Limits: the embedding's slope at the dense model; a removal is no small step.
 
 mod error;
+mod on_device;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -36,6 +37,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 
+use crate::executor::operation::on_fused_device;
+use crate::executor::upload::Uploaded;
 use crate::executor::{CandleVit, ExecutorError, Traced};
 use crate::importance::Importance;
 
@@ -57,7 +60,7 @@ pub struct Options<'a> {
     pub interrupt: &'a AtomicBool,
 }
 
-/// The expected loss of fidelity, mean over `pixels` `[images, 3, height, width]` (normalised), of removing each
+/// The expected loss of fidelity of a model that is on one device, or the same on several: mean over `pixels` `[images, 3, height, width]` (normalised), of removing each
 /// structure alone.
 ///
 /// The result does not depend on the number of threads. `progress` is called with the number of images done.
@@ -66,29 +69,28 @@ pub struct Options<'a> {
 /// If there is no image or no probe, the pixels are not whole images, the model fails, a slope is not finite, or
 /// `options.interrupt` is set.
 pub fn estimate(
-    model: &CandleVit,
+    models: &[CandleVit],
     pixels: &[f32],
     options: Options<'_>,
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<Importance, SensitivityError> {
-    let [channels, height, width] = model.image_shape();
     if options.probes == 0 {
         return Err(SensitivityError::NoProbes);
     }
+    let no_device = || SensitivityError::Executor { image: 0, source: ExecutorError::NoDevice };
+    let model = models.first().ok_or_else(no_device)?;
     let all_images = model.images_in(pixels)?;
     let pixels_per_image = pixels.len() / all_images;
     let together = options.images_together.unwrap_or(TOKENS_TOGETHER / model.tokens()).max(1);
     let done = AtomicUsize::new(0);
-    let run = |(index, pixels): (usize, &[f32])| {
+    let run = |model: &CandleVit, (index, pixels): (usize, &[f32])| {
         if options.interrupt.load(Ordering::Relaxed) {
             return Err(SensitivityError::Interrupted { images: done.load(Ordering::Relaxed) });
         }
         let images = pixels.len() / pixels_per_image;
         let first = index * together;
-        let batch = Tensor::from_slice(pixels, (images, channels, height, width), &Device::Cpu);
-        let squares = batch
-            .map_err(ExecutorError::from)
-            .and_then(|batch| squares(model, &batch, first, options))
+        let squares = Uploaded::to_device_of(model, pixels)
+            .and_then(|batch| squares(model, &batch.tensor, first, options))
             .map_err(|source| SensitivityError::Executor { image: first, source })?;
         if !squares.is_finite() {
             return Err(SensitivityError::NotFinite { image: first });
@@ -96,12 +98,23 @@ pub fn estimate(
         progress(done.fetch_add(images, Ordering::Relaxed) + images);
         Ok(squares)
     };
-    let batches = pixels.chunks(together * pixels_per_image).enumerate();
-    // Threads share a CPU; a GPU is served by one.
-    let sums: Vec<Squares> = if matches!(model.device(), Device::Cpu) {
-        batches.collect::<Vec<_>>().into_par_iter().map(run).collect::<Result<_, _>>()?
+    let batches: Vec<_> = pixels.chunks(together * pixels_per_image).enumerate().collect();
+    // Threads share a CPU; a GPU is served by one, and has as many batches in a row as the next.
+    let sums: Vec<Squares> = if models.len() == 1 && model.device().is_cpu() {
+        batches.into_par_iter().map(|batch| run(model, batch)).collect::<Result<_, _>>()?
     } else {
-        batches.map(run).collect::<Result<_, _>>()?
+        let of = |part: usize| batches.len() * part / models.len();
+        let serve = |(number, model): (usize, &CandleVit)| {
+            let own = &batches[of(number)..of(number + 1)];
+            own.iter().map(|&batch| run(model, batch)).collect()
+        };
+        let serve = &serve;
+        let parts: Vec<Result<Vec<Squares>, SensitivityError>> = std::thread::scope(|scope| {
+            let threads = models.iter().enumerate().map(|part| scope.spawn(move || serve(part)));
+            let threads: Vec<_> = threads.collect();
+            threads.into_iter().map(|thread| thread.join().unwrap_or(Err(SensitivityError::Thread))).collect()
+        });
+        parts.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()
     };
     let mut total = Squares::zeros(model);
     sums.iter().for_each(|sum| total.add(sum));
@@ -159,6 +172,9 @@ impl Squares {
 /// that the probes of an image do not depend on the batch that it is in.
 fn squares(model: &CandleVit, batch: &Tensor, first: usize, options: Options<'_>) -> Result<Squares, ExecutorError> {
     let traced = model.traced(batch)?;
+    if !on_fused_device(&[&traced.pooled()]) {
+        return on_device::squares(model, &traced, first, options);
+    }
     let embeddings = traced.pooled().to_dtype(DType::F32)?.to_vec2::<f32>()?;
     let mut squares = Squares::zeros(model);
     for probe in 0..options.probes {
@@ -202,12 +218,17 @@ fn add_squares(
     })
 }
 
-/// `P v / |z|` for the probe of that number.
-fn direction(embedding: &[f32], seed: u64, number: u64) -> Vec<f32> {
+/// The probe of that number, `v`.
+fn probe(width: usize, seed: u64, number: u64) -> Vec<f64> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     random.set_stream(number);
+    (0..width).map(|_| StandardNormal.sample(&mut random)).collect()
+}
+
+/// `P v / |z|` for the probe of that number.
+fn direction(embedding: &[f32], seed: u64, number: u64) -> Vec<f32> {
     let norm = embedding.iter().map(|&z| f64::from(z).powi(2)).sum::<f64>().sqrt();
-    let probe: Vec<f64> = embedding.iter().map(|_| StandardNormal.sample(&mut random)).collect();
+    let probe = probe(embedding.len(), seed, number);
     let along = embedding.iter().zip(&probe).map(|(&z, v)| f64::from(z) / norm * v).sum::<f64>();
     let across = |(&z, v): (&f32, &f64)| ((v - f64::from(z) / norm * along) / norm) as f32;
     embedding.iter().zip(&probe).map(across).collect()

@@ -16,7 +16,13 @@ fn load(description: &Description, weights: &Weights) -> CandleVit {
 }
 
 fn run(model: &CandleVit, pixels: &[f32], probes: usize) -> Importance {
-    estimate(model, pixels, Options { probes, seed: 1, images_together: None, interrupt: &NEVER }, &|_| {}).unwrap()
+    estimate(
+        std::slice::from_ref(model),
+        pixels,
+        Options { probes, seed: 1, images_together: None, interrupt: &NEVER },
+        &|_| {},
+    )
+    .unwrap()
 }
 
 /// The weights with the mask of a structure at `mask`: its columns of the layer after it are scaled.
@@ -153,9 +159,14 @@ fn what_cannot_be_estimated_is_refused() {
     let (description, weights) = tiny(3, false);
     let model = load(&description, &weights);
     let run = |pixels: &[f32], probes: usize, interrupt: &AtomicBool| {
-        estimate(&model, pixels, Options { probes, seed: 1, images_together: None, interrupt }, &|_| {})
-            .unwrap_err()
-            .to_string()
+        estimate(
+            std::slice::from_ref(&model),
+            pixels,
+            Options { probes, seed: 1, images_together: None, interrupt },
+            &|_| {},
+        )
+        .unwrap_err()
+        .to_string()
     };
     assert_eq!(run(&pixels(5, 48), 0, &NEVER), "sensitivity needs at least one probe");
     assert_eq!(run(&pixels(5, 47), 1, &NEVER), "47 pixel values are no whole images of 48");
@@ -164,4 +175,47 @@ fn what_cannot_be_estimated_is_refused() {
     let interrupted = AtomicBool::new(false);
     interrupted.store(true, Ordering::Relaxed);
     assert_eq!(run(&pixels(5, 48), 1, &interrupted), "interrupted after 0 images");
+}
+
+#[test]
+fn devices_and_their_types_of_numbers_rank_alike() {
+    use crate::checkpoint::{Checkpoint, OpenOptions};
+    use crate::demo;
+
+    let checkpoint = Checkpoint::from_bytes(demo::WEIGHTS, Some(demo::CONFIG), &OpenOptions::default()).unwrap();
+    let (description, weights) = (&checkpoint.description, checkpoint.weights().unwrap());
+    let image = &description.image;
+    let pixels = pixels(3, 5 * image.channels * image.height * image.width);
+    let on = |dtype, devices: usize| {
+        let model = |_| CandleVit::load(description, &weights, &Device::Cpu, dtype).unwrap();
+        let models: Vec<CandleVit> = (0..devices).map(model).collect();
+        let options = Options { probes: 2, seed: 1, images_together: Some(2), interrupt: &NEVER };
+        estimate(&models, &pixels, options, &|_| {}).unwrap()
+    };
+    let all = |importance: &Importance| -> Vec<f64> {
+        let Importance { heads, neurons, value_dims, query_dims } = importance;
+        heads.iter().chain(neurons).chain(value_dims).chain(query_dims).flatten().copied().collect()
+    };
+    let fused = all(&on(DType::F32, 1));
+    // Every other type takes the way of a GPU.
+    let composite = on(DType::F64, 1);
+    assert_eq!(on(DType::F64, 2), composite);
+    let composite = all(&composite);
+    let largest = fused.iter().copied().fold(0.0, f64::max);
+    assert!(fused.iter().zip(&composite).all(|(a, b)| (a - b).abs() < 1e-4 * largest));
+    let least = |count: usize, scores: &[f64]| -> Vec<usize> {
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+        order.truncate(count);
+        order
+    };
+    // What a ladder is made of: which half goes first.
+    let half = fused.len() / 2;
+    let expected = least(half, &fused);
+    for dtype in [DType::BF16, DType::F16] {
+        let found = least(half, &all(&on(dtype, 1)));
+        let same = found.iter().filter(|index| expected.contains(index)).count() as f64 / half as f64;
+        println!("{dtype:?}: {same:.4} of the less important half are the same");
+        assert!(same > 0.95, "{dtype:?}: {same}");
+    }
 }

@@ -9,7 +9,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
 use super::vector::{self, NullaryFnOnce, vectorised};
-use super::{is_fused, values, widened};
+use super::{is_fused, multiplied, values, widened};
 
 /// The sizes of one attention.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,12 +42,10 @@ impl Attention {
     /// # Errors
     /// If `packed` has another shape.
     pub fn forward(&self, packed: &Tensor) -> Result<Tensor> {
-        self.check(packed, self.packed_width())?;
         if !is_fused(&[packed]) {
-            let [query, key, value] = self.unpacked(packed)?;
-            let probabilities = self.composite_probabilities(&query, &key)?;
-            return self.merged(&probabilities.matmul(&value)?);
+            return self.composite_forward(packed, None);
         }
+        self.check(packed, self.packed_width())?;
         let packed = values(packed)?;
         let mut out = vec![0.0; self.rows() * self.width()];
         let mut probabilities = vec![0.0; self.tokens * self.tokens];
@@ -63,6 +61,22 @@ impl Attention {
             );
         }
         Tensor::from_vec(out, (self.rows(), self.width()), &Device::Cpu)
+    }
+
+    /// As [`Self::forward`], where tokens stand for several: `log_sizes`, which broadcasts to the scores `[images, heads,
+    /// tokens, tokens]`, is added to them.
+    ///
+    /// # Errors
+    /// If shapes disagree.
+    pub fn forward_of_groups(&self, packed: &Tensor, log_sizes: &Tensor) -> Result<Tensor> {
+        self.composite_forward(packed, Some(log_sizes))
+    }
+
+    fn composite_forward(&self, packed: &Tensor, log_sizes: Option<&Tensor>) -> Result<Tensor> {
+        self.check(packed, self.packed_width())?;
+        let [query, key, value] = self.unpacked(packed)?;
+        let probabilities = self.composite_probabilities(&query, &key, log_sizes)?;
+        self.merged(&multiplied(&probabilities, &value)?)
     }
 
     /// The gradient at `packed`, packed in the same way.
@@ -200,24 +214,27 @@ impl Attention {
         Ok([part(Part::Queries)?, part(Part::Keys)?, part(Part::Values)?])
     }
 
-    fn composite_probabilities(&self, query: &Tensor, key: &Tensor) -> Result<Tensor> {
-        let scores = widened(&(query.matmul(&key.t()?)? * self.scale)?)?;
+    fn composite_probabilities(&self, query: &Tensor, key: &Tensor, log_sizes: Option<&Tensor>) -> Result<Tensor> {
+        let mut scores = (widened(&multiplied(query, &key.t()?)?)? * self.scale)?;
+        if let Some(log_sizes) = log_sizes {
+            scores = scores.broadcast_add(log_sizes)?;
+        }
         let powers = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
         powers.broadcast_div(&powers.sum_keepdim(D::Minus1)?)?.to_dtype(query.dtype())
     }
 
     fn composite_backward(&self, packed: &Tensor, gradient: &Tensor) -> Result<Tensor> {
         let [query, key, value] = self.unpacked(packed)?;
-        let probabilities = self.composite_probabilities(&query, &key)?;
+        let probabilities = self.composite_probabilities(&query, &key, None)?;
         let gradient = self.split(gradient)?;
-        let at_probabilities = widened(&gradient.matmul(&value.t()?)?)?;
+        let at_probabilities = widened(&multiplied(&gradient, &value.t()?)?)?;
         let wide = widened(&probabilities)?;
         let mean = (&at_probabilities * &wide)?.sum_keepdim(D::Minus1)?;
         let scores = (at_probabilities.broadcast_sub(&mean)?.mul(&wide)? * self.scale)?.to_dtype(packed.dtype())?;
         let parts = [
-            scores.matmul(&key)?,
-            scores.t()?.contiguous()?.matmul(&query)?,
-            probabilities.t()?.contiguous()?.matmul(&gradient)?,
+            multiplied(&scores, &key)?,
+            multiplied(&scores.t()?.contiguous()?, &query)?,
+            multiplied(&probabilities.t()?.contiguous()?, &gradient)?,
         ];
         let parts = parts.iter().map(|part| self.merged(part)).collect::<Result<Vec<_>>>()?;
         Tensor::cat(&parts, 1)

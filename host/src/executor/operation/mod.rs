@@ -16,6 +16,7 @@ pub mod layer_norm;
 pub mod product;
 pub mod rotary;
 pub mod summed_product;
+pub mod token_merging;
 mod vector;
 
 use std::ops::{Deref, Range};
@@ -83,5 +84,14 @@ pub(crate) fn widened(tensor: &Tensor) -> Result<Tensor> {
     match tensor.dtype() {
         DType::F16 | DType::BF16 => tensor.to_dtype(DType::F32),
         _ => Ok(tensor.clone()),
+    }
+}
+
+/// The matrix product `a b`, summed in f32 or wider whatever the operands are. A GPU does so by itself; candle's CPU
+/// kernels know no bf16, so half types are widened there.
+pub(crate) fn multiplied(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    match (a.device(), a.dtype()) {
+        (Device::Cpu, DType::F16 | DType::BF16) => widened(a)?.matmul(&widened(b)?)?.to_dtype(a.dtype()),
+        _ => a.matmul(b),
     }
 }

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
-use super::{is_fused, values};
+use super::{is_fused, multiplied, values};
 
 /// How a matrix is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,8 +103,8 @@ fn started(start: Start, rows: usize, columns: usize) -> Result<Vec<f32>> {
 
 fn composite(start: Start, a: &Tensor, b: &Tensor, b_stored: Stored) -> Result<Tensor> {
     let mut out = match b_stored {
-        Stored::Straight => a.matmul(b)?,
-        Stored::Transposed => a.matmul(&b.t()?)?,
+        Stored::Straight => multiplied(a, b)?,
+        Stored::Transposed => multiplied(a, &b.t()?)?,
     };
     if let Some(bias) = start.bias {
         out = out.broadcast_add(bias)?;

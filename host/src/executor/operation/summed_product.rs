@@ -3,9 +3,10 @@
 use candle_core::{Device, Result, Tensor};
 
 use super::vector::{NullaryFnOnce, vectorised};
-use super::{Values, on_fused_device, values};
+use super::{Values, on_fused_device, values, widened};
 
-/// The sum of `a * b` over the rows of each image, `[images, width]`; both are `[images * tokens, width]`.
+/// The sum of `a * b` over the rows of each image, `[images, width]`; both are `[images * tokens, width]`. Of half types
+/// it is f32.
 ///
 /// # Errors
 /// If the shapes disagree.
@@ -15,7 +16,7 @@ pub fn summed_product(a: &Tensor, b: &Tensor, images: usize) -> Result<Tensor> {
         candle_core::bail!("product of {:?} and {:?} over {images} images", a.shape(), b.shape());
     }
     if !on_fused_device(&[a, b]) {
-        return (a * b)?.reshape((images, rows / images, width))?.sum(1);
+        return (widened(a)? * widened(b)?)?.reshape((images, rows / images, width))?.sum(1);
     }
     let mut out = vec![0.0; images * width];
     vectorised(SummedProduct { a: &values(a)?, b: &values(b)?, tokens: rows / images, width, out: &mut out });
@@ -53,6 +54,18 @@ mod tests {
     use candle_core::DType;
 
     use super::*;
+
+    #[test]
+    fn sums_of_half_types_have_the_digits_of_f32() {
+        // From 256 on bf16 knows even numbers only, and from 2,048 on so does f16.
+        for dtype in [DType::BF16, DType::F16] {
+            let ones = Tensor::ones((3001, 2), dtype, &Device::Cpu).unwrap();
+            let sum = summed_product(&ones, &ones, 1).unwrap();
+            assert_eq!(sum.to_vec2::<f32>().unwrap(), [[3001.0; 2]], "{dtype:?}");
+            let product = super::super::multiplied(&ones.t().unwrap(), &ones).unwrap();
+            assert_eq!(product.dtype(), dtype);
+        }
+    }
 
     #[test]
     fn both_forms_sum_the_tokens_of_each_image_apart() {

@@ -8,6 +8,7 @@ use headroom_device::bundle::manifest::{
     BOARD_FILE, CHART_FILE, CONFIG_FILE, CORRECTIONS_FILE, DESCRIPTION_FILE, INTEGER_MODEL_FILE, MANIFEST_FILE,
     STRUCTURE_MAP_FILE, WEIGHTS_FILE, hex, sha256_hex,
 };
+use headroom_device::error_text::with_causes;
 use headroom_device::model::corrections::CorrectionsError;
 use headroom_shared::integer_model::IntegerModelParts;
 use headroom_shared::structure_map::encoded_bound;
@@ -118,6 +119,8 @@ impl Job<'_> {
         Ok(PruneReport {
             version: REPORT_VERSION,
             target: manifest.target.clone(),
+            device: self.devices.name(),
+            gpu_precision: (!self.devices.gpus.is_empty()).then_some(self.devices.precision),
             method: if self.scores.is_some() { "published scores" } else { self.options.method().name() },
             model: ModelReport {
                 family: manifest.model.clone(),
@@ -151,6 +154,7 @@ impl Job<'_> {
             bundle_sha256: sha256_hex(&written),
             bundle,
             structure_map_bytes,
+            failure: self.failure.as_ref().map(|error| with_causes(error)),
         })
     }
 }

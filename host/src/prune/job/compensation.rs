@@ -7,10 +7,11 @@ use headroom_device::model::{Corrections, Weights};
 use super::super::PruneError;
 use super::super::images::JobImages;
 use super::ladder::MeasuredLadder;
+use super::memory::Remedy;
 use super::{Job, Passes, Ranked, is_set};
 use crate::compensation::{self, CompensationError, Mode, Rungs};
 use crate::executor::CandleVit;
-use crate::executor::memory::Held;
+use crate::executor::memory::{Held, Way};
 use crate::ladder::nearest_rungs;
 
 /// Shares of the dense MACs whose nearest unfaithful rungs the matrices of compensation are fitted on: milder rungs hardly need
@@ -57,9 +58,11 @@ impl Job<'_> {
             |_| Passes::forward(passes as u64),
             |job| {
                 let description = &job.checkpoint.description;
-                let images_held = images.calibration_count();
-                job.check_memory("compensation", Held::Tokens { images: images_held, rungs: chosen.len() })?;
-                let model = CandleVit::load(description, permuted, &job.device, DType::F32)?;
+                let (beside, inputs) = compensation::rungs_held(mode, chosen.len());
+                let way = Way::new(compensation::TOKENS_TOGETHER);
+                let held = Held::RungTokens { images: images.calibration_count(), rungs: beside, inputs, way };
+                job.check_memory("compensation", held, Remedy::ImagesLimit)?;
+                let model = CandleVit::load(description, permuted, job.devices.first(), DType::F32)?;
                 let layers = compensation::layers(mode, model.depth(), corrected.len(), chosen.len());
                 job.progress.begin("compensation", layers as u64, "layers");
                 let options = compensation::Options {

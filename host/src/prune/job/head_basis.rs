@@ -5,10 +5,11 @@ use headroom_device::model::Weights;
 
 use super::super::images::JobImages;
 use super::super::{AttentionUnits, PruneError};
+use super::memory::Remedy;
 use super::{Job, Passes};
 use crate::executor::CandleVit;
-use crate::executor::memory::Held;
-use crate::head_basis::HeadBasis;
+use crate::executor::memory::{Held, Way};
+use crate::head_basis::{HeadBasis, TOKENS_TOGETHER};
 
 /// Images that the basis is fitted on: a head's second moments need few.
 const IMAGES: usize = 64;
@@ -30,9 +31,10 @@ impl Job<'_> {
             |job| {
                 let description = &job.checkpoint.description;
                 let images_held = pixels.len() / images.pixels_per_image();
-                job.check_memory("head basis", Held::Tokens { images: images_held, rungs: 0 })?;
+                let way = Way::new(TOKENS_TOGETHER);
+                job.check_memory("head basis", Held::Tokens { images: images_held, way }, Remedy::ImagesLimit)?;
                 job.progress.begin("head basis", description.blocks.len() as u64, "blocks");
-                let model = CandleVit::load(description, weights, &job.device, DType::F32)?;
+                let model = CandleVit::load(description, weights, job.devices.first(), DType::F32)?;
                 let done = |blocks| job.progress.done(blocks as u64);
                 let basis =
                     HeadBasis::fit(&model, description, weights, pixels, job.checkpoint.dtype(), job.interrupt, &done)?;

@@ -3,12 +3,13 @@
 use std::convert::Infallible;
 use std::num::NonZeroUsize;
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 use headroom_device::bundle::manifest::sha256_hex;
 use headroom_device::model::Weights;
 
 use super::super::images::JobImages;
 use super::super::{Method, Options, PruneError, importance_file};
+use super::memory::Remedy;
 use super::{Job, Passes};
 use crate::baseline;
 use crate::executor::memory::Held;
@@ -55,22 +56,24 @@ impl Job<'_> {
                     Method::Headroom => job.images_together()?,
                     Method::Snapvit | Method::SnipMagnitude => {
                         let images = images.views_per_image();
-                        job.check_memory("importance", Held::Gradients { images })?;
+                        // The views of one image, whatever --batch says.
+                        job.check_memory("importance", Held::WeightGradients { images }, Remedy::ImageSize)?;
                         None
                     }
                     Method::Magnitude | Method::Lamp | Method::Random => None,
                 };
                 job.progress.begin("importance", count, "images");
-                let model = CandleVit::load(&job.checkpoint.description, weights, &job.device, DType::F32)?;
+                let description = &job.checkpoint.description;
+                let fisher = job.options.fisher.unwrap_or(FisherForm::Accumulated);
+                let models = || job.devices.load(description, weights);
+                let weighed = || CandleVit::load(description, weights, &Device::Cpu, DType::F32);
                 let importance = match job.options.method() {
-                    Method::Headroom => job.sensitivity(&model, images, images_together)?,
-                    Method::Snapvit => {
-                        job.gradients(&model, images, job.options.fisher.unwrap_or(FisherForm::Accumulated))?
-                    }
-                    Method::SnipMagnitude => job.gradients(&model, images, FisherForm::Saliency)?,
-                    Method::Magnitude => baseline::magnitude(&model).map_err(ExecutorError::from)?,
-                    Method::Lamp => baseline::lamp(&model).map_err(ExecutorError::from)?,
-                    Method::Random => baseline::random(&model, job.options.seed),
+                    Method::Headroom => job.sensitivity(&models()?, images, images_together)?,
+                    Method::Snapvit => job.gradients(&models()?, images, fisher)?,
+                    Method::SnipMagnitude => job.gradients(&models()?, images, FisherForm::Saliency)?,
+                    Method::Magnitude => baseline::magnitude(&weighed()?).map_err(ExecutorError::from)?,
+                    Method::Lamp => baseline::lamp(&weighed()?).map_err(ExecutorError::from)?,
+                    Method::Random => baseline::random(&weighed()?, job.options.seed),
                 };
                 job.progress.end(&what);
                 Ok(importance)
@@ -84,28 +87,31 @@ impl Job<'_> {
 
     fn sensitivity(
         &self,
-        model: &CandleVit,
+        models: &[CandleVit],
         images: &JobImages,
         images_together: Option<usize>,
     ) -> Result<Importance, PruneError> {
         let Options { seed, .. } = *self.options;
         let options = sensitivity::Options { probes: PROBES, seed, images_together, interrupt: self.interrupt };
-        Ok(sensitivity::estimate(model, images.calibration(), options, &|done| self.progress.done(done as u64))?)
+        Ok(sensitivity::estimate(models, images.calibration(), options, &|done| self.progress.done(done as u64))?)
     }
 
-    fn gradients(&self, model: &CandleVit, images: &JobImages, form: FisherForm) -> Result<Importance, PruneError> {
-        let on_cpu = model.device().is_cpu();
-        let workers = if on_cpu { std::thread::available_parallelism().ok() } else { None };
+    fn gradients(&self, models: &[CandleVit], images: &JobImages, form: FisherForm) -> Result<Importance, PruneError> {
+        let on_cpu = models.iter().all(|model| model.device().is_cpu());
+        let workers = if on_cpu { std::thread::available_parallelism().ok() } else { NonZeroUsize::new(models.len()) };
         let options =
             importance::Options { form, workers: workers.unwrap_or(NonZeroUsize::MIN), interrupt: self.interrupt };
         let views = images.views()?.map(Ok::<_, Infallible>);
-        Ok(importance::estimate(model, views, options, &|done| self.progress.done(done as u64))?)
+        Ok(importance::estimate(models, views, options, &|done| self.progress.done(done as u64))?)
     }
 
     /// Everything that importance depends on.
     fn importance_fingerprint(&self, weights: &Weights, images: &JobImages) -> String {
         let Options { fisher, seed, .. } = self.options;
         let mut text = format!("{:?} {fisher:?} {seed} {:?}", self.options.method(), self.checkpoint.description);
+        if self.devices.dtype() != DType::F32 {
+            text.push_str(self.devices.dtype().as_str());
+        }
         for (name, tensor) in weights.iter() {
             text.push_str(name);
             text.push_str(&sha256_hex(&little_endian(&tensor.data)));

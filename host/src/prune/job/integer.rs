@@ -1,6 +1,6 @@
 //! The model in eight-bit integers, and the rungs measured with it.
 
-use headroom_device::engine::Corrected;
+use headroom_device::engine::{Corrected, ElasticVit};
 use headroom_device::integer::{IntegerSource, frames};
 use headroom_device::model::{Corrections, Weights};
 use headroom_device::run::Precision;
@@ -12,7 +12,7 @@ use super::super::images::JobImages;
 use super::super::measure::Measured;
 use super::ladder::MeasuredLadder;
 use super::{Job, Passes, Ranked};
-use crate::embedder::mean_cosine;
+use crate::embedder::{CpuEmbedder, JudgedModel, mean_cosine};
 use crate::quantisation::IntegerEmbedder;
 
 impl Job<'_> {
@@ -50,13 +50,21 @@ impl Job<'_> {
     pub(super) fn integer_ladder(
         &mut self,
         ladder: MeasuredLadder,
+        permuted: &Weights,
         parts: &IntegerModelParts,
         corrections: &Corrections,
         ranked: &Ranked,
         images: &JobImages,
     ) -> Result<Vec<Measured>, PruneError> {
-        let MeasuredLadder { vit, dense, mut measured } = ladder;
+        let MeasuredLadder { model, dense, mut measured } = ladder;
+        let description = &self.checkpoint.description;
+        // Integers run on the CPU, and so does what they are compared with.
+        let vit = match model {
+            JudgedModel::Cpu(vit) => *vit,
+            JudgedModel::Gpus(_) => ElasticVit::new(description, permuted)?,
+        };
         let vit = vit.with_corrections(corrections)?;
+        let (pixels_per_image, width) = (images.pixels_per_image(), description.embed_dim);
         let rungs = measured.len();
         // Each rung in f32 too.
         let passes = (2 * rungs * images.fidelity_count()) as u64;
@@ -67,8 +75,8 @@ impl Job<'_> {
                 let file = parts.write()?;
                 let model = IntegerModel::read(&file)?;
                 let frames = frames(images.fidelity(), &job.checkpoint.description.image);
-                let (in_integers, in_f32) = (IntegerEmbedder::new(model, &frames), job.embedder(&vit, images));
-                let width = in_f32.embed_dim();
+                let in_integers = IntegerEmbedder::new(model, &frames);
+                let in_f32 = CpuEmbedder::new(&vit, images.fidelity(), pixels_per_image, width);
                 job.progress.begin("integer ladder", rungs as u64, "rungs");
                 for (rung, (measured, kept)) in measured.iter_mut().zip(&ranked.sub_networks).enumerate() {
                     let kept = Corrected { kept, correction: model.correction_of_rung(rung) };

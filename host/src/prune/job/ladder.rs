@@ -1,22 +1,23 @@
 //! The rungs, measured: with the original weights, and then those that need it with corrections.
 
-use headroom_device::engine::{Corrected, ElasticVit, EngineError};
-use headroom_device::model::Weights;
-use headroom_shared::{ModelShape, SubNetwork};
+use headroom_device::engine::Corrected;
+use headroom_device::model::{Corrections, Weights};
+use headroom_shared::{KeptStructures, ModelShape, SubNetwork};
 
 use super::super::images::JobImages;
 use super::super::measure::{self, Measured};
 use super::super::{AttentionUnits, PruneError};
 use super::compensation::Compensation;
 use super::{Job, Passes, Ranked};
-use crate::embedder::{CpuEmbedder, mean_cosine};
+use crate::embedder::{EmbedError, ImageEmbedder, JudgedModel, mean_cosine};
+use crate::executor::ChosenDevices;
 
 /// A rung that is as faithful as this with the original weights runs with them: there is nothing to make up for.
 const FAITHFUL: f32 = 0.999;
 
 /// The measured rungs, and what measures them.
 pub(super) struct MeasuredLadder {
-    pub vit: ElasticVit,
+    pub model: JudgedModel,
     /// What the original model makes of the images.
     pub dense: Vec<f32>,
     pub measured: Vec<Measured>,
@@ -46,18 +47,23 @@ impl Job<'_> {
             "ladder",
             |_| Passes::forward(passes),
             |job| {
-                let vit = ElasticVit::new(&job.checkpoint.description, permuted)?;
-                let embedder = job.embedder(&vit, images);
+                let model = JudgedModel::load(&job.judges, &job.checkpoint.description, permuted)?;
+                let embedder =
+                    model.embedder(job.judged_images(&job.judges, "ladder", images, images.fidelity())?)?;
                 job.progress.begin("ladder", rungs.len() as u64, "rungs");
                 let dense = job.dense_embeddings(images, &embedder, shape)?;
                 let mut measured = Vec::with_capacity(rungs.len());
-                for (&steps, sub_network) in rungs.iter().zip(sub_networks) {
-                    let uncorrected = fidelity(&embedder, &dense, sub_network, None)?;
-                    measured.push(measure::rung(shape, steps, sub_network, uncorrected, &job.board.profile));
+                let together = embedder.in_flight();
+                for (steps, kept) in rungs.chunks(together).zip(sub_networks.chunks(together)) {
+                    let fidelities = fidelities(&embedder, &dense, kept)?;
+                    for ((&steps, sub_network), uncorrected) in steps.iter().zip(kept).zip(fidelities) {
+                        measured.push(measure::rung(shape, steps, sub_network, uncorrected, &job.board.profile));
+                    }
                     job.progress.done(measured.len() as u64);
                 }
                 job.progress.end(&format!("{} rungs measured on {} images", rungs.len(), images.fidelity_count()));
-                Ok(MeasuredLadder { vit, dense, measured })
+                drop(embedder);
+                Ok(MeasuredLadder { model, dense, measured })
             },
         )
     }
@@ -70,62 +76,75 @@ impl Job<'_> {
         ranked: &Ranked,
         images: &JobImages,
     ) -> Result<MeasuredLadder, PruneError> {
-        let MeasuredLadder { vit, dense, mut measured } = ladder;
+        let MeasuredLadder { model, dense, mut measured } = ladder;
         let corrected: Vec<usize> = compensation.corrections.places().map(|(rung, ..)| rung).collect();
         if corrected.is_empty() {
-            return Ok(MeasuredLadder { vit, dense, measured });
+            return Ok(MeasuredLadder { model, dense, measured });
         }
         let passes = (corrected.len() * images.fidelity_count()) as u64;
-        let vit = vit.with_corrections(&compensation.corrections)?;
-        let fidelities = self.stage(
+        let found = self.stage(
             "corrected ladder",
             |_| Passes::forward(passes),
             |job| {
-                let embedder = job.embedder(&vit, images);
+                let model = model.with_corrections(&compensation.corrections)?;
+                let embedder =
+                    model.embedder(job.judged_images(&job.judges, "corrected ladder", images, images.fidelity())?)?;
                 job.progress.begin("ladder", corrected.len() as u64, "rungs");
-                let mut fidelities = Vec::with_capacity(corrected.len());
-                for (number, &rung) in corrected.iter().enumerate() {
-                    fidelities.push(fidelity(&embedder, &dense, &ranked.sub_networks[rung], Some(number))?);
-                    job.progress.done(fidelities.len() as u64);
+                let kept = |(number, &rung): (usize, &usize)| Corrected {
+                    kept: &ranked.sub_networks[rung],
+                    correction: Some(number),
+                };
+                let kept: Vec<_> = corrected.iter().enumerate().map(kept).collect();
+                let mut found = Vec::with_capacity(corrected.len());
+                for kept in kept.chunks(embedder.in_flight()) {
+                    found.extend(fidelities(&embedder, &dense, kept)?);
+                    job.progress.done(found.len() as u64);
                 }
                 job.progress.end(&format!("{} rungs measured with corrections", corrected.len()));
-                Ok(fidelities)
+                drop(embedder);
+                Ok((found, model))
             },
-        )?;
+        );
+        let (fidelities, model) = match found {
+            Ok(found) => found,
+            // The ladder of the original weights is worth a bundle, and needs no GPU any more.
+            Err(error) if error.is_of_device() && !self.judges.gpus.is_empty() => {
+                self.fail(error);
+                self.judges = ChosenDevices::cpu();
+                compensation.corrections = Corrections::default();
+                return Ok(MeasuredLadder { model: JudgedModel::Gpus(Vec::new()), dense, measured });
+            }
+            Err(error) => return Err(error),
+        };
         for (rung, fidelity) in corrected.into_iter().zip(fidelities) {
             measured[rung].correct(fidelity);
         }
         compensation.corrections.retain(|rung| measured[rung].is_corrected());
-        Ok(MeasuredLadder { vit, dense, measured })
+        Ok(MeasuredLadder { model, dense, measured })
     }
 
     /// What the original model makes of the images. Where its weights are only permuted, that is what they still make.
     fn dense_embeddings(
         &self,
         images: &JobImages,
-        permuted: &CpuEmbedder<'_>,
+        permuted: &ImageEmbedder<'_>,
         shape: &ModelShape,
     ) -> Result<Vec<f32>, PruneError> {
         let dense = SubNetwork::dense(shape);
         if self.options.attention_units() == AttentionUnits::Heads {
             return Ok(permuted.embed(&dense)?);
         }
-        let original = ElasticVit::new(&self.checkpoint.description, &self.checkpoint.weights()?)?;
-        Ok(self.embedder(&original, images).embed(&dense)?)
-    }
-
-    pub(super) fn embedder<'a>(&self, vit: &'a ElasticVit, images: &'a JobImages) -> CpuEmbedder<'a> {
-        CpuEmbedder::new(vit, images.fidelity(), images.pixels_per_image(), self.checkpoint.description.embed_dim)
+        let original = JudgedModel::load(&self.judges, &self.checkpoint.description, &self.checkpoint.weights()?)?;
+        Ok(original.embedder(self.judged_images(&self.judges, "ladder", images, images.fidelity())?)?.embed(&dense)?)
     }
 }
 
-/// How near a rung's embeddings are to the `dense` ones, with the correction of that number.
-fn fidelity(
-    embedder: &CpuEmbedder<'_>,
+/// How near the embeddings of rungs are to the `dense` ones.
+fn fidelities<K: KeptStructures + Sync>(
+    embedder: &ImageEmbedder<'_>,
     dense: &[f32],
-    sub_network: &SubNetwork,
-    correction: Option<usize>,
-) -> Result<f32, EngineError> {
-    let embeddings = embedder.embed(&Corrected { kept: sub_network, correction })?;
-    Ok(mean_cosine(&embeddings, dense, embedder.embed_dim()).clamp(-1.0, 1.0) as f32)
+    kept: &[K],
+) -> Result<Vec<f32>, EmbedError> {
+    let near = |found: &Vec<f32>| mean_cosine(found, dense, embedder.embed_dim()).clamp(-1.0, 1.0) as f32;
+    Ok(embedder.embed_all(kept)?.iter().map(near).collect())
 }

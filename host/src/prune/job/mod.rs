@@ -16,7 +16,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use candle_core::Device;
 use headroom_device::error_text::with_causes;
 use headroom_device::model::Weights;
 use headroom_device::run::Precision;
@@ -28,7 +27,7 @@ use super::{AttentionUnits, Method, Options, PruneError};
 use crate::boards::{self, Board};
 use crate::bundle::BundleWriter;
 use crate::checkpoint::{BlockOrder, Checkpoint, OpenOptions, Permutation};
-use crate::executor;
+use crate::executor::{self, ChosenDevices};
 use crate::head_basis::HeadBasis;
 use crate::progress::Progress;
 use crate::ranking::{Arrangement, Quanta, Ranking, RemovalOrder, SparsityPath, StructureCosts};
@@ -36,6 +35,7 @@ use crate::scores::SnapvitScores;
 use crate::search::StopReason;
 use crate::shape::model_shape;
 use crate::{demo, interrupt, ladder as rungs_of};
+pub use memory::Remedy;
 use state::JobState;
 
 /// How a job ended.
@@ -58,6 +58,45 @@ pub struct Ending {
 /// # Errors
 /// See [`PruneError`]; nothing is then left at the destination.
 pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -> Result<Ending, PruneError> {
+    // What contradicts itself is told before what the machine lacks.
+    check(options)?;
+    let devices = executor::choose(&options.device)?.in_precision(options.gpu_precision);
+    run_on(options, devices, progress, interrupt)
+}
+
+/// [`run`] on these devices, whatever `--device` says.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on(
+    options: &Options,
+    devices: ChosenDevices,
+    progress: &dyn Progress,
+    interrupt: &AtomicBool,
+) -> Result<Ending, PruneError> {
+    check(options)?;
+    let board = boards::find(options.target.as_deref().unwrap_or_default())?;
+    let checkpoint = open_model(options, options.model.as_deref())?;
+    let scores = options.scores.as_deref().map(SnapvitScores::read).transpose()?;
+    for note in devices.reason.iter().chain(&checkpoint.notes) {
+        progress.note(note);
+    }
+    let scored = options.scores.is_none() && options.method() == Method::Headroom;
+    if options.batch.is_some() && devices.gpus.is_empty() && !scored {
+        progress.note("--batch is ignored: on the CPU only importance with --method headroom uses it");
+    }
+    let destination = destination(options, &board);
+    let kept_state = JobState::open(&destination, options)?;
+    let bundle = BundleWriter::create(&destination, options.force || options.resume)?;
+    interrupt::remove_if_stopped(bundle.folder().to_path_buf());
+    let (judges, stages, failure) = (devices.clone(), Vec::new(), None);
+    let job =
+        Job { options, progress, interrupt, devices, judges, board, checkpoint, scores, kept_state, stages, failure };
+    job.run(bundle)
+}
+
+/// Refuses options that contradict each other.
+fn check(options: &Options) -> Result<(), PruneError> {
     if options.fisher.is_some() && options.method() != Method::Snapvit {
         return Err(PruneError::FisherWithoutSnapvit);
     }
@@ -70,20 +109,7 @@ pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -
     if found > most {
         return Err(PruneError::TooManyRungs { most, found });
     }
-    let device = executor::choose(options.device)?;
-    let board = boards::find(options.target.as_deref().unwrap_or_default())?;
-    let checkpoint = open_model(options, options.model.as_deref())?;
-    let scores = options.scores.as_deref().map(SnapvitScores::read).transpose()?;
-    for note in device.reason.iter().chain(&checkpoint.notes) {
-        progress.note(note);
-    }
-    let destination = destination(options, &board);
-    let kept_state = JobState::open(&destination, options)?;
-    let bundle = BundleWriter::create(&destination, options.force || options.resume)?;
-    interrupt::remove_if_stopped(bundle.folder().to_path_buf());
-    let device = device.device;
-    let (stages, failure) = (Vec::new(), None);
-    Job { options, progress, interrupt, device, board, checkpoint, scores, kept_state, stages, failure }.run(bundle)
+    Ok(())
 }
 
 /// The checkpoint at `path`, or the demo model.
@@ -133,7 +159,9 @@ struct Job<'a> {
     progress: &'a dyn Progress,
     interrupt: &'a AtomicBool,
     /// Where gradients and moments are computed.
-    device: Device,
+    devices: ChosenDevices,
+    /// Where sub-networks are judged: the same, or the CPU after a GPU has failed.
+    judges: ChosenDevices,
     board: Board,
     checkpoint: Checkpoint,
     scores: Option<SnapvitScores>,
@@ -186,14 +214,17 @@ impl Job<'_> {
         let after = |&steps: &u32| SubNetwork::after(&shape, &ranking.steps[..steps as usize]);
         let sub_networks = rungs.iter().map(after).collect::<Result<_, _>>()?;
         let mut ranked = Ranked { shape, ranking, permutation, changed, rungs, sub_networks };
-        self.merge_tokens(&permuted, &mut ranked, &images)?;
-        let ladder = self.ladder(&permuted, &ranked, &images)?;
+        if let Some(chosen) = self.judged(|job| job.merge_tokens(&permuted, &ranked, &images))? {
+            (ranked.rungs, ranked.sub_networks) =
+                chosen.into_iter().map(|candidate| (candidate.steps, candidate.sub_network)).unzip();
+        }
+        let ladder = self.judged(|job| job.ladder(&permuted, &ranked, &images))?;
         let mut compensation = self.compensation(&permuted, &ranked, &ladder, &images)?;
         let ladder = self.corrected_ladder(ladder, &mut compensation, &ranked, &images)?;
         let corrections = &compensation.corrections;
         let (mut measured, mut integer_model) = if integers {
             let parts = self.integer_parts(&permuted, corrections)?;
-            (self.integer_ladder(ladder, &parts, corrections, &ranked, &images)?, Some(parts))
+            (self.integer_ladder(ladder, &permuted, &parts, corrections, &ranked, &images)?, Some(parts))
         } else {
             (ladder.measured, None)
         };
@@ -217,6 +248,19 @@ impl Job<'_> {
         self.failure.get_or_insert(error);
     }
 
+    /// Runs what judges sub-networks, and once more on the CPU where a GPU fails: the best so far is worth a bundle, which
+    /// needs a ladder.
+    fn judged<T>(&mut self, run: impl Fn(&mut Self) -> Result<T, PruneError>) -> Result<T, PruneError> {
+        match run(self) {
+            Err(error) if error.is_of_device() && !self.judges.gpus.is_empty() => {
+                self.fail(error);
+                self.judges = ChosenDevices::cpu();
+                run(self)
+            }
+            result => result,
+        }
+    }
+
     /// Only the scores of the default method are in one unit.
     fn arrangement(&self, shape: &ModelShape) -> Arrangement {
         match (&self.scores, self.options.method()) {
@@ -235,7 +279,7 @@ impl Job<'_> {
         run: impl FnOnce(&Self) -> Result<T, PruneError>,
     ) -> Result<T, PruneError> {
         let start = Instant::now();
-        let result = run(self).map_err(|error| error.in_stage(name, &self.device))?;
+        let result = run(self).map_err(|error| error.in_stage(name, &self.devices))?;
         let seconds = start.elapsed().as_secs_f64();
         let Passes { forward, backward } = work(&result);
         self.stages.push(StageReport { name, seconds, image_forwards: forward, image_backwards: backward });

@@ -1,13 +1,15 @@
 //! The search for factors between blocks.
 
-use headroom_device::engine::{ElasticVit, EngineError};
+use std::sync::atomic::AtomicBool;
+
 use headroom_device::model::Weights;
 
 use super::super::images::JobImages;
 use super::super::{Method, PruneError};
-use super::{Job, Passes};
+use super::{Job, Passes, is_set};
 use crate::checkpoint::{BlockOrder, Permutation};
-use crate::embedder::CpuEmbedder;
+use crate::embedder::{EmbedError, ImageEmbedder, JudgedModel};
+use crate::executor::ChosenDevices;
 use crate::ranking::{Factors, Quanta, Selection};
 use crate::search::{self, Embedder, FitError, FitEvent, FitOptions, Fitted, Problem, Xnes, XnesOptions};
 
@@ -25,9 +27,10 @@ impl Job<'_> {
         let fitted = self.stage("search", passes, |job| {
             let description = &job.checkpoint.description;
             let sorted = sorted_neurons(quanta, description.heads).apply(description, weights)?;
-            let vit = ElasticVit::new(description, &sorted)?;
-            let embedder =
-                CpuEmbedder::new(&vit, images.calibration(), images.pixels_per_image(), description.embed_dim);
+            // The scores alone need no model.
+            let judges = if job.options.evaluations() > 0 { &job.judges } else { &ChosenDevices::cpu() };
+            let model = JudgedModel::load(judges, description, &sorted)?;
+            let embedder = model.embedder(job.judged_images(judges, "search", images, images.calibration())?)?;
             let fisher = job.scores.is_none() && job.options.method() == Method::Snapvit;
             // Other scores compare between blocks as they are.
             let start = if fisher { Factors::start } else { Factors::ones }(quanta.shape());
@@ -52,7 +55,8 @@ impl Job<'_> {
         });
         match fitted {
             Err(PruneError::Search(FitError::Midway { source, best })) => {
-                self.fail(PruneError::Search(FitError::Embedder(source)));
+                self.fail(PruneError::Search(FitError::Embedder(source)).in_stage("search", &self.judges));
+                self.judges = ChosenDevices::cpu();
                 Ok(*best)
             }
             fitted => fitted,
@@ -75,17 +79,28 @@ fn sorted_neurons(quanta: &Quanta, heads: usize) -> Permutation {
     Permutation { blocks: quanta.neuron_orders().map(order).collect() }
 }
 
-/// The engine as the search sees it.
-struct SearchEmbedder<'a>(CpuEmbedder<'a>);
+/// What judges sub-networks, as the search sees it.
+struct SearchEmbedder<'a>(ImageEmbedder<'a>);
 
 impl Embedder for SearchEmbedder<'_> {
-    type Error = EngineError;
+    type Error = EmbedError;
 
     fn dimensions(&self) -> usize {
         self.0.embed_dim()
     }
 
-    fn embed(&mut self, kept: &Selection) -> Result<Option<Vec<f32>>, EngineError> {
+    fn embed(&mut self, kept: &Selection) -> Result<Option<Vec<f32>>, EmbedError> {
         self.0.embed(kept).map(Some)
+    }
+
+    fn embed_all(&mut self, kept: &[Selection], interrupt: &AtomicBool) -> Result<Option<Vec<Vec<f32>>>, EmbedError> {
+        let mut all = Vec::with_capacity(kept.len());
+        for together in kept.chunks(self.0.in_flight()) {
+            if is_set(interrupt) {
+                return Ok(None);
+            }
+            all.extend(self.0.embed_all(together)?);
+        }
+        Ok(Some(all))
     }
 }

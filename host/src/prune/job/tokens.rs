@@ -5,7 +5,6 @@
 //! most structures that still fit; the most faithful on calibration images wins, and width alone is among them. Steps
 //! never fall along the ladder, MACs do.
 
-use headroom_device::engine::ElasticVit;
 use headroom_device::model::Weights;
 use headroom_device::model::description::Position;
 use headroom_shared::{BoardProfile, ModelShape, Step, SubNetwork, cost};
@@ -13,7 +12,7 @@ use headroom_shared::{BoardProfile, ModelShape, Step, SubNetwork, cost};
 use super::super::images::JobImages;
 use super::super::{PruneError, TokenMerging};
 use super::{Job, Passes, Ranked, is_set};
-use crate::embedder::{CpuEmbedder, mean_cosine};
+use crate::embedder::{JudgedModel, mean_cosine};
 use crate::ranking::RankBy;
 
 /// Calibration images that a candidate is judged by.
@@ -37,9 +36,9 @@ const FAMILIES: [Family; 3] = [Family::Uniform, Family::Falling, Family::Early];
 
 /// A sub-network after so many steps.
 #[derive(Clone, Copy, Debug)]
-struct Candidate {
-    steps: u32,
-    sub_network: SubNetwork,
+pub(super) struct Candidate {
+    pub steps: u32,
+    pub sub_network: SubNetwork,
 }
 
 impl Job<'_> {
@@ -59,21 +58,21 @@ impl Job<'_> {
     pub(super) fn merge_tokens(
         &mut self,
         permuted: &Weights,
-        ranked: &mut Ranked,
+        ranked: &Ranked,
         images: &JobImages,
-    ) -> Result<(), PruneError> {
+    ) -> Result<Option<Vec<Candidate>>, PruneError> {
         if self.options.tokens == TokenMerging::Off {
-            return Ok(());
+            return Ok(None);
         }
         let chosen = self.stage(
             "tokens",
             |(_, passes): &(Vec<Candidate>, u64)| Passes::forward(*passes),
             |job| {
                 let description = &job.checkpoint.description;
-                let vit = ElasticVit::new(description, permuted)?;
+                let model = JudgedModel::load(&job.judges, description, permuted)?;
                 let count = images.calibration_count().min(IMAGES);
                 let pixels = &images.calibration()[..count * images.pixels_per_image()];
-                let embedder = CpuEmbedder::new(&vit, pixels, images.pixels_per_image(), description.embed_dim);
+                let embedder = model.embedder(job.judged_images(&job.judges, "tokens", images, pixels)?)?;
                 let dense = embedder.embed(&SubNetwork::dense(&ranked.shape))?;
                 let prefix = description.prefix_tokens();
                 let (rank_by, board) = (job.options.rank_by, &job.board.profile);
@@ -82,10 +81,12 @@ impl Job<'_> {
                     space.keep_all_structures();
                 }
                 let mut judged = 1;
-                let mut judge = |candidate: &Candidate| {
-                    judged += 1;
-                    let embeddings = embedder.embed(&candidate.sub_network)?;
-                    Ok::<_, PruneError>(mean_cosine(&embeddings, &dense, embedder.embed_dim()))
+                let mut judge = |candidates: &[Candidate]| {
+                    judged += candidates.len();
+                    let kept: Vec<SubNetwork> = candidates.iter().map(|candidate| candidate.sub_network).collect();
+                    let embeddings = embedder.embed_all(&kept)?;
+                    let fidelity = |embeddings: &Vec<f32>| mean_cosine(embeddings, &dense, embedder.embed_dim());
+                    Ok::<_, PruneError>(embeddings.iter().map(fidelity).collect())
                 };
                 job.progress.begin("tokens", ranked.sub_networks.len() as u64, "rungs");
                 let mut chosen = vec![space.dense()];
@@ -100,12 +101,10 @@ impl Job<'_> {
                     job.progress.done(chosen.len() as u64);
                 }
                 job.progress.end(&format!("{} rungs, {judged} candidates on {count} images", chosen.len()));
-                Ok((chosen, judged * count as u64))
+                Ok((chosen, (judged * count) as u64))
             },
         )?;
-        ranked.rungs = chosen.0.iter().map(|candidate| candidate.steps).collect();
-        ranked.sub_networks = chosen.0.iter().map(|candidate| candidate.sub_network).collect();
-        Ok(())
+        Ok(Some(chosen.0))
     }
 }
 
@@ -173,7 +172,7 @@ impl<'a> Space<'a> {
         &self,
         width: &SubNetwork,
         previous: &Candidate,
-        judge: &mut impl FnMut(&Candidate) -> Result<f64, PruneError>,
+        judge: &mut impl FnMut(&[Candidate]) -> Result<Vec<f64>, PruneError>,
     ) -> Result<Option<Candidate>, PruneError> {
         let below = cost::macs(self.shape, &previous.sub_network) - 1;
         let macs = match self.rank_by {
@@ -182,9 +181,11 @@ impl<'a> Space<'a> {
         };
         let most = Most { macs, cost: self.cost(width) };
         let mut best: Option<(f64, usize, Candidate)> = None;
-        let mut consider = |family, amount| -> Result<Option<usize>, PruneError> {
-            if let Some(candidate) = self.largest(family, amount, most, previous.steps) {
-                let fidelity = judge(&candidate)?;
+        let mut consider = |family, amounts: &[usize]| -> Result<Option<usize>, PruneError> {
+            let fitting = |&amount: &usize| Some((amount, self.largest(family, amount, most, previous.steps)?));
+            let (amounts, candidates): (Vec<usize>, Vec<Candidate>) = amounts.iter().filter_map(fitting).unzip();
+            let judged = judge(&candidates)?;
+            for ((amount, candidate), fidelity) in amounts.into_iter().zip(candidates).zip(judged) {
                 if best.as_ref().is_none_or(|(found, ..)| fidelity > *found) {
                     best = Some((fidelity, amount, candidate));
                 }
@@ -195,18 +196,15 @@ impl<'a> Space<'a> {
             if self.tokens_alone {
                 let fits = |&amount: &usize| self.largest(family, amount, most, 0).is_some();
                 if let Some(amount) = (1..self.patches).find(fits) {
-                    consider(family, amount)?;
+                    consider(family, &[amount])?;
                 }
                 continue;
             }
             let coarse = self.patches.div_ceil(AMOUNTS);
-            let mut centre = None;
-            for amount in (0..self.patches).step_by(coarse) {
-                centre = consider(family, amount)?;
-            }
-            if let Some(centre) = centre {
-                consider(family, centre.saturating_sub(coarse / 2))?;
-                consider(family, (centre + coarse / 2).min(self.patches - 1))?;
+            let amounts: Vec<usize> = (0..self.patches).step_by(coarse).collect();
+            if let Some(centre) = consider(family, &amounts)? {
+                let beside = [centre.saturating_sub(coarse / 2), (centre + coarse / 2).min(self.patches - 1)];
+                consider(family, &beside)?;
             }
         }
         Ok(best.map(|(.., candidate)| candidate))
@@ -287,10 +285,11 @@ mod tests {
         let space = Space::new(&shape, &steps, 1, RankBy::Macs, &board);
         let width = space.widths[1];
         for likes_merging in [false, true] {
-            let mut judge = |candidate: &Candidate| {
+            let score = |candidate: &Candidate| {
                 let merged: usize = (0..4).map(|block| candidate.sub_network.merged_tokens(block)).sum();
-                Ok(if likes_merging { merged as f64 } else { -(merged as f64) })
+                if likes_merging { merged as f64 } else { -(merged as f64) }
             };
+            let mut judge = |candidates: &[Candidate]| Ok(candidates.iter().map(score).collect());
             let best = space.best(&width, &space.dense(), &mut judge).unwrap().expect("something fits");
             assert!(cost::macs(&shape, &best.sub_network) <= cost::macs(&shape, &width));
             let merged: usize = (0..4).map(|block| best.sub_network.merged_tokens(block)).sum();
@@ -304,9 +303,10 @@ mod tests {
         let shape = shape();
         let steps = [Step::new(0, StepKind::Neurons).expect("block 0").to_byte(); 6];
         let board = board();
-        let mut likes_merging = |candidate: &Candidate| {
-            Ok((0..4).map(|block| candidate.sub_network.merged_tokens(block)).sum::<usize>() as f64)
+        let merged = |candidate: &Candidate| {
+            (0..4).map(|block| candidate.sub_network.merged_tokens(block)).sum::<usize>() as f64
         };
+        let mut likes_merging = |candidates: &[Candidate]| Ok(candidates.iter().map(merged).collect());
         for (rank_by, fewest_steps) in [(RankBy::Macs, 0), (RankBy::WeightBytes, 3)] {
             let space = Space::new(&shape, &steps, 1, rank_by, &board);
             let width = space.widths[3];

@@ -64,32 +64,3 @@ impl<'a> CpuEmbedder<'a> {
         spare.unwrap_or_else(|| self.vit.workspace(IMAGES_PER_RUN))
     }
 }
-
-/// The mean over rows of the cosine of `a` and `b`, both `[rows, width]`:
-/// the fidelity of a sub-network, if `b` is dense.
-#[must_use]
-pub fn mean_cosine(a: &[f32], b: &[f32], width: usize) -> f64 {
-    let rows = a.len() / width;
-    let sum: f64 = a.chunks_exact(width).zip(b.chunks_exact(width)).map(|(a, b)| cosine(a, b)).sum();
-    sum / rows as f64
-}
-
-/// The cosine of two vectors.
-#[must_use]
-pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let dot = |x: &[f32], y: &[f32]| -> f64 { x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum() };
-    let norms = (dot(a, a) * dot(b, b)).sqrt();
-    // An embedding of zeros resembles nothing.
-    if norms > 0.0 { dot(a, b) / norms } else { 0.0 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::mean_cosine;
-
-    #[test]
-    fn cosine_is_of_directions_and_averaged_over_rows() {
-        assert_eq!(mean_cosine(&[1.0, 0.0, 0.0, 2.0], &[3.0, 0.0, 5.0, 0.0], 2), 0.5);
-        assert_eq!(mean_cosine(&[0.0, 0.0], &[1.0, 0.0], 2), 0.0);
-    }
-}
