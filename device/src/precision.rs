@@ -12,6 +12,9 @@ pub enum Precision {
     /// 32-bit floating point.
     #[default]
     F32,
+    /// 16-bit floating point with sums in 32 bits, which GPUs alone compute with.
+    #[cfg_attr(feature = "cli", value(skip))]
+    F16,
     /// Eight-bit integers.
     Int8,
 }
@@ -26,6 +29,7 @@ impl fmt::Display for Precision {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::F32 => "f32",
+            Self::F16 => "f16",
             Self::Int8 => "int8",
         })
     }

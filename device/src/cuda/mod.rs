@@ -23,6 +23,8 @@ mod unsupported;
 pub mod weights;
 
 #[cfg(feature = "cuda")]
+mod accelerator;
+#[cfg(feature = "cuda")]
 mod error;
 #[cfg(feature = "cuda")]
 mod executor;
@@ -36,6 +38,8 @@ pub use capability::ComputeCapability;
 pub use kernel::{Function, Kernel, Launch};
 pub use unsupported::Unsupported;
 
+#[cfg(all(feature = "cuda", feature = "cli"))]
+pub(crate) use accelerator::open;
 #[cfg(feature = "cuda")]
 pub use error::CudaError;
 #[cfg(feature = "cuda")]

@@ -43,6 +43,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::governor::{Binding, Decider, Decision, Mode};
+use crate::precision::Precision;
 use crate::reading::{Measurement, SensorReading};
 use crate::supervisor_link::{FrameCounts, LinkState, Measured};
 
@@ -87,7 +88,7 @@ impl Outcome {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    bundle: Family<[(&'static str, String); 2], Gauge>,
+    bundle: Family<[(&'static str, String); 3], Gauge>,
     active_rung: Gauge,
     switches: Counter,
     decisions: Family<Labels<1>, Counter>,
@@ -211,10 +212,12 @@ impl Metrics {
         registry.register("throttled", "1 while the kernel cuts clocks", self.throttled.clone());
     }
 
-    /// The bundle that serves from now on.
-    pub fn set_bundle(&self, target: &str, sha256: &str) {
+    /// The bundle that serves from now on, and in which precision.
+    pub fn set_bundle(&self, target: &str, sha256: &str, precision: Precision) {
         self.bundle.clear();
-        self.bundle.get_or_create(&[("target", target.to_owned()), ("sha256", sha256.to_owned())]).set(1);
+        let labels =
+            [("target", target.to_owned()), ("sha256", sha256.to_owned()), ("precision", precision.to_string())];
+        self.bundle.get_or_create(&labels).set(1);
     }
 
     /// A step of the governor.
@@ -408,15 +411,15 @@ mod tests {
         metrics.count_inference(TimeSpan::from_nanoseconds(100_000), false);
         metrics.count_request(Outcome::Answered);
         metrics.set_queue_length(7);
-        metrics.set_bundle("toaster", "00");
-        metrics.set_bundle("jetson-orin", "ab");
+        metrics.set_bundle("toaster", "00", Precision::F32);
+        metrics.set_bundle("jetson-orin", "ab", Precision::Int8);
         for line in [
             "headroom_inference_seconds_bucket{le=\"0.00025\"} 1",
             "headroom_inference_seconds_bucket{le=\"+Inf\"} 2",
             "headroom_deadline_misses_total 1",
             "headroom_requests_total{outcome=\"answered\"} 1",
             "headroom_queue_length 7",
-            "headroom_bundle{target=\"jetson-orin\",sha256=\"ab\"} 1",
+            "headroom_bundle{target=\"jetson-orin\",sha256=\"ab\",precision=\"int8\"} 1",
         ] {
             assert!(has(&metrics, line), "no `{line}` in\n{}", metrics.to_text());
         }

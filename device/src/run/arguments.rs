@@ -59,7 +59,7 @@ pub struct Arguments {
 
     /// Run on the processor (`cpu`, the default), on an NVIDIA GPU in f16 (`cuda` or `cuda:N`), or on a GPU where one can
     /// run the model (`auto`).
-    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["report", "serve", "precision"])]
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["probe", "precision"])]
     pub device: Option<DeviceChoice>,
 
     /// Threads that share each inference; the results do not depend on it (the default is one for each available core).
@@ -114,6 +114,12 @@ impl Arguments {
     #[must_use]
     pub fn precision(&self) -> Precision {
         self.precision.unwrap_or_default()
+    }
+
+    /// Where inferences run.
+    #[must_use]
+    pub fn device(&self) -> DeviceChoice {
+        self.device.unwrap_or(DeviceChoice::Cpu)
     }
 
     /// The threads that share each inference.

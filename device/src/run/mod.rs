@@ -3,6 +3,7 @@
 mod arguments;
 mod calibrate;
 mod device;
+pub(crate) mod engine;
 pub(crate) mod image_files;
 mod inference;
 pub(crate) mod output;
@@ -25,7 +26,7 @@ use crate::bundle::{Bundle, BundleError};
 use crate::images::{PreprocessError, SearchError, SyntheticFrames};
 use crate::measured_profile::{Found, MeasuredProfileError, OtherLadder, default_path};
 use crate::model::Description;
-use crate::rung_engine::{RungEngine, RungEngineError};
+use crate::rung_engine::RungEngineError;
 use crate::serve::{self, ServeError};
 
 /// Why `device-run` failed.
@@ -71,13 +72,6 @@ pub enum RunError {
     /// `model.int8` holds no rung.
     #[error("`model.int8` can run no rung")]
     NoRung,
-    /// A GPU was asked for, and this program has no engine for it.
-    #[error("this program was built without CUDA")]
-    NoCuda,
-    /// A GPU was asked for, and cannot run the model.
-    #[cfg(feature = "cuda")]
-    #[error("inference on the GPU failed")]
-    Cuda(#[from] crate::cuda::CudaError),
     /// Serving failed.
     #[error(transparent)]
     Serve(ServeError),
@@ -120,9 +114,6 @@ impl RunError {
             Self::NotCalibrated { .. } => Some("run `device-run --calibrate` first".into()),
             Self::Engine(error) => error.hint().map(Into::into),
             Self::NoRung => Some("make the bundle again with `host-prune --precision int8`".into()),
-            Self::NoCuda => Some("build it with `--features cuda`, or run with `--device cpu`".into()),
-            #[cfg(feature = "cuda")]
-            Self::Cuda(error) => error.hint().map(Into::into),
             Self::NoClassifier => Some("leave --top-k away to get embeddings".into()),
             Self::NothingFits(_) => Some("`device-run --sweep` lists all rungs".into()),
             _ => None,
@@ -150,13 +141,13 @@ pub fn run(arguments: &Arguments) -> Result<(), RunError> {
         trust::open(path, trust.as_ref()).map_err(|source| RunError::Bundle { path: path.to_path_buf(), source })?;
     let bundle = Arc::new(bundle);
     if arguments.calibrate {
-        calibrate::run(&RungEngine::new(bundle.clone(), arguments.precision())?, path, arguments)?;
+        calibrate::run(&engine::complete(bundle.clone(), path, arguments)?, path, arguments)?;
     } else if let Some(budget) = arguments.predict {
         predict::run(&bundle, path, budget, arguments)?;
     } else if arguments.sweep {
-        sweep::run(&RungEngine::partial(bundle.clone(), arguments.precision())?, path, arguments)?;
+        sweep::run(&engine::partial(bundle.clone(), path, arguments)?, path, arguments)?;
     } else {
-        inference::run(&bundle, arguments)?;
+        inference::run(&bundle, path, arguments)?;
     }
     trust::raise_minimum(arguments, trust.as_ref(), &bundle)
 }
@@ -167,9 +158,14 @@ impl Arguments {
         self.profile.clone().unwrap_or_else(|| default_path(path))
     }
 
-    /// The measured profile that holds for a bundle on this machine.
-    fn found_profile(&self, bundle: &Bundle, path: &Path) -> Result<Found, MeasuredProfileError> {
-        let (precision, threads) = (self.precision(), self.threads());
+    /// The measured profile that holds for a bundle on this machine, in a precision.
+    fn found_profile(
+        &self,
+        bundle: &Bundle,
+        path: &Path,
+        precision: Precision,
+        threads: usize,
+    ) -> Result<Found, MeasuredProfileError> {
         Found::on_this_machine(&self.profile_path(path), &self.root, precision, threads, bundle.hash())
     }
 }

@@ -8,8 +8,9 @@ use serde::Serialize;
 use super::calibrate::error_text;
 use super::output::OUTPUT_VERSION;
 use super::sweep::milliseconds;
-use super::{Arguments, MacsBudget, RunError};
+use super::{Arguments, DeviceChoice, MacsBudget, RunError};
 use crate::bundle::Bundle;
+use crate::precision::Precision;
 use crate::program;
 
 #[derive(Debug, Serialize)]
@@ -27,7 +28,14 @@ struct Report {
 
 pub(super) fn run(bundle: &Bundle, path: &Path, budget: MacsBudget, arguments: &Arguments) -> Result<(), RunError> {
     let map = bundle.structure_map();
-    let found = arguments.found_profile(bundle, path)?;
+    let on_cpu = || arguments.found_profile(bundle, path, arguments.precision(), arguments.threads());
+    let on_gpu = || arguments.found_profile(bundle, path, Precision::F16, 1);
+    let found = match arguments.device() {
+        DeviceChoice::Cpu => on_cpu()?,
+        DeviceChoice::Cuda(_) => on_gpu()?,
+        // What runs is where a GPU was measured.
+        DeviceChoice::Auto => Some(on_gpu()?).filter(|found| found.profile().is_some()).map_or_else(on_cpu, Ok)?,
+    };
     let profile = found.profile().ok_or_else(|| RunError::NotCalibrated { found: found.to_string() })?;
     let _fits_the_ladder = profile.overlay(map.rungs())?;
     let dense = map.rungs()[0].macs;

@@ -44,7 +44,8 @@ struct Line {
 /// Times every rung ([`RungTimer::take_turns`]) that can run, and shows beside it what was known of its latency.
 pub(super) fn run(engine: &RungEngine, path: &Path, arguments: &Arguments) -> Result<(), RunError> {
     let map = engine.bundle().structure_map();
-    let found = arguments.found_profile(engine.bundle(), path)?;
+    let threads = engine.threads(arguments.threads());
+    let found = arguments.found_profile(engine.bundle(), path, engine.precision(), threads)?;
     anstream::eprintln!("{found}");
     let known = match found.profile() {
         Some(profile) => profile.overlay(map.rungs())?,
@@ -55,7 +56,7 @@ pub(super) fn run(engine: &RungEngine, path: &Path, arguments: &Arguments) -> Re
     if run.is_empty() {
         return Err(RunError::NoRung);
     }
-    let times = RungTimer::with_threads(engine, arguments.threads()).take_turns(&run, arguments.repetitions)?;
+    let times = RungTimer::with_threads(engine, threads).take_turns(&run, arguments.repetitions)?;
     let times_of = |rung: usize| run.iter().position(|run| *run == rung).map(|place| &times[place]);
     let (dense, dense_macs) = (times_of(0).map(RungTimes::median), map.rungs()[0].macs);
     let lines = known.iter().zip(&checked).enumerate().map(|(index, (rung, checked))| {

@@ -1,5 +1,6 @@
 //! Why a bundle, a rung or an input cannot be run.
 
+use super::AcceleratorError;
 use crate::engine::EngineError;
 use crate::integer::IntegerEngineError;
 use crate::switch::NoSuchRung;
@@ -29,6 +30,12 @@ pub enum RungEngineError {
     /// The engine in int8 refuses to run.
     #[error(transparent)]
     Int8(#[from] IntegerEngineError),
+    /// No engine for the CPU computes in f16.
+    #[error("the CPU does not compute in f16")]
+    NoHalfPrecision,
+    /// An accelerator cannot run the bundle, or failed.
+    #[error(transparent)]
+    Accelerator(#[from] AcceleratorError),
 }
 
 impl RungEngineError {
@@ -38,6 +45,8 @@ impl RungEngineError {
         match self {
             Self::NoIntegerModel => Some("make the bundle with `host-prune --precision int8`"),
             Self::Rung { .. } => Some("`device-run --sweep --precision int8` lists the rungs that it holds"),
+            Self::NoHalfPrecision => Some("run it on a GPU with `--device cuda`"),
+            Self::Accelerator(error) => error.hint(),
             _ => None,
         }
     }

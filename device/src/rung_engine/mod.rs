@@ -5,6 +5,9 @@
 //! - [`RungWorkspace`] has what one inference writes to, and its input. An input is set first, as an image or as
 //!   pixels, and then run at any rungs: so the time of an inference is without that of its preprocessing.
 //!
+//! Other processors than the CPU are [`Accelerator`]s, which compute in f16 ([`RungEngine::accelerated`]). The GPU engine
+//! is one.
+//!
 //! In int8 the model takes the bytes of an image. An image is resized and cropped as in f32 and not normalised; of
 //! normalised pixels, the bytes are found again ([`frames`](crate::integer::frames)).
 //!
@@ -12,9 +15,11 @@
 //! own list of the rungs that run with a correction. [`RungEngine::new`] refuses such a bundle before its first
 //! inference; [`RungEngine::partial`] does not.
 
+mod accelerator;
 mod error;
 mod workspace;
 
+pub use accelerator::{Accelerator, AcceleratorError, AcceleratorOutput, OpenAccelerator};
 pub use error::RungEngineError;
 pub use workspace::{RungOutput, RungWorkspace};
 
@@ -23,6 +28,8 @@ use std::sync::Arc;
 
 use headroom_shared::IntegerModel;
 use self_cell::self_cell;
+
+use accelerator::AcceleratorThread;
 
 use crate::bundle::Bundle;
 use crate::corrected::Corrected;
@@ -39,6 +46,7 @@ pub struct RungEngine {
 enum Vit {
     F32(Arc<Bundle>),
     Int8(PackedBundle),
+    Accelerator { bundle: Arc<Bundle>, thread: AcceleratorThread },
 }
 
 self_cell!(
@@ -86,8 +94,10 @@ impl RungEngine {
         precision: Precision,
         check: impl FnOnce(&IntegerModel<'_>, &RungTable) -> Result<(), RungEngineError>,
     ) -> Result<Self, RungEngineError> {
-        if precision == Precision::F32 {
-            return Ok(Self::f32(bundle));
+        match precision {
+            Precision::F32 => return Ok(Self::f32(bundle)),
+            Precision::F16 => return Err(RungEngineError::NoHalfPrecision),
+            Precision::Int8 => {}
         }
         let table = RungTable::new(&bundle.structure_map());
         let packed = PackedBundle::try_new(bundle, |bundle| {
@@ -99,11 +109,50 @@ impl RungEngine {
         Ok(Self { vit: Vit::Int8(packed), table })
     }
 
+    /// The rungs of `bundle` in f16 on the processor that `open` opens, all of which can run. One inference runs at a
+    /// time; others wait.
+    ///
+    /// # Errors
+    /// If the processor cannot be opened, or cannot run the bundle.
+    pub fn accelerated(bundle: impl Into<Arc<Bundle>>, open: Arc<OpenAccelerator>) -> Result<Self, RungEngineError> {
+        let bundle = bundle.into();
+        let table = RungTable::new(&bundle.structure_map());
+        let thread = AcceleratorThread::start(bundle.clone(), open)?;
+        Ok(Self { vit: Vit::Accelerator { bundle, thread }, table })
+    }
+
+    /// The rungs of another bundle, as this one runs its own: in the same precision, on the same processor.
+    ///
+    /// # Errors
+    /// As of [`new`](Self::new) and [`accelerated`](Self::accelerated).
+    pub fn another(&self, bundle: impl Into<Arc<Bundle>>) -> Result<Self, RungEngineError> {
+        match &self.vit {
+            Vit::F32(_) => Ok(Self::f32(bundle)),
+            Vit::Int8(_) => Self::new(bundle, Precision::Int8),
+            Vit::Accelerator { thread, .. } => Self::accelerated(bundle, thread.open().clone()),
+        }
+    }
+
+    /// The accelerator's name, where inferences are not on the CPU.
+    #[must_use]
+    pub fn accelerator(&self) -> Option<&str> {
+        match &self.vit {
+            Vit::F32(_) | Vit::Int8(_) => None,
+            Vit::Accelerator { thread, .. } => Some(thread.name()),
+        }
+    }
+
+    /// The threads of an inference that is given so many: an accelerator needs one.
+    #[must_use]
+    pub fn threads(&self, given: usize) -> usize {
+        if self.accelerator().is_some() { 1 } else { given }
+    }
+
     /// The bundle.
     #[must_use]
     pub fn bundle(&self) -> &Arc<Bundle> {
         match &self.vit {
-            Vit::F32(bundle) => bundle,
+            Vit::F32(bundle) | Vit::Accelerator { bundle, .. } => bundle,
             Vit::Int8(packed) => packed.borrow_owner(),
         }
     }
@@ -114,6 +163,7 @@ impl RungEngine {
         match self.vit {
             Vit::F32(_) => Precision::F32,
             Vit::Int8(_) => Precision::Int8,
+            Vit::Accelerator { .. } => Precision::F16,
         }
     }
 
@@ -131,16 +181,18 @@ impl RungEngine {
         let found = rung;
         self.table.get(rung).ok_or(NoSuchRung { rungs: self.table.sub_networks().len(), found })?;
         match &self.vit {
-            Vit::F32(_) => Ok(()),
+            Vit::F32(_) | Vit::Accelerator { .. } => Ok(()),
             Vit::Int8(packed) => check_rung(packed.borrow_dependent().model(), &self.table, rung),
         }
     }
 
-    /// What an inference that `threads` threads share writes to, the calling one counted.
+    /// What an inference that `threads` threads share writes to, the calling one counted; on an accelerator they do not
+    /// matter.
     #[must_use]
     pub fn workspace(&self, threads: usize) -> RungWorkspace {
         match &self.vit {
             Vit::F32(bundle) => RungWorkspace::of_f32(bundle, threads),
+            Vit::Accelerator { bundle, .. } => RungWorkspace::of_accelerator(bundle),
             Vit::Int8(packed) => RungWorkspace::of_int8(packed.borrow_owner(), packed.borrow_dependent(), threads),
         }
     }
@@ -156,6 +208,7 @@ impl RungEngine {
         let kept = sub_networks.get(rung).ok_or(NoSuchRung { rungs: sub_networks.len(), found: rung })?;
         match &self.vit {
             Vit::F32(bundle) => workspace.infer_f32(bundle.vit(), &bundle.corrected(rung, kept)),
+            Vit::Accelerator { thread, .. } => workspace.infer_accelerated(thread, rung),
             Vit::Int8(packed) => {
                 let vit = packed.borrow_dependent();
                 let correction = vit.model().correction_of_rung(rung);

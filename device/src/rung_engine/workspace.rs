@@ -2,7 +2,8 @@
 
 use headroom_shared::KeptStructures;
 
-use super::RungEngineError;
+use super::accelerator::{AcceleratorJob, AcceleratorThread};
+use super::{AcceleratorOutput, RungEngineError};
 use crate::bundle::Bundle;
 use crate::engine::{ElasticVit, Workspace};
 #[cfg(feature = "images")]
@@ -23,6 +24,7 @@ pub struct RungWorkspace {
 
 enum Buffers {
     F32 { workspace: Box<Workspace>, pixels: Vec<f32> },
+    Accelerator { job: AcceleratorJob, pixels: usize },
     Int8 { workspace: Box<IntegerWorkspace>, input: ImageInput, frame: Vec<u8>, embedding: Vec<f32>, logits: Vec<f32> },
 }
 
@@ -42,6 +44,12 @@ impl RungWorkspace {
     pub(super) fn of_f32(bundle: &Bundle, threads: usize) -> Self {
         let workspace = Box::new(bundle.vit().workspace_with_threads(1, threads));
         Self::new(bundle, Buffers::F32 { workspace, pixels: vec![GREY; bundle.vit().pixels()] })
+    }
+
+    pub(super) fn of_accelerator(bundle: &Bundle) -> Self {
+        let pixels = bundle.vit().pixels();
+        let job = AcceleratorJob { pixels: vec![GREY; pixels], output: AcceleratorOutput::default() };
+        Self::new(bundle, Buffers::Accelerator { job, pixels })
     }
 
     pub(super) fn of_int8(bundle: &Bundle, vit: &PackedIntegerVit<'_>, threads: usize) -> Self {
@@ -71,6 +79,7 @@ impl RungWorkspace {
         match &self.buffers {
             Buffers::F32 { workspace, .. } => workspace.threads(),
             Buffers::Int8 { workspace, .. } => workspace.threads(),
+            Buffers::Accelerator { .. } => 1,
         }
     }
 
@@ -82,6 +91,7 @@ impl RungWorkspace {
         let expected = match &self.buffers {
             Buffers::F32 { pixels, .. } => pixels.len(),
             Buffers::Int8 { frame, .. } => frame.len(),
+            Buffers::Accelerator { pixels, .. } => *pixels,
         };
         if given.len() != expected {
             return Err(RungEngineError::Pixels { expected, found: given.len() });
@@ -89,6 +99,10 @@ impl RungWorkspace {
         match &mut self.buffers {
             Buffers::F32 { pixels, .. } => pixels.copy_from_slice(given),
             Buffers::Int8 { frame, input, .. } => write_frames(given, input, frame),
+            Buffers::Accelerator { job, .. } => {
+                job.pixels.clear();
+                job.pixels.extend_from_slice(given);
+            }
         }
         Ok(())
     }
@@ -102,6 +116,11 @@ impl RungWorkspace {
         let preprocessor = self.preprocessor.as_mut().map_err(|error| error.clone())?;
         match &mut self.buffers {
             Buffers::F32 { pixels, .. } => preprocessor.evaluation_into(image, pixels),
+            Buffers::Accelerator { job, pixels } => {
+                // Empty after a job was lost.
+                job.pixels.resize(*pixels, GREY);
+                preprocessor.evaluation_into(image, &mut job.pixels)
+            }
             Buffers::Int8 { frame, .. } => {
                 frame.copy_from_slice(preprocessor.evaluation_frame(image)?.as_raw());
                 Ok(())
@@ -117,6 +136,17 @@ impl RungWorkspace {
         let Buffers::F32 { workspace, pixels } = &mut self.buffers else { return Err(RungEngineError::Workspace) };
         let output = vit.embed(workspace, pixels, 1, kept)?;
         Ok(RungOutput { embedding: output.pooled, logits: output.logits })
+    }
+
+    pub(super) fn infer_accelerated(
+        &mut self,
+        thread: &AcceleratorThread,
+        rung: usize,
+    ) -> Result<RungOutput<'_>, RungEngineError> {
+        let Buffers::Accelerator { job, .. } = &mut self.buffers else { return Err(RungEngineError::Workspace) };
+        thread.infer(job, rung)?;
+        let AcceleratorOutput { embedding, logits } = &job.output;
+        Ok(RungOutput { embedding, logits: (!logits.is_empty()).then_some(logits) })
     }
 
     pub(super) fn infer_int8(

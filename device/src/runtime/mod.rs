@@ -13,7 +13,7 @@
 //! - The queue is bounded ([`WhenFull`]) and keeps the [pace](crate::governor::Decision::pace) that the governor sets.
 //! - Threads that have nothing to do sleep; the pass over the sensors is the only thing that wakes up by itself.
 //!
-//! All inferences are in f32, or in another precision with [`Runtime::builder_with`].
+//! All inferences are in f32 on the CPU, or in another precision or on a GPU with [`Runtime::builder_with`].
 //!
 //! What happens can be watched as [`Event`]s. `examples/runtime.rs` is a whole program.
 
@@ -86,7 +86,7 @@ impl Runtime {
         Builder::new(RungEngine::f32(bundle))
     }
 
-    /// The same in the precision of `engine`, in which bundles that replace its own run too.
+    /// The same as `engine` runs: bundles that replace its own run in the same precision, on the same processor.
     pub fn builder_with(engine: RungEngine) -> Builder {
         Builder::new(engine)
     }
@@ -115,7 +115,7 @@ impl Runtime {
     /// cannot be governed. The old one then goes on serving.
     pub fn replace_bundle(&self, bundle: Bundle) -> Result<(), RuntimeError> {
         let _one_at_a_time = lock(&self.replacing);
-        let engine = RungEngine::new(bundle, self.precision)?;
+        let engine = self.shared.model().engine.another(bundle)?;
         let profile = (self.profiler)(&engine)?;
         Ok(self.shared.set_model(profile, |generation| Model::new(generation, engine, self.threads_of_inference))?)
     }

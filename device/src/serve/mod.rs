@@ -22,6 +22,10 @@
 //! int8. All rungs must run: a bundle without `model.int8`, or with one that holds only some rungs, is refused, at the
 //! start as at a reload.
 //!
+//! `--device cuda[:N]` or `auto` serves on an NVIDIA GPU in f16. One inference runs at a time, whatever the number of
+//! workers, and the governor goes by times that were measured there. A bundle that comes at a reload is loaded beside
+//! the old one, so that both need room. The CPU engine's weights stay in memory too.
+//!
 //! # Signals
 //! | signal | effect |
 //! |---|---|
@@ -54,9 +58,8 @@ use std::time::{Duration, Instant};
 
 use crate::bundle::trust::Trust;
 use crate::metrics::MetricsServer;
-use crate::run::Arguments;
 use crate::run::output::DEFAULT_TOP_K;
-use crate::rung_engine::RungEngine;
+use crate::run::{Arguments, engine};
 use crate::runtime::{Runtime, RuntimeError};
 use crate::service::ServiceManager;
 use companion::{Companion, Supervised};
@@ -96,9 +99,11 @@ pub fn run(arguments: &Arguments, bundle: &Path, trust: Option<Trust>) -> Result
     }
 
     let files = Files { bundle: bundle.to_path_buf(), limits: options.limits.clone(), trust };
-    let engine = RungEngine::new(files.open_bundle()?, arguments.precision()).map_err(RuntimeError::from)?;
+    let opened = engine::complete(Arc::new(files.open_bundle()?), bundle, arguments);
+    let engine = opened.map_err(RuntimeError::from)?;
     let workers = usize::from(options.workers);
     let threads = arguments.threads.map_or_else(|| (arguments.threads() / workers).max(1), NonZeroUsize::get);
+    let (threads, precision) = (engine.threads(threads), engine.precision());
     let machine =
         Arc::new(Machine::new(arguments.root.clone(), files.bundle.clone(), arguments.profile.clone(), threads));
     machine.profile(&engine).map_err(RuntimeError::from)?;
@@ -106,7 +111,7 @@ pub fn run(arguments: &Arguments, bundle: &Path, trust: Option<Trust>) -> Result
     let (limits, supervisor_temperature) = files.limits(&machine)?;
     supervised.set_temperature(supervisor_temperature);
     let deadline = limits.deadline.map(|deadline| deadline.latency);
-    let watcher = Arc::new(Watcher::new(options.flight_record.clone(), deadline, controls.clone()));
+    let watcher = Arc::new(Watcher::new(options.flight_record.clone(), deadline, precision, controls.clone()));
     let runtime = Runtime::builder_with(engine)
         .limits(limits)
         .workers(workers)

@@ -11,6 +11,7 @@ use crate::flight_record::{self, FlightRecord, Reloaded};
 use crate::governor::{Decision, Mode};
 use crate::lock::lock;
 use crate::metrics::{Metrics, Outcome};
+use crate::precision::Precision;
 use crate::reading::InferenceSample;
 use crate::runtime::{Event, Refusal};
 use crate::supervisor_link::{FrameCounts, LinkState, Measured};
@@ -24,6 +25,7 @@ pub(super) struct Watcher {
     record: Mutex<FlightRecord>,
     record_path: Option<PathBuf>,
     deadline: Mutex<Option<TimeSpan>>,
+    precision: Precision,
     controls: Controls,
     /// Where the link to the supervisor stands.
     link: Mutex<Option<LinkState>>,
@@ -31,12 +33,18 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn new(record_path: Option<PathBuf>, deadline: Option<TimeSpan>, controls: Controls) -> Self {
+    pub(super) fn new(
+        record_path: Option<PathBuf>,
+        deadline: Option<TimeSpan>,
+        precision: Precision,
+        controls: Controls,
+    ) -> Self {
         Self {
             metrics: Arc::new(Metrics::new()),
             record: Mutex::new(FlightRecord::new(REMEMBERED)),
             record_path,
             deadline: Mutex::new(deadline),
+            precision,
             controls,
             link: Mutex::default(),
             started: Instant::now(),
@@ -77,7 +85,7 @@ impl Watcher {
             }
             Event::Refused(refusal) => self.metrics.count_request(outcome(refusal)),
             Event::BundleServes { bundle, profile } => {
-                self.metrics.set_bundle(&bundle.manifest().target, bundle.hash());
+                self.metrics.set_bundle(&bundle.manifest().target, bundle.hash(), self.precision);
                 anstream::eprintln!("serving bundle {:.12} with {} rungs", bundle.hash(), profile.len());
             }
             Event::LimitsHold(limits) => {

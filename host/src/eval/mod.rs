@@ -59,7 +59,7 @@ pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -
     let choice = match (options.precision, &options.device) {
         (Precision::Int8, DeviceChoice::Cuda(_) | DeviceChoice::AllCuda) => return Err(EvalError::IntegersOnGpu),
         (Precision::Int8, _) => &DeviceChoice::Cpu,
-        (Precision::F32, choice) => choice,
+        (Precision::F32 | Precision::F16, choice) => choice,
     };
     let devices = executor::choose(choice)?.in_precision(options.gpu_precision);
     run_on(options, &devices, progress, interrupt)
@@ -114,7 +114,8 @@ fn evaluate(
     let map = bundle.structure_map();
     let table = RungTable::new(&map);
     let (engine, rungs, left_out) = match options.precision {
-        Precision::F32 => {
+        // `--gpu-precision` says what GPUs compute in.
+        Precision::F32 | Precision::F16 => {
             let rungs = options.rungs_of(map.rungs().len())?;
             let on_cpu = devices.gpus.is_empty();
             let gpus = || GpuRungs::load(path, &bundle, devices).map(RungEngine::Gpus);
