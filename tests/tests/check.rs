@@ -104,6 +104,40 @@ fn a_model_that_computes_something_else_fails_with_which_and_by_how_much() {
 }
 
 #[test]
+fn a_broken_case_fails_and_one_without_results_is_left_out() {
+    let home = tempdir().unwrap();
+    let write = |case: &str, weights: &[u8]| {
+        let case = home.path().join(case);
+        fs::create_dir_all(&case).unwrap();
+        fs::write(case.join("model.safetensors"), weights).unwrap();
+        fs::write(case.join("config.json"), demo::CONFIG).unwrap();
+        let pixels = vec![0; 3 * 32 * 32 * 4];
+        let view = TensorView::new(Dtype::F32, vec![1, 3, 32, 32], &pixels).unwrap();
+        fs::write(case.join("io.safetensors"), safetensors::serialize([("pixel_values", view)], None).unwrap())
+            .unwrap();
+    };
+    write("broken", b"not safetensors");
+    write("silent", demo::WEIGHTS);
+    let ended = ended(&mut quick(home.path()));
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    let text = ended.stdout;
+    assert!(text.contains("FAILED parity, broken, golden case with PyTorch: the model cannot be used"), "{text}");
+    assert!(text.contains("not checked: silent, of which `io.safetensors` has no result"), "{text}");
+    assert!(text.contains("1 of ") && text.contains(" checks FAILED"), "{text}");
+}
+
+#[test]
+fn a_model_that_cannot_merge_tokens_is_checked_without_and_the_report_says_so() {
+    let Some(fixtures) = Reference::Fixtures.folder("a_model_that_cannot_merge_tokens_is_checked_without") else {
+        return;
+    };
+    let home = tempdir().unwrap();
+    let text = succeeds(quick(&home.path().join("none")).arg("--model").arg(fixtures.join("hf_dinov3")));
+    assert!(text.contains("not checked: merging of tokens: tokens of a model with rotary positions"), "{text}");
+    assert!(text.contains("checks passed"), "{text}");
+}
+
+#[test]
 fn a_report_that_cannot_be_written_is_printed_nevertheless() {
     let home = tempdir().unwrap();
     let path = home.path().join("no such folder/check.json");

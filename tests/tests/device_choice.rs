@@ -1,5 +1,6 @@
 //! `--device` of `device-run`, in a program without an engine for GPUs.
 
+use headroom_device::images::RgbImage;
 use headroom_tests::{ended, is_refused, program, small_job, succeeds};
 use tempfile::tempdir;
 
@@ -9,7 +10,7 @@ fn a_device_is_taken_or_refused_with_what_to_do() {
     let out = home.path().join("bundle");
     let _ = succeeds(&mut small_job(&out));
     let photo = home.path().join("photo.png");
-    image::RgbImage::from_pixel(40, 30, image::Rgb([200, 100, 50])).save(&photo).unwrap();
+    RgbImage::from_pixel(40, 30, [200, 100, 50].into()).save(&photo).unwrap();
     let run = |device: &str| {
         let mut command = program("device-run");
         command.args(["--synthetic", "1", "--embedding", "--device", device, "--bundle"]).arg(&out);

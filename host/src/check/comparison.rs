@@ -8,7 +8,6 @@ pub(super) const FROM_PYTORCH: f64 = 1e-4;
 pub(super) const BETWEEN_EXECUTORS: f64 = 1e-4;
 /// Of the direction of an embedding in f16 from that in f32, as one minus the cosine: f16 keeps three digits of each
 /// number, and their errors do not add up in one direction.
-#[cfg(feature = "cuda")]
 pub(super) const OF_F16: f64 = 1e-3;
 /// Of the fidelity of a rung that was pruned on a GPU from that of the same rung of a job on the CPU: sums in another
 /// order rank structures of nearly the same score another way round.
@@ -48,6 +47,37 @@ impl Measure {
     }
 }
 
+/// What a model computes of one image, or of several.
+#[derive(Clone)]
+pub(super) struct Outputs {
+    pub pooled: Vec<f32>,
+    /// Where the model has a classifier or a projection.
+    pub logits: Option<Vec<f32>>,
+}
+
+impl Outputs {
+    /// The larger of the distances of embeddings and logits; NaN where only one of the two has logits.
+    pub(super) fn distance(&self, expected: &Self, measure: fn(&[f32], &[f32]) -> f64) -> f64 {
+        let pooled = measure(&self.pooled, &expected.pooled);
+        match (&self.logits, &expected.logits) {
+            (None, None) => pooled,
+            (Some(found), Some(expected)) => largest([pooled, measure(found, expected)]),
+            (Some(_), None) | (None, Some(_)) => f64::NAN,
+        }
+    }
+
+    pub(super) fn different_values(&self, expected: &Self) -> f64 {
+        let of = |outputs: &Self| [outputs.pooled.as_slice(), outputs.logits.as_deref().unwrap_or_default()].concat();
+        different_values(&of(self), &of(expected))
+    }
+}
+
+/// NaN is larger than any number.
+pub(super) fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
+    let values = values.into_iter().map(|value| if value.is_nan() { f64::NAN } else { value });
+    values.max_by(f64::total_cmp).unwrap_or(f64::NAN)
+}
+
 /// NaN where a value is not finite or the lengths differ: that is near nothing.
 pub(super) fn relative_difference(found: &[f32], expected: &[f32]) -> f64 {
     if found.len() != expected.len() || found.iter().chain(expected).any(|value| !value.is_finite()) {
@@ -71,7 +101,7 @@ pub(super) fn cosine_distance(found: &[f32], expected: &[f32]) -> f64 {
 }
 
 /// How many values are not the same bits; all of them where the lengths differ.
-pub(super) fn different_values(found: &[f32], expected: &[f32]) -> f64 {
+fn different_values(found: &[f32], expected: &[f32]) -> f64 {
     if found.len() != expected.len() {
         return found.len().max(expected.len()) as f64;
     }
@@ -96,5 +126,19 @@ mod tests {
         }
         assert_eq!(different_values(&[1.0, 0.0, 2.0], &[1.0, -0.0, 3.0]), 2.0);
         assert_eq!(different_values(&[1.0], &[1.0, 2.0]), 2.0);
+    }
+
+    #[test]
+    fn logits_count_as_much_as_the_embedding() {
+        let outputs = |pooled: f32, logits: Option<f32>| Outputs {
+            pooled: vec![1.0, pooled],
+            logits: logits.map(|logit| vec![logit, 1.0]),
+        };
+        let distance = |a: &Outputs, b: &Outputs| a.distance(b, relative_difference);
+        assert_eq!(distance(&outputs(0.0, None), &outputs(0.5, None)), 0.5);
+        assert_eq!(distance(&outputs(0.5, Some(0.0)), &outputs(0.5, Some(0.25))), 0.25);
+        assert_eq!(outputs(0.5, Some(0.0)).different_values(&outputs(0.5, Some(0.25))), 1.0);
+        assert!(distance(&outputs(0.5, Some(0.0)), &outputs(0.5, None)).is_nan());
+        assert!(distance(&outputs(0.0, Some(f32::NAN)), &outputs(0.0, Some(f32::NAN))).is_nan());
     }
 }

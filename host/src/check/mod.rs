@@ -32,6 +32,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
 pub use comparison::Measure;
+use comparison::Outputs;
 pub use error::CheckError;
 pub use options::Options;
 pub use report::{Check, CheckReport, CheckedDevice, Machine, REPORT_VERSION, RungTimes, Stage};
@@ -155,6 +156,11 @@ fn image(values: usize, seed: u64) -> Vec<f32> {
 /// The values of a tensor, wherever it is.
 fn values(tensor: &Tensor) -> Result<Vec<f32>, ExecutorError> {
     Ok(tensor.flatten_all()?.to_vec1()?)
+}
+
+/// What candle computed.
+fn outputs(output: &executor::Forward) -> Result<Outputs, ExecutorError> {
+    Ok(Outputs { pooled: values(&output.pooled)?, logits: output.logits.as_ref().map(values).transpose()? })
 }
 
 /// Threads that this machine runs at once.

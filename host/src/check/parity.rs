@@ -8,7 +8,7 @@ use headroom_device::model::weights::Tensor as PlainTensor;
 use headroom_device::model::{Corrections, Weights};
 use headroom_shared::SubNetwork;
 
-use super::comparison::{BETWEEN_EXECUTORS, FROM_PYTORCH, Measure, relative_difference};
+use super::comparison::{BETWEEN_EXECUTORS, FROM_PYTORCH, Measure, OF_F16, Outputs, largest, relative_difference};
 use super::report::Check;
 use super::subject::{Model, Subject};
 use super::{CheckError, Checking};
@@ -20,12 +20,16 @@ use crate::shape::model_shape;
 const STAGE: &str = "parity";
 /// What a golden case has of inputs and results.
 const REFERENCE: &str = "io.safetensors";
+/// Its results.
+const TOKENS: &str = "last_hidden_state";
+const POOLED: &str = "pooled";
+/// Of a classifier, or of a projection.
+const LOGITS: [&str; 2] = ["logits", "image_embeds"];
 
-/// What a model computes.
-struct Outputs {
+/// What a model computes, with its tokens.
+struct WithTokens {
     tokens: Vec<f32>,
-    pooled: Vec<f32>,
-    logits: Option<Vec<f32>>,
+    outputs: Outputs,
 }
 
 impl Checking<'_> {
@@ -37,13 +41,17 @@ impl Checking<'_> {
         }
         for case in cases {
             self.stop_if_interrupted()?;
-            self.golden_case(&case)?;
+            let name = case.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            if let Err(error) = self.golden_case(&case, &name) {
+                let limit = (Measure::RelativeDifference, FROM_PYTORCH);
+                self.checks.push(Check::new(STAGE, "golden case with PyTorch", name, limit, Err(error)));
+            }
         }
         self.demo_model()
     }
 
-    fn golden_case(&mut self, case: &Path) -> Result<(), CheckError> {
-        let name = case.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    /// An error is of the case, and not of one of those that run it.
+    fn golden_case(&mut self, case: &Path, name: &str) -> Result<(), CheckError> {
         let checkpoint = match Checkpoint::open_with(case, &OpenOptions::default()) {
             Err(CheckpointError::Unsupported { seen, .. }) => {
                 self.left_out.push(format!("{name}, of no supported family: {seen}"));
@@ -59,19 +67,23 @@ impl Checking<'_> {
         let size = [image.channels, image.height, image.width];
         let pixels = reference.get("pixel_values").filter(|pixels| pixels.shape.get(1..) == Some(&size[..]));
         let pixels = pixels.ok_or(CheckError::NoPixels { path })?;
+        if [TOKENS, POOLED].into_iter().chain(LOGITS).all(|output| reference.get(output).is_none()) {
+            self.left_out.push(format!("{name}, of which `{REFERENCE}` has no result"));
+            return Ok(());
+        }
         let weights = checkpoint.weights()?;
         let dense = SubNetwork::dense(&model_shape(&checkpoint)?);
         let engine = ElasticVit::new(&checkpoint.description, &weights)?;
-        let compared = [
-            ("CPU engine with PyTorch", run_engine(&engine, pixels, &dense)?),
-            ("candle with PyTorch", run_candle(&self.candle(&checkpoint, &weights)?, pixels)?),
-        ];
+        let candle = self.candle(&checkpoint, &weights).and_then(|candle| run_candle(&candle, pixels));
+        let compared =
+            [("CPU engine with PyTorch", run_engine(&engine, pixels, &dense)), ("candle with PyTorch", candle)];
         for (comparison, found) in compared {
-            let difference = difference(&found, &reference);
-            let found = (Measure::RelativeDifference, difference, FROM_PYTORCH);
-            self.checks.push(Check::new(STAGE, comparison, name.as_str(), found));
+            let found = found.map(|found| difference(&found, &reference));
+            let limit = (Measure::RelativeDifference, FROM_PYTORCH);
+            self.checks.push(Check::new(STAGE, comparison, name, limit, found));
         }
-        self.gpu_engine(&checkpoint, &weights, &engine, &dense, &name, (&pixels.data, &reference))
+        self.gpu_engine(&checkpoint, &weights, &engine, &dense, name, (&pixels.data, &reference));
+        Ok(())
     }
 
     /// The GPU engine on the images of a golden case, one by one.
@@ -83,9 +95,19 @@ impl Checking<'_> {
         dense: &SubNetwork,
         name: &str,
         (pixels, reference): (&[f32], &Weights),
-    ) -> Result<(), CheckError> {
+    ) {
+        const COMPARISON: &str = "GPU engine with PyTorch";
         if self.gpu().is_none() {
-            return Ok(());
+            return;
+        }
+        let images = pixels.len() / engine.pixels();
+        let expected = |outputs: &[&str], image: usize| {
+            let values = &outputs.iter().find_map(|output| reference.get(output))?.data;
+            values.chunks_exact(values.len() / images).nth(image)
+        };
+        if expected(&[POOLED], 0).or(expected(&LOGITS, 0)).is_none() {
+            self.left_out.push(format!("{name} on the GPU engine, which gives no tokens"));
+            return;
         }
         let rungs = [Corrected { kept: dense, correction: None }];
         let corrections = Corrections::default();
@@ -95,18 +117,26 @@ impl Checking<'_> {
             #[cfg(feature = "cuda")]
             Err(CheckError::Cuda(headroom_device::cuda::CudaError::Unsupported(reason))) => {
                 self.left_out.push(format!("{name} on the GPU engine: {reason}"));
-                return Ok(());
+                return;
             }
-            subject => subject?,
+            Err(error) => {
+                let limit = (Measure::CosineDistance, OF_F16);
+                self.checks.push(Check::new(STAGE, COMPARISON, name, limit, Err(error)));
+                return;
+            }
+            Ok(subject) => subject,
         };
-        let Some(expected) = reference.get("pooled") else { return Ok(()) };
-        let images = pixels.chunks_exact(engine.pixels()).zip(expected.data.chunks_exact(engine.embed_dim()));
-        for (image, (pixels, expected)) in images.enumerate() {
-            let (found, _) = subject.run(0, pixels)?;
-            let distance = subject.distance(&found, expected);
-            self.checks.push(Check::new(STAGE, "GPU engine with PyTorch", format!("{name}, image {image}"), distance));
+        for (image, pixels) in pixels.chunks_exact(engine.pixels()).enumerate() {
+            let found = subject.run(0, pixels).map(|(Outputs { pooled, logits }, _)| {
+                let pairs = [
+                    (Some(pooled.as_slice()), expected(&[POOLED], image)),
+                    (logits.as_deref(), expected(&LOGITS, image)),
+                ];
+                largest(pairs.into_iter().filter_map(|(found, expected)| Some(subject.distance()(found?, expected?))))
+            });
+            let of = format!("{name}, image {image}");
+            self.checks.push(Check::new(STAGE, COMPARISON, of, subject.limit(), found));
         }
-        Ok(())
     }
 
     /// candle on the device against the CPU engine, which needs no reference.
@@ -121,11 +151,13 @@ impl Checking<'_> {
             data: super::image(engine.pixels(), self.options.seed),
         };
         let expected = run_engine(&engine, &pixels, &dense)?;
-        let found = run_candle(&self.candle(&checkpoint, &weights)?, &pixels)?;
-        let pairs = [(&found.tokens, &expected.tokens), (&found.pooled, &expected.pooled)];
-        let worst = pairs.map(|(found, expected)| relative_difference(found, expected));
-        let found = (Measure::RelativeDifference, largest(worst), BETWEEN_EXECUTORS);
-        self.checks.push(Check::new(STAGE, "candle with the CPU engine", "demo model", found));
+        let found = self.candle(&checkpoint, &weights).and_then(|candle| run_candle(&candle, &pixels));
+        let found = found.map(|found| {
+            let tokens = relative_difference(&found.tokens, &expected.tokens);
+            largest([tokens, found.outputs.distance(&expected.outputs, relative_difference)])
+        });
+        let limit = (Measure::RelativeDifference, BETWEEN_EXECUTORS);
+        self.checks.push(Check::new(STAGE, "candle with the CPU engine", "demo model", limit, found));
         Ok(())
     }
 
@@ -143,47 +175,24 @@ fn cases(folder: &Path) -> Vec<PathBuf> {
     cases
 }
 
-fn run_engine(engine: &ElasticVit, pixels: &PlainTensor, dense: &SubNetwork) -> Result<Outputs, CheckError> {
+fn run_engine(engine: &ElasticVit, pixels: &PlainTensor, dense: &SubNetwork) -> Result<WithTokens, CheckError> {
     let batch = pixels.shape[0];
     let mut workspace = engine.workspace(batch);
     let output = engine.forward(&mut workspace, &pixels.data, batch, dense)?;
-    Ok(Outputs {
-        tokens: output.tokens.to_vec(),
-        pooled: output.pooled.to_vec(),
-        logits: output.logits.map(<[f32]>::to_vec),
-    })
+    let outputs = Outputs { pooled: output.pooled.to_vec(), logits: output.logits.map(<[f32]>::to_vec) };
+    Ok(WithTokens { tokens: output.tokens.to_vec(), outputs })
 }
 
-fn run_candle(model: &CandleVit, pixels: &PlainTensor) -> Result<Outputs, CheckError> {
+fn run_candle(model: &CandleVit, pixels: &PlainTensor) -> Result<WithTokens, CheckError> {
     let pixels = Tensor::from_slice(&pixels.data, pixels.shape.as_slice(), &candle_core::Device::Cpu)?;
     let output = model.forward(&pixels)?;
-    Ok(Outputs {
-        tokens: super::values(&output.tokens)?,
-        pooled: super::values(&output.pooled)?,
-        logits: output.logits.as_ref().map(super::values).transpose()?,
-    })
+    Ok(WithTokens { tokens: super::values(&output.tokens)?, outputs: super::outputs(&output)? })
 }
 
 /// The largest difference from what a golden case has.
-fn difference(found: &Outputs, reference: &Weights) -> f64 {
-    let Outputs { tokens, pooled, logits } = found;
-    let differences = [
-        ("last_hidden_state", Some(tokens)),
-        ("pooled", Some(pooled)),
-        ("logits", logits.as_ref()),
-        ("image_embeds", logits.as_ref()),
-    ]
-    .into_iter()
-    .filter_map(|(name, found)| Some(relative_difference(found?, &reference.get(name)?.data)));
-    // Nothing to compare is no agreement.
-    differences.reduce(|a, b| largest([a, b])).unwrap_or(f64::NAN)
-}
-
-/// NaN is larger than any number.
-fn largest<const N: usize>(values: [f64; N]) -> f64 {
-    values
-        .into_iter()
-        .map(|value| if value.is_nan() { f64::NAN } else { value })
-        .max_by(f64::total_cmp)
-        .unwrap_or(f64::NAN)
+fn difference(found: &WithTokens, reference: &Weights) -> f64 {
+    let WithTokens { tokens, outputs: Outputs { pooled, logits } } = found;
+    let named = [(TOKENS, Some(tokens)), (POOLED, Some(pooled))];
+    let named = named.into_iter().chain(LOGITS.map(|name| (name, logits.as_ref())));
+    largest(named.filter_map(|(name, found)| Some(relative_difference(found?, &reference.get(name)?.data))))
 }

@@ -2,9 +2,11 @@
 
 use comfy_table::presets::UTF8_BORDERS_ONLY;
 use comfy_table::{CellAlignment, Table};
+use headroom_device::error_text::with_causes;
 use serde::Serialize;
 
-use super::comparison::Measure;
+use super::CheckError;
+use super::comparison::{Measure, largest};
 
 /// The version of the JSON. A field is only ever added within a version.
 pub const REPORT_VERSION: u32 = 1;
@@ -85,6 +87,9 @@ pub struct Check {
     /// The most that passes.
     pub at_most: f64,
     pub passed: bool,
+    /// Why there was nothing to compare, where something failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// How long a rung takes.
@@ -95,25 +100,31 @@ pub struct RungTimes {
     pub macs: u64,
     /// As the job measured it.
     pub fidelity: f32,
-    /// Median of one inference after others of the same rung, milliseconds.
-    pub median_ms: f64,
-    /// Median of the first inference after another rung's, milliseconds.
-    pub after_switch_ms: f64,
+    /// Median of one inference after others of the same rung, milliseconds; `null` where it failed.
+    pub median_ms: Option<f64>,
+    /// Median of the first inference after another rung's, milliseconds; `null` where it failed.
+    pub after_switch_ms: Option<f64>,
 }
 
 impl Check {
+    /// Something that failed is a check that did not pass.
     pub(super) fn new(
         stage: &'static str,
         comparison: &'static str,
         of: impl Into<String>,
-        (measure, found, at_most): (Measure, f64, f64),
+        (measure, at_most): (Measure, f64),
+        found: Result<f64, CheckError>,
     ) -> Self {
-        Self { stage, comparison, of: of.into(), measure, found, at_most, passed: found <= at_most }
+        let error = found.as_ref().err().map(|error| with_causes(error));
+        let found = found.unwrap_or(f64::NAN);
+        Self { stage, comparison, of: of.into(), measure, found, at_most, passed: found <= at_most, error }
     }
 
     fn failure(&self) -> String {
-        let Self { stage, comparison, of, measure, found, at_most, .. } = self;
-        format!("FAILED {stage}, {of}, {comparison}: {} {found:.1e}, at most {at_most:.0e}", measure.text())
+        let Self { stage, comparison, of, measure, found, at_most, error, .. } = self;
+        let why = error.clone();
+        let why = why.unwrap_or_else(|| format!("{} {found:.1e}, at most {at_most:.0e}", measure.text()));
+        format!("FAILED {stage}, {of}, {comparison}: {why}")
     }
 }
 
@@ -148,6 +159,7 @@ impl CheckReport {
         let mut table = Table::new();
         table.load_style(UTF8_BORDERS_ONLY);
         table.set_header(["rung", "MACs", "share", "fidelity", "median ms", "after switch ms"]);
+        let milliseconds = |time: Option<f64>| time.map_or_else(|| "-".into(), |time| format!("{time:.3}"));
         let dense = self.rungs.first().map_or(1, |rung| rung.macs);
         for rung in &self.rungs {
             table.add_row([
@@ -155,8 +167,8 @@ impl CheckReport {
                 rung.macs.to_string(),
                 format!("{:.1} %", 100.0 * rung.macs as f64 / dense as f64),
                 format!("{:.4}", rung.fidelity),
-                format!("{:.3}", rung.median_ms),
-                format!("{:.3}", rung.after_switch_ms),
+                milliseconds(rung.median_ms),
+                milliseconds(rung.after_switch_ms),
             ]);
         }
         table.column_iter_mut().for_each(|column| column.set_cell_alignment(CellAlignment::Right));
@@ -177,12 +189,7 @@ impl CheckReport {
         }
         for one in kinds {
             let checks: Vec<&Check> = self.checks.iter().filter(|check| kind(check) == one).collect();
-            // NaN is the worst of all.
-            let worst = checks
-                .iter()
-                .map(|check| if check.found.is_nan() { f64::NAN } else { check.found })
-                .max_by(f64::total_cmp)
-                .unwrap_or(f64::NAN);
+            let worst = largest(checks.iter().map(|check| check.found));
             table.add_row([
                 one.0.to_owned(),
                 one.1.to_owned(),
@@ -203,10 +210,13 @@ mod tests {
 
     #[test]
     fn only_what_is_within_its_limit_passes() {
-        let check = |found| Check::new("elastic", "a with b", "rung 1", (Measure::RelativeDifference, found, 1e-4));
-        assert!(check(1e-4).passed);
-        assert!(!check(1.1e-4).passed && !check(f64::NAN).passed);
-        let text = check(0.02).failure();
+        let check = |found| Check::new("elastic", "a with b", "rung 1", (Measure::RelativeDifference, 1e-4), found);
+        assert!(check(Ok(1e-4)).passed);
+        assert!(
+            !check(Ok(1.1e-4)).passed && !check(Ok(f64::NAN)).passed && !check(Err(CheckError::Interrupted)).passed
+        );
+        let text = check(Ok(0.02)).failure();
         assert_eq!(text, "FAILED elastic, rung 1, a with b: relative difference 2.0e-2, at most 1e-4");
+        assert_eq!(check(Err(CheckError::Interrupted)).failure(), "FAILED elastic, rung 1, a with b: interrupted");
     }
 }

@@ -7,7 +7,7 @@ use headroom_device::model::{Corrections, Description, Weights};
 use headroom_shared::{SubNetwork, TimeSpan};
 
 use super::CheckError;
-use super::comparison::{self, Measure};
+use super::comparison::{self, Measure, Outputs};
 use super::report::CheckedDevice;
 
 /// A model with the rungs that it runs at.
@@ -40,12 +40,12 @@ impl<'a> Cpu<'a> {
         Self { engine, rungs, workspace: engine.workspace_with_threads(1, threads) }
     }
 
-    /// The embedding of one image, and how long it took.
-    pub(super) fn run(&mut self, rung: usize, pixels: &[f32]) -> Result<(Vec<f32>, TimeSpan), CheckError> {
+    /// What it computes of one image, and how long that took.
+    pub(super) fn run(&mut self, rung: usize, pixels: &[f32]) -> Result<(Outputs, TimeSpan), CheckError> {
         let start = Instant::now();
         let output = self.engine.embed(&mut self.workspace, pixels, 1, &self.rungs[rung])?;
         let time = start.elapsed().into();
-        Ok((output.pooled.to_vec(), time))
+        Ok((Outputs { pooled: output.pooled.to_vec(), logits: output.logits.map(<[f32]>::to_vec) }, time))
     }
 }
 
@@ -89,28 +89,34 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// How far an embedding is from that of the CPU engine on one thread, and may be: the CPU engine has the same bits
-    /// on any number of threads.
-    pub(super) fn distance(&self, found: &[f32], expected: &[f32]) -> (Measure, f64, f64) {
+    /// How far what it computes may be from what the CPU engine computes on one thread: that has the same bits on any
+    /// number of threads.
+    pub(super) fn limit(&self) -> (Measure, f64) {
         match self {
-            Self::Cpu(_) => {
-                (Measure::RelativeDifference, comparison::relative_difference(found, expected), comparison::NOTHING)
-            }
+            Self::Cpu(_) => (Measure::RelativeDifference, comparison::NOTHING),
             #[cfg(feature = "cuda")]
-            Self::Cuda(..) => {
-                (Measure::CosineDistance, comparison::cosine_distance(found, expected), comparison::OF_F16)
-            }
+            Self::Cuda(..) => (Measure::CosineDistance, comparison::OF_F16),
         }
     }
 
-    /// The embedding, and how long it took: by the clock on the CPU, by events around the graph on a GPU.
-    pub(super) fn run(&mut self, rung: usize, pixels: &[f32]) -> Result<(Vec<f32>, TimeSpan), CheckError> {
+    /// What the measure of the [limit](Self::limit) is of two results.
+    pub(super) fn distance(&self) -> fn(&[f32], &[f32]) -> f64 {
+        match self {
+            Self::Cpu(_) => comparison::relative_difference,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(..) => comparison::cosine_distance,
+        }
+    }
+
+    /// What it computes, and how long that took: by the clock on the CPU, by events around the graph on a GPU.
+    pub(super) fn run(&mut self, rung: usize, pixels: &[f32]) -> Result<(Outputs, TimeSpan), CheckError> {
         match self {
             Self::Cpu(cpu) => cpu.run(rung, pixels),
             #[cfg(feature = "cuda")]
             Self::Cuda(vit, _) => {
                 let output = vit.infer(pixels, rung)?;
-                Ok((output.pooled, output.time))
+                let logits = (!output.logits.is_empty()).then_some(output.logits);
+                Ok((Outputs { pooled: output.pooled, logits }, output.time))
             }
         }
     }

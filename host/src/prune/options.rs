@@ -152,6 +152,16 @@ pub struct Options {
 }
 
 impl Options {
+    /// What `host-prune --target BOARD` means.
+    ///
+    /// # Panics
+    /// Never: everything else has a default, which a test shows.
+    #[must_use]
+    pub fn for_board(board: &str) -> Self {
+        let line = ["host-prune".into(), format!("--target={board}")];
+        Self::try_parse_from(line).expect("every other option has a default")
+    }
+
     /// `--fisher` belongs to one method only, and chooses it.
     #[must_use]
     pub fn method(&self) -> Method {
@@ -216,6 +226,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn a_board_is_all_that_must_be_said() {
+        for board in ["jetson-orin", "", "--out", "a b"] {
+            assert_eq!(Options::for_board(board).target.as_deref(), Some(board));
+        }
     }
 
     #[test]
