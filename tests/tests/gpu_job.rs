@@ -1,13 +1,14 @@
 //! What jobs do on GPUs, on a machine without one: the CPU called by that name runs the same code.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use candle_core::Device;
 use clap::Parser;
 use headroom_device::images::RgbImage;
 use headroom_device::model::Weights;
+use headroom_host::eval::{BundleReport, RungReport};
 use headroom_host::executor::{ChosenDevices, GpuPrecision};
 use headroom_host::progress::Silent;
 use headroom_host::prune::{Ending, Options, PruneReport, run_on};
@@ -60,11 +61,11 @@ fn jobs_on_gpus_are_those_of_the_cpu_but_for_rounding() {
         assert_eq!(cpu.len(), gpu.len(), "{name}");
         assert!(cpu.iter().zip(&gpu).all(|(cpu, gpu)| (cpu - gpu).abs() < 1e-3), "{name}: {cpu:?} and {gpu:?}");
     }
-    evaluations_agree(&home.path().join("tokens-cpu"), home.path());
+    evaluations_agree(&["tokens-cpu", "search-cpu"].map(|bundle| home.path().join(bundle)), home.path());
 }
 
 /// More images than a GPU has together.
-fn evaluations_agree(bundle: &Path, home: &Path) {
+fn evaluations_agree(bundles: &[PathBuf], home: &Path) {
     let query = home.join("query");
     for (class, shade) in [("dark", 40), ("light", 200)] {
         fs::create_dir_all(query.join(class)).unwrap();
@@ -73,9 +74,13 @@ fn evaluations_agree(bundle: &Path, home: &Path) {
             image.save(query.join(class).join(format!("{number}.png"))).unwrap();
         }
     }
-    let options =
-        eval::Options::parse_from(["host-eval".as_ref(), bundle.as_os_str(), "--query".as_ref(), query.as_os_str()]);
-    let run = |devices| eval::run_on(&options, &devices, &Silent, &NEVER).unwrap().bundles.swap_remove(0).rungs;
+    let words = ["host-eval".as_ref(), "--query".as_ref(), query.as_os_str()];
+    let options = eval::Options::parse_from(words.into_iter().chain(bundles.iter().map(|bundle| bundle.as_os_str())));
+    let rungs = |bundle: BundleReport| bundle.rungs;
+    let run = |devices| -> Vec<RungReport> {
+        let report = eval::run_on(&options, &devices, &Silent, &NEVER).unwrap();
+        report.bundles.into_iter().flat_map(rungs).collect()
+    };
     let (cpu, gpus) = (run(ChosenDevices::cpu()), run(called_gpus(2, GpuPrecision::F32)));
     assert_eq!(cpu.len(), gpus.len());
     for (cpu, gpus) in cpu.iter().zip(&gpus) {

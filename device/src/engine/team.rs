@@ -184,7 +184,7 @@ impl Control {
         let is_there = || self.steps.load(Ordering::SeqCst) == next;
         let start = Instant::now();
         while !is_there() {
-            if spin_until(&is_there, LOOKS) || start.elapsed() < SPIN {
+            if spin_until(is_there, LOOKS) || start.elapsed() < SPIN {
                 continue;
             }
             self.asleep.fetch_add(1, Ordering::SeqCst);
