@@ -4,7 +4,8 @@
 //! `cargo bench -p headroom-device --bench token_merging [-- --only MODEL --threads N --rounds N]`. ONNX Runtime
 //! needs a Python with numpy, onnx, onnxruntime and torch in `HEADROOM_PYTHON` (default `python3`). The model with
 //! 65 tokens is of `vit_cifar10_s`'s size, those with 197 are ViT-S/16 and ViT-B/16; weights are random, because time
-//! does not depend on them. As many tokens are merged in each block. *kept* is how much of what MACs promise is measured:
+//! does not depend on them. Tokens are merged *evenly*, in each block as many, or *early*, in the first blocks as many as
+//! may be: `host-prune` chooses among such schedules. *kept* is how much of what MACs promise is measured:
 //! `(time without merging / time) / (MACs without merging / MACs)`. Ratios are medians over rounds.
 
 use std::time::Instant;
@@ -33,7 +34,7 @@ const SCHEDULES: [(&str, Schedule, f64); 4] = [
     ("early", Schedule::Early, 0.3),
 ];
 
-/// A width whose blocks merge as many tokens each.
+/// A width whose blocks merge tokens.
 struct Merging<'a> {
     width: &'a FirstStructures,
     merged: Vec<usize>,

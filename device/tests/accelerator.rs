@@ -32,7 +32,7 @@ enum Fault {
     None,
     Opening,
     Inferring,
-    Panicking,
+    PanickingAtFirst,
 }
 
 struct MadeUp {
@@ -47,7 +47,7 @@ impl Accelerator for MadeUp {
     }
 
     fn infer(&mut self, pixels: &[f32], rung: usize, output: &mut AcceleratorOutput) -> Result<(), AcceleratorError> {
-        assert!(self.fault != Fault::Panicking, "on purpose");
+        assert!(self.fault != Fault::PanickingAtFirst, "on purpose");
         if self.fault == Fault::Inferring {
             return Err(AcceleratorError::new(TooHot, Some("wait")));
         }
@@ -63,7 +63,8 @@ impl Accelerator for MadeUp {
 fn made_up(fault: Fault, opened: &Arc<AtomicUsize>) -> Arc<OpenAccelerator> {
     let opened = opened.clone();
     Arc::new(move |bundle| {
-        opened.fetch_add(1, Ordering::Relaxed);
+        let before = opened.fetch_add(1, Ordering::Relaxed);
+        let fault = if fault == Fault::PanickingAtFirst && before > 0 { Fault::None } else { fault };
         if fault == Fault::Opening {
             return Err(AcceleratorError::new(TooHot, Some("wait")));
         }
@@ -97,7 +98,7 @@ fn every_rung_gives_what_the_processor_computes() {
     let engine = RungEngine::accelerated(open(&tiny(), 1, RUNGS), made_up(Fault::None, &opened)).unwrap();
     assert_eq!(engine.precision(), Precision::F16);
     assert_eq!(engine.accelerator(), Some("a made-up processor"));
-    assert_eq!(engine.threads(7), 1);
+    assert_eq!(engine.execution(7).threads, 1);
     let bundle = engine.bundle().clone();
     std::thread::scope(|scope| {
         for _ in 0..3 {
@@ -138,34 +139,42 @@ fn a_service_runs_on_it_and_so_does_the_bundle_that_comes_next() {
 }
 
 #[test]
-fn what_it_cannot_is_said_and_what_it_does_wrong_ends_nothing_else() {
+fn what_it_cannot_is_said() {
     let opened = Arc::default();
     let engine = |fault| RungEngine::accelerated(open(&tiny(), 1, RUNGS), made_up(fault, &opened));
     let error = engine(Fault::Opening).unwrap_err();
     assert_eq!((error.to_string().as_str(), error.hint()), ("the processor is too hot", Some("wait")));
 
-    for fault in [Fault::Inferring, Fault::Panicking] {
-        let engine = engine(fault).unwrap();
-        let mut workspace = engine.workspace(1);
-        for _ in 0..2 {
-            workspace.set_pixels(&pixels(engine.bundle())).unwrap();
-            let error = engine.infer(&mut workspace, 0).unwrap_err();
-            let expected = if fault == Fault::Inferring {
-                "the processor is too hot"
-            } else {
-                "the thread of the accelerator has ended"
-            };
-            assert_eq!(error.to_string(), expected);
-        }
-        let runtime = Runtime::builder_with(engine).profiler(|_| Ok(Vec::new())).start();
-        assert!(matches!(runtime, Err(RuntimeError::Governor(_))), "a ladder without rungs");
-    }
     let engine = engine(Fault::Inferring).unwrap();
+    let mut workspace = engine.workspace(1);
+    for _ in 0..2 {
+        let error = engine.infer(&mut workspace, 0).unwrap_err();
+        assert_eq!((error.to_string().as_str(), error.hint()), ("the processor is too hot", Some("wait")));
+    }
+    let runtime = Runtime::builder_with(engine).start();
+    assert!(matches!(runtime, Err(RuntimeError::Engine(RungEngineError::Accelerator(_)))), "it cannot be timed");
+
+    let engine = RungEngine::accelerated(open(&tiny(), 1, RUNGS), made_up(Fault::Inferring, &opened)).unwrap();
     let ladder = |engine: &RungEngine| Ok(headroom_device::runtime::profile::from_ladder(engine.bundle()));
     let runtime = Runtime::builder_with(engine).profiler(ladder).start().unwrap();
     let pixels = pixels(&runtime.bundle());
     let refusal = runtime.client(WhenFull::Wait).infer(Frame::Pixels(pixels)).unwrap_err();
     assert!(matches!(refusal, Refusal::Engine(RungEngineError::Accelerator(_))), "{refusal:?}");
+}
+
+#[test]
+fn a_panic_takes_its_own_inference_along_and_the_processor_is_opened_again() {
+    let opened = Arc::default();
+    let engine = RungEngine::accelerated(open(&tiny(), 1, RUNGS), made_up(Fault::PanickingAtFirst, &opened)).unwrap();
+    let bundle = engine.bundle().clone();
+    let mut workspace = engine.workspace(1);
+    workspace.set_pixels(&pixels(&bundle)).unwrap();
+    let error = engine.infer(&mut workspace, 0).unwrap_err();
+    assert_eq!(error.to_string(), "the thread of the accelerator has ended");
+    // Its input went with it.
+    workspace.set_pixels(&pixels(&bundle)).unwrap();
+    assert_eq!(engine.infer(&mut workspace, 0).unwrap().embedding, expected(&bundle, 0));
+    assert_eq!(opened.load(Ordering::Relaxed), 2);
 }
 
 #[test]

@@ -19,7 +19,15 @@ const QUICK: Dwell = Dwell { settle: Duration::ZERO, measure: Duration::from_mil
 fn key(bundle_sha256: &str) -> Key {
     let bundle_sha256 = bundle_sha256.to_owned();
     let board = "a test".into();
-    Key { board, power_mode: None, gpu_tpcs: None, precision: Precision::F32, threads: 1, bundle_sha256 }
+    Key {
+        board,
+        power_mode: None,
+        gpu_tpcs: None,
+        precision: Precision::F32,
+        accelerator: None,
+        threads: 1,
+        bundle_sha256,
+    }
 }
 
 #[test]

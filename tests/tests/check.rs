@@ -36,7 +36,7 @@ fn everything_passes_on_this_machine_and_is_in_the_report() {
     assert!(text.contains("checks passed"), "{text}");
 
     let report = json(&path);
-    assert_eq!((&report["version"], &report["passed"], &report["quick"]), (&1.into(), &true.into(), &true.into()));
+    assert_eq!((&report["version"], &report["passed"], &report["quick"]), (&2.into(), &true.into(), &true.into()));
     assert_eq!(report["seed"], 0);
     assert_eq!(report["device"]["device"], "cpu");
     assert_eq!(report["device"]["driver"], Value::Null);

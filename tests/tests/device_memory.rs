@@ -94,12 +94,15 @@ fn tokens_of_rungs(checkpoint: &Checkpoint) {
     let sub_networks = [rung(0), rung(1), rung(2)];
     let model = CandleVit::load(description, &weights, &Device::Cpu, DType::F32).unwrap();
     let mode = Mode::Sequential;
+    // Each thread has tokens on their way, however many this machine has.
+    let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let most = |images: usize| {
         let values = images * image.channels * image.height * image.width;
         let pixels: Vec<f32> = (0..values).map(|at| (at as f32 * 1.7).sin() + (at as f32 * 0.37).cos()).collect();
         let rungs = Rungs { sub_networks: &sub_networks, corrected: &[1, 2], chosen: &[1, 2] };
         let options = compensation::Options { mode, feedback: 1.0, damping: Damping::Mean, interrupt: &never };
-        let found = most_bytes(|| drop(compensation::fit(&model, rungs, &pixels, options, &|_| ()).unwrap()));
+        let fit = || drop(compensation::fit(&model, rungs, &pixels, options, &|_| ()).unwrap());
+        let found = most_bytes(|| one_thread.install(fit));
         let way = Way { tokens_together: compensation::TOKENS_TOGETHER, threads: 1 };
         let (rungs, inputs) = compensation::rungs_held(mode, 2);
         let held = Held::RungTokens { images, rungs, inputs, way };

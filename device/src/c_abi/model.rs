@@ -11,7 +11,7 @@ use super::status::{Failure, HeadroomStatus, guarded};
 use crate::budget::Budget;
 use crate::bundle::trust::Trust;
 use crate::bundle::{Bundle, BundleError};
-use crate::measured_profile::{Found, default_path};
+use crate::measured_profile::{Execution, Found, default_path};
 use crate::precision::Precision;
 use crate::rung_engine::{RungEngine, RungWorkspace};
 
@@ -281,8 +281,13 @@ impl OpenModel {
     fn new(path: &Path, precision: Precision, threads: usize, measured_profile: &Path) -> Result<Self, Failure> {
         let engine = open_engine(path, precision)?;
         let bundle = engine.bundle();
-        let found = Found::on_this_machine(measured_profile, Path::new("/"), precision, threads, bundle.hash())
-            .map_err(|error| Failure::of(HeadroomStatus::MeasuredProfile, &error))?;
+        let found = Found::on_this_machine(
+            measured_profile,
+            Path::new("/"),
+            Execution { precision, threads, accelerator: None },
+            bundle.hash(),
+        )
+        .map_err(|error| Failure::of(HeadroomStatus::MeasuredProfile, &error))?;
         let rungs = {
             let map = bundle.structure_map();
             let ladder = match found.profile() {

@@ -16,7 +16,7 @@ use super::status::{Failure, HeadroomStatus, guarded};
 use crate::bundle::Bundle;
 use crate::governor::{Governor, Inputs};
 use crate::lock::lock;
-use crate::measured_profile::{Found, MeasuredProfile, default_path, rung_profiles};
+use crate::measured_profile::{Execution, Found, MeasuredProfile, default_path, rung_profiles};
 use crate::precision::Precision;
 use crate::runtime::{Runtime, RuntimeError, profile};
 use crate::sources::Sensors;
@@ -237,8 +237,13 @@ fn measured_profile(
     precision: Precision,
     threads: usize,
 ) -> Result<Option<MeasuredProfile>, Failure> {
-    let found = Found::on_this_machine(&default_path(path), Path::new("/"), precision, threads, bundle.hash())
-        .map_err(|error| Failure::of(HeadroomStatus::MeasuredProfile, &error))?;
+    let found = Found::on_this_machine(
+        &default_path(path),
+        Path::new("/"),
+        Execution { precision, threads, accelerator: None },
+        bundle.hash(),
+    )
+    .map_err(|error| Failure::of(HeadroomStatus::MeasuredProfile, &error))?;
     Ok(found.profile().cloned())
 }
 

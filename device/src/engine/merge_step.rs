@@ -219,7 +219,7 @@ impl MergeStep<'_> {
     fn choose(&self, image: usize) {
         let (prefix, dense, room) = (self.sizes.prefix_tokens, self.sizes.tokens, most_even(self.sizes));
         let of_image = |count: usize| image * dense..image * dense + count;
-        // SAFETY: an image goes to one thread.
+        // SAFETY: the calling thread alone runs this, between two steps of its team.
         let (edges, sources, places, sizes, log_sizes, group_places) = unsafe {
             (
                 self.scratch.edges.part(image * room..image * room + self.evens()),

@@ -15,7 +15,7 @@ pub(super) struct TokenGroups {
     places: Vec<usize>,
 }
 
-/// [`TokenGroups`] for the threads of a team, each of which has images of its own.
+/// [`TokenGroups`] for a step: only the thread that calls the team changes them.
 #[derive(Clone, Copy)]
 pub(super) struct SharedGroups<'a> {
     pub sizes: Shared<'a, f32>,

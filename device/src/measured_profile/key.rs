@@ -8,6 +8,16 @@ use serde::{Deserialize, Serialize};
 use crate::precision::Precision;
 use crate::sources::Sensors;
 
+/// How inferences run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Execution<'a> {
+    pub precision: Precision,
+    /// Threads of one inference, at least 1.
+    pub threads: usize,
+    /// The name of what infers, where it is not the CPU.
+    pub accelerator: Option<&'a str>,
+}
+
 /// Everything that times depend on and that does not change from one second to the next.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +32,9 @@ pub struct Key {
     /// from that time reads what was measured in f32.
     #[serde(default, skip_serializing_if = "Precision::is_f32")]
     pub precision: Precision,
+    /// The name of the accelerator that infers; absent where it is the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accelerator: Option<String>,
     /// Threads of one inference.
     pub threads: u32,
     /// The bundle's hash.
@@ -33,7 +46,7 @@ impl Key {
     ///
     /// Reads all sensors once, because the power mode is not part of an ordinary pass.
     #[must_use]
-    pub fn of(root: &Path, sensors: &mut Sensors, precision: Precision, threads: usize, bundle_sha256: &str) -> Self {
+    pub fn of(root: &Path, sensors: &mut Sensors, execution: Execution<'_>, bundle_sha256: &str) -> Self {
         sensors.read_everything(headroom_shared::TimeSpan::from_nanoseconds(0));
         let mode = sensors.power_mode();
         let number = || mode.id().value().map(|id| id.to_string());
@@ -42,8 +55,9 @@ impl Key {
             board: machine_name(root),
             power_mode: mode.name().map(str::to_owned).or_else(number),
             gpu_tpcs: tpcs.iter().copied().max(),
-            precision,
-            threads: u32::try_from(threads).unwrap_or(u32::MAX),
+            precision: execution.precision,
+            accelerator: execution.accelerator.map(str::to_owned),
+            threads: u32::try_from(execution.threads).unwrap_or(u32::MAX),
             bundle_sha256: bundle_sha256.to_owned(),
         }
     }
@@ -59,6 +73,7 @@ impl Key {
             ("power mode", known(&self.power_mode), known(&other.power_mode)),
             ("TPC count", count(self.gpu_tpcs), count(other.gpu_tpcs)),
             ("precision", self.precision.to_string(), other.precision.to_string()),
+            ("accelerator", known(&self.accelerator), known(&other.accelerator)),
             ("threads", self.threads.to_string(), other.threads.to_string()),
         ];
         parts.into_iter().find(|(_, found, expected)| found != expected)
@@ -73,6 +88,9 @@ impl fmt::Display for Key {
         }
         if let Some(tpcs) = self.gpu_tpcs {
             write!(formatter, ", {tpcs} TPCs")?;
+        }
+        if let Some(accelerator) = &self.accelerator {
+            write!(formatter, ", {accelerator}")?;
         }
         let plural = if self.threads == 1 { "" } else { "s" };
         write!(formatter, ", {} thread{plural}", self.threads)?;
@@ -146,13 +164,17 @@ mod tests {
             ("etc/nvpmodel.conf", "< POWER_MODEL ID=2 NAME=MODE_30W >\n"),
         ]);
         let mut sensors = Sensors::discover(root.path(), None);
-        let key = Key::of(root.path(), &mut sensors, Precision::F32, 2, "ab");
+        let key = Key::of(root.path(), &mut sensors, Execution { threads: 2, ..Execution::default() }, "ab");
         assert_eq!(key.to_string(), "Jetson, power mode MODE_30W, 2 threads");
         let other = Key { power_mode: Some("MAXN".into()), ..key.clone() };
         assert_eq!(key.difference(&key), None);
         let int8 = Key { precision: Precision::Int8, ..key.clone() };
         assert_eq!(int8.to_string(), "Jetson, power mode MODE_30W, 2 threads, int8");
         assert_eq!(int8.difference(&key), Some(("precision", "int8".into(), "f32".into())));
+        let gpu = Key { precision: Precision::F16, accelerator: Some("Orin".into()), threads: 1, ..key.clone() };
+        assert_eq!(gpu.to_string(), "Jetson, power mode MODE_30W, Orin, 1 thread, f16");
+        let faster = Key { accelerator: Some("Thor".into()), ..gpu.clone() };
+        assert_eq!(faster.difference(&gpu), Some(("accelerator", "Thor".into(), "Orin".into())));
         assert_eq!(other.difference(&key), Some(("power mode", "MAXN".into(), "MODE_30W".into())));
     }
 }

@@ -23,7 +23,7 @@ mod this_machine;
 
 pub use file::{MEASURED_PROFILE_VERSION, MeasuredProfileError, MeasuredProfiles, default_path};
 pub use interpolation::{Interpolated, InterpolationError};
-pub use key::{Key, machine_name};
+pub use key::{Execution, Key, machine_name};
 pub use this_machine::Found;
 
 use headroom_shared::{Energy, Origin, Rung, TimeSpan};
@@ -179,6 +179,7 @@ mod tests {
             power_mode: Some("MODE_30W".into()),
             gpu_tpcs: Some(4),
             precision: Precision::F32,
+            accelerator: None,
             threads: 1,
             bundle_sha256: "ab".repeat(32),
         }

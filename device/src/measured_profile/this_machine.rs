@@ -3,8 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use super::{Key, MeasuredProfile, MeasuredProfileError, MeasuredProfiles};
-use crate::precision::Precision;
+use super::{Execution, Key, MeasuredProfile, MeasuredProfileError, MeasuredProfiles};
 use crate::sources::Sensors;
 
 /// What a file of measured profiles has for a key.
@@ -20,21 +19,20 @@ pub enum Found {
 
 impl Found {
     /// Looks in the file at `path` for the profile of a bundle with this hash, on the machine whose files are under
-    /// `root`, in `precision` with so many threads for an inference.
+    /// `root`, where inferences run in this way.
     ///
     /// # Errors
     /// If there is a file and it is refused.
     pub fn on_this_machine(
         path: &Path,
         root: &Path,
-        precision: Precision,
-        threads: usize,
+        execution: Execution<'_>,
         bundle_sha256: &str,
     ) -> Result<Self, MeasuredProfileError> {
         let profiles = MeasuredProfiles::read(path)?;
         // Most bundles have no profile: the sensors need not be looked for.
         let Some(last) = profiles.profiles().last() else { return Ok(Self::Nothing) };
-        let key = Key::of(root, &mut Sensors::discover(root, None), precision, threads, bundle_sha256);
+        let key = Key::of(root, &mut Sensors::discover(root, None), execution, bundle_sha256);
         if let Some(profile) = profiles.find(&key) {
             return Ok(Self::Profile(profile.clone()));
         }
@@ -72,12 +70,16 @@ impl fmt::Display for Found {
 mod tests {
     use super::super::tests::{key, profile};
     use super::*;
+    use crate::precision::Precision;
 
     #[test]
     fn a_profile_of_another_key_is_not_used_and_the_difference_said() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("measured.toml");
-        let find_in = |precision, hash: &str| Found::on_this_machine(&path, home.path(), precision, 1, hash);
+        let find_in = |precision, hash: &str| {
+            let execution = Execution { precision, threads: 1, accelerator: None };
+            Found::on_this_machine(&path, home.path(), execution, hash)
+        };
         let find = |hash: &str| find_in(Precision::F32, hash).unwrap();
         let hash = key().bundle_sha256;
         assert_eq!(find(&hash), Found::Nothing);
@@ -90,7 +92,12 @@ mod tests {
 
         // The machine of an empty tree: no name, no power mode, no GPU.
         let mut here = profile(&[6, 4, 2], false);
-        here.key = Key::of(home.path(), &mut Sensors::discover(home.path(), None), Precision::F32, 1, &hash);
+        here.key = Key::of(
+            home.path(),
+            &mut Sensors::discover(home.path(), None),
+            Execution { threads: 1, ..Execution::default() },
+            &hash,
+        );
         profiles.insert(here.clone());
         profiles.write(&path).unwrap();
         assert_eq!(find(&hash).profile(), Some(&here));

@@ -32,13 +32,13 @@ pub(super) fn run(engine: &RungEngine, path: &Path, arguments: &Arguments) -> Re
     // Refused before minutes are spent.
     let mut profiles = MeasuredProfiles::read(&file)?;
     let mut sensors = sensors(bundle, &arguments.root);
-    let threads = engine.threads(arguments.threads());
-    let key = Key::of(&arguments.root, &mut sensors, engine.precision(), threads, bundle.hash());
+    let execution = engine.execution(arguments.threads());
+    let key = Key::of(&arguments.root, &mut sensors, execution, bundle.hash());
     anstream::eprintln!("measuring {} rungs on {key}", bundle.structure_map().rungs().len());
     let half = arguments.power_seconds / 2;
     let start = Instant::now();
     let power = || sensors.read(start.elapsed().into()).power;
-    let mut timer = RungTimer::with_threads(engine, threads);
+    let mut timer = RungTimer::with_threads(engine, execution.threads);
     let dwell = Dwell { settle: half, measure: half };
     let profile = calibrate(&mut timer, key, arguments.repetitions, dwell, power)?;
     profiles.insert(profile.clone());

@@ -24,7 +24,7 @@ use crate::budget::NothingFits;
 use crate::bundle::trust::TrustError;
 use crate::bundle::{Bundle, BundleError};
 use crate::images::{PreprocessError, SearchError, SyntheticFrames};
-use crate::measured_profile::{Found, MeasuredProfileError, OtherLadder, default_path};
+use crate::measured_profile::{Execution, Found, MeasuredProfileError, OtherLadder, default_path};
 use crate::model::Description;
 use crate::rung_engine::RungEngineError;
 use crate::serve::{self, ServeError};
@@ -111,7 +111,9 @@ impl RunError {
             Self::MeasuredProfile(MeasuredProfileError::Write { .. }) => {
                 Some("--profile FILE keeps the profile elsewhere".into())
             }
-            Self::NotCalibrated { .. } => Some("run `device-run --calibrate` first".into()),
+            Self::NotCalibrated { .. } => {
+                Some("run `device-run --calibrate` first, with the same --device, --precision and --threads".into())
+            }
             Self::Engine(error) => error.hint().map(Into::into),
             Self::NoRung => Some("make the bundle again with `host-prune --precision int8`".into()),
             Self::NoClassifier => Some("leave --top-k away to get embeddings".into()),
@@ -158,15 +160,14 @@ impl Arguments {
         self.profile.clone().unwrap_or_else(|| default_path(path))
     }
 
-    /// The measured profile that holds for a bundle on this machine, in a precision.
+    /// The measured profile that holds for a bundle on this machine, where inferences run in this way.
     fn found_profile(
         &self,
         bundle: &Bundle,
         path: &Path,
-        precision: Precision,
-        threads: usize,
+        execution: Execution<'_>,
     ) -> Result<Found, MeasuredProfileError> {
-        Found::on_this_machine(&self.profile_path(path), &self.root, precision, threads, bundle.hash())
+        Found::on_this_machine(&self.profile_path(path), &self.root, execution, bundle.hash())
     }
 }
 

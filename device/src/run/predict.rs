@@ -10,6 +10,7 @@ use super::output::OUTPUT_VERSION;
 use super::sweep::milliseconds;
 use super::{Arguments, DeviceChoice, MacsBudget, RunError};
 use crate::bundle::Bundle;
+use crate::measured_profile::{Execution, Found, Key, MeasuredProfiles};
 use crate::precision::Precision;
 use crate::program;
 
@@ -28,14 +29,7 @@ struct Report {
 
 pub(super) fn run(bundle: &Bundle, path: &Path, budget: MacsBudget, arguments: &Arguments) -> Result<(), RunError> {
     let map = bundle.structure_map();
-    let on_cpu = || arguments.found_profile(bundle, path, arguments.precision(), arguments.threads());
-    let on_gpu = || arguments.found_profile(bundle, path, Precision::F16, 1);
-    let found = match arguments.device() {
-        DeviceChoice::Cpu => on_cpu()?,
-        DeviceChoice::Cuda(_) => on_gpu()?,
-        // What runs is where a GPU was measured.
-        DeviceChoice::Auto => Some(on_gpu()?).filter(|found| found.profile().is_some()).map_or_else(on_cpu, Ok)?,
-    };
+    let found = found_profile(bundle, path, arguments)?;
     let profile = found.profile().ok_or_else(|| RunError::NotCalibrated { found: found.to_string() })?;
     let _fits_the_ladder = profile.overlay(map.rungs())?;
     let dense = map.rungs()[0].macs;
@@ -66,6 +60,26 @@ pub(super) fn run(bundle: &Bundle, path: &Path, budget: MacsBudget, arguments: &
         text
     };
     Ok(program::print(arguments.json, &report, text)?)
+}
+
+/// What was measured where inferences would run. No GPU is opened: the one that was measured last is meant.
+fn found_profile(bundle: &Bundle, path: &Path, arguments: &Arguments) -> Result<Found, RunError> {
+    let (precision, threads) = (arguments.precision(), arguments.threads());
+    let on_cpu = Execution { precision, threads, accelerator: None };
+    let profiles = MeasuredProfiles::read(&arguments.profile_path(path))?;
+    let is_of_gpu = |key: &&Key| key.precision == Precision::F16 && key.bundle_sha256 == bundle.hash();
+    let of_gpu = profiles.profiles().iter().map(|profile| &profile.key).rfind(is_of_gpu);
+    let accelerator = of_gpu.and_then(|key| key.accelerator.as_deref());
+    let on_gpu = Execution { precision: Precision::F16, threads: 1, accelerator };
+    let execution = match arguments.device() {
+        DeviceChoice::Cpu => on_cpu,
+        DeviceChoice::Cuda(_) => on_gpu,
+        DeviceChoice::Auto if cfg!(feature = "cuda") && of_gpu.is_some() => on_gpu,
+        DeviceChoice::Auto => on_cpu,
+    };
+    let found = arguments.found_profile(bundle, path, execution)?;
+    anstream::eprintln!("{found}");
+    Ok(found)
 }
 
 /// The fewest steps that leave at most so many MACs, or all of them, and the MACs that are left.

@@ -18,6 +18,9 @@ use crate::rung_engine::{RungEngine, RungEngineError};
 struct Line {
     version: u32,
     precision: Precision,
+    /// The name of what infers, where it is not the CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accelerator: Option<String>,
     rung: usize,
     macs: u64,
     macs_share: f64,
@@ -44,8 +47,8 @@ struct Line {
 /// Times every rung ([`RungTimer::take_turns`]) that can run, and shows beside it what was known of its latency.
 pub(super) fn run(engine: &RungEngine, path: &Path, arguments: &Arguments) -> Result<(), RunError> {
     let map = engine.bundle().structure_map();
-    let threads = engine.threads(arguments.threads());
-    let found = arguments.found_profile(engine.bundle(), path, engine.precision(), threads)?;
+    let execution = engine.execution(arguments.threads());
+    let found = arguments.found_profile(engine.bundle(), path, execution)?;
     anstream::eprintln!("{found}");
     let known = match found.profile() {
         Some(profile) => profile.overlay(map.rungs())?,
@@ -56,7 +59,7 @@ pub(super) fn run(engine: &RungEngine, path: &Path, arguments: &Arguments) -> Re
     if run.is_empty() {
         return Err(RunError::NoRung);
     }
-    let times = RungTimer::with_threads(engine, threads).take_turns(&run, arguments.repetitions)?;
+    let times = RungTimer::with_threads(engine, execution.threads).take_turns(&run, arguments.repetitions)?;
     let times_of = |rung: usize| run.iter().position(|run| *run == rung).map(|place| &times[place]);
     let (dense, dense_macs) = (times_of(0).map(RungTimes::median), map.rungs()[0].macs);
     let lines = known.iter().zip(&checked).enumerate().map(|(index, (rung, checked))| {
@@ -64,7 +67,8 @@ pub(super) fn run(engine: &RungEngine, path: &Path, arguments: &Arguments) -> Re
         let median = times.map(RungTimes::median);
         Line {
             version: OUTPUT_VERSION,
-            precision: engine.precision(),
+            precision: execution.precision,
+            accelerator: execution.accelerator.map(str::to_owned),
             rung: index,
             macs: rung.macs,
             macs_share: share(rung, dense_macs),

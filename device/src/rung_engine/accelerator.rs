@@ -5,11 +5,12 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{SendError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crate::bundle::Bundle;
+use crate::lock::lock;
 
 /// Runs the rungs of a bundle.
 pub trait Accelerator {
@@ -96,38 +97,26 @@ pub(super) struct AcceleratorJob {
     pub output: AcceleratorOutput,
 }
 
-/// The thread that owns an accelerator. Dropping it waits for the end of what runs.
+/// The thread that owns an accelerator. One that ends, which a panic alone does, is started again by the next inference.
+/// Dropping it waits until the accelerator is closed.
 pub(super) struct AcceleratorThread {
-    name: String,
+    bundle: Arc<Bundle>,
     open: Arc<OpenAccelerator>,
-    requests: Option<SyncSender<Request>>,
-    thread: Option<JoinHandle<()>>,
+    name: String,
+    /// `None` only while it is dropped.
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    requests: SyncSender<Request>,
+    thread: JoinHandle<()>,
 }
 
 impl AcceleratorThread {
     /// Starts the thread, which makes the engine of `bundle`.
     pub fn start(bundle: Arc<Bundle>, open: Arc<OpenAccelerator>) -> Result<Self, AcceleratorError> {
-        let (requests, received) = sync_channel::<Request>(0);
-        let (opened, opening) = sync_channel(1);
-        let make = open.clone();
-        let work = move || {
-            let made = make(&bundle);
-            drop(bundle);
-            let mut accelerator = match made {
-                Ok(accelerator) => accelerator,
-                Err(error) => return drop(opened.send(Err(error))),
-            };
-            // Nobody waits any more where the program is about to end, and then nobody sends requests.
-            let _ = opened.send(Ok(accelerator.name().to_owned()));
-            for Request { rung, mut job, answer } in received {
-                let outcome = accelerator.infer(&job.pixels, rung, &mut job.output);
-                let _ = answer.send((job, outcome));
-            }
-        };
-        let thread = thread::Builder::new().name("accelerator".into()).spawn(work);
-        let thread = thread.map_err(|error| AcceleratorError::new(error, None))?;
-        let name = opening.recv().map_err(|_| ended())??;
-        Ok(Self { name, open, requests: Some(requests), thread: Some(thread) })
+        let (name, running) = Running::start(bundle.clone(), open.clone())?;
+        Ok(Self { bundle, open, name, running: Mutex::new(Some(running)) })
     }
 
     pub fn name(&self) -> &str {
@@ -139,22 +128,70 @@ impl AcceleratorThread {
         &self.open
     }
 
-    /// Runs a rung on the pixels of `job`. If the thread has ended, the job is lost.
+    /// Runs a rung on the pixels of `job`. If the accelerator panics, the job is lost.
     pub fn infer(&self, job: &mut AcceleratorJob, rung: usize) -> Result<(), AcceleratorError> {
         let (answer, answers) = sync_channel(1);
-        let request = Request { rung, job: std::mem::take(job), answer };
-        self.requests.as_ref().ok_or_else(ended)?.send(request).map_err(|_| ended())?;
+        let mut requests = self.requests()?;
+        let mut request = Request { rung, job: std::mem::take(job), answer };
+        // A thread that takes no more requests is about to end.
+        while let Err(SendError(unsent)) = requests.send(request) {
+            thread::yield_now();
+            requests = match self.requests() {
+                Ok(requests) => requests,
+                Err(error) => {
+                    *job = unsent.job;
+                    return Err(error);
+                }
+            };
+            request = unsent;
+        }
         let (answered, outcome) = answers.recv().map_err(|_| ended())?;
         *job = answered;
         outcome
+    }
+
+    /// Where requests go: to a new thread, where the old one has ended.
+    fn requests(&self) -> Result<SyncSender<Request>, AcceleratorError> {
+        let mut running = lock(&self.running);
+        if let Some(running) = running.as_ref().filter(|running| !running.thread.is_finished()) {
+            return Ok(running.requests.clone());
+        }
+        let (_, started) = Running::start(self.bundle.clone(), self.open.clone())?;
+        Ok(running.insert(started).requests.clone())
+    }
+}
+
+impl Running {
+    /// A thread, and the name of its accelerator.
+    fn start(bundle: Arc<Bundle>, open: Arc<OpenAccelerator>) -> Result<(String, Self), AcceleratorError> {
+        let (requests, received) = sync_channel::<Request>(0);
+        let (opened, opening) = sync_channel(1);
+        let work = move || {
+            let mut accelerator = match open(&bundle) {
+                Ok(accelerator) => accelerator,
+                Err(error) => return drop(opened.send(Err(error))),
+            };
+            // It is waited for below.
+            let _ = opened.send(Ok(accelerator.name().to_owned()));
+            for Request { rung, mut job, answer } in received {
+                let outcome = accelerator.infer(&job.pixels, rung, &mut job.output);
+                let _ = answer.send((job, outcome));
+            }
+        };
+        let thread = thread::Builder::new().name("accelerator".into()).spawn(work);
+        let thread = thread.map_err(|error| AcceleratorError::new(error, None))?;
+        let name = opening.recv().map_err(|_| ended())??;
+        Ok((name, Self { requests, thread }))
     }
 }
 
 impl Drop for AcceleratorThread {
     fn drop(&mut self) {
-        self.requests = None;
-        if let Some(thread) = self.thread.take() {
-            // A thread that panicked has already said so.
+        let running = self.running.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Running { requests, thread }) = running {
+            // The only sender: the thread ends.
+            drop(requests);
+            // If it panicked, that was said.
             let _ = thread.join();
         }
     }

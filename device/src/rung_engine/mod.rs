@@ -34,6 +34,7 @@ use accelerator::AcceleratorThread;
 use crate::bundle::Bundle;
 use crate::corrected::Corrected;
 use crate::integer::{PackedIntegerVit, check_kept};
+use crate::measured_profile::Execution;
 use crate::precision::Precision;
 use crate::switch::{NoSuchRung, RungTable};
 
@@ -142,10 +143,12 @@ impl RungEngine {
         }
     }
 
-    /// The threads of an inference that is given so many: an accelerator needs one.
+    /// How an inference runs that is given so many threads: an accelerator needs one.
     #[must_use]
-    pub fn threads(&self, given: usize) -> usize {
-        if self.accelerator().is_some() { 1 } else { given }
+    pub fn execution(&self, threads: usize) -> Execution<'_> {
+        let accelerator = self.accelerator();
+        let threads = if accelerator.is_some() { 1 } else { threads };
+        Execution { precision: self.precision(), threads, accelerator }
     }
 
     /// The bundle.
@@ -208,7 +211,7 @@ impl RungEngine {
         let kept = sub_networks.get(rung).ok_or(NoSuchRung { rungs: sub_networks.len(), found: rung })?;
         match &self.vit {
             Vit::F32(bundle) => workspace.infer_f32(bundle.vit(), &bundle.corrected(rung, kept)),
-            Vit::Accelerator { thread, .. } => workspace.infer_accelerated(thread, rung),
+            Vit::Accelerator { bundle, thread } => workspace.infer_accelerated(thread, bundle.vit().pixels(), rung),
             Vit::Int8(packed) => {
                 let vit = packed.borrow_dependent();
                 let correction = vit.model().correction_of_rung(rung);

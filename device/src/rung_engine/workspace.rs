@@ -14,7 +14,7 @@ use crate::model::description::ImageInput;
 /// What one inference at a time writes to, with its input: one for each thread that infers.
 ///
 /// Made by [`RungEngine::workspace`](super::RungEngine::workspace). Nothing is allocated after that, but by an image of
-/// another size than the one before.
+/// another size than the one before, and on accelerators.
 pub struct RungWorkspace {
     buffers: Buffers,
     /// An error for models whose input is no RGB image.
@@ -117,7 +117,6 @@ impl RungWorkspace {
         match &mut self.buffers {
             Buffers::F32 { pixels, .. } => preprocessor.evaluation_into(image, pixels),
             Buffers::Accelerator { job, pixels } => {
-                // Empty after a job was lost.
                 job.pixels.resize(*pixels, GREY);
                 preprocessor.evaluation_into(image, &mut job.pixels)
             }
@@ -141,9 +140,15 @@ impl RungWorkspace {
     pub(super) fn infer_accelerated(
         &mut self,
         thread: &AcceleratorThread,
+        pixels_of_engine: usize,
         rung: usize,
     ) -> Result<RungOutput<'_>, RungEngineError> {
-        let Buffers::Accelerator { job, .. } = &mut self.buffers else { return Err(RungEngineError::Workspace) };
+        let Buffers::Accelerator { job, pixels } = &mut self.buffers else { return Err(RungEngineError::Workspace) };
+        if *pixels != pixels_of_engine {
+            return Err(RungEngineError::Workspace);
+        }
+        // Empty after a job was lost.
+        job.pixels.resize(*pixels, GREY);
         thread.infer(job, rung)?;
         let AcceleratorOutput { embedding, logits } = &job.output;
         Ok(RungOutput { embedding, logits: (!logits.is_empty()).then_some(logits) })

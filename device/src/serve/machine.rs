@@ -140,7 +140,7 @@ impl Machine {
         let unused = |error: &dyn Error| anstream::eprintln!("warning: the calibration is not used: {error}");
         let beside = || measured_profile::default_path(&self.bundle);
         let path = self.calibrations.clone().unwrap_or_else(beside);
-        let found = Found::on_this_machine(&path, &self.root, engine.precision(), self.threads, bundle.hash());
+        let found = Found::on_this_machine(&path, &self.root, engine.execution(self.threads), bundle.hash());
         match found.inspect_err(|error| unused(error)).ok()? {
             Found::Profile(profile) => {
                 let rungs = profile.overlay(bundle.structure_map().rungs()).inspect_err(|error| unused(error)).ok()?;

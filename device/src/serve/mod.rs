@@ -22,8 +22,8 @@
 //! int8. All rungs must run: a bundle without `model.int8`, or with one that holds only some rungs, is refused, at the
 //! start as at a reload.
 //!
-//! `--device cuda[:N]` or `auto` serves on an NVIDIA GPU in f16. One inference runs at a time, whatever the number of
-//! workers, and the governor goes by times that were measured there. A bundle that comes at a reload is loaded beside
+//! `--device cuda[:N]` or `auto` serves on an NVIDIA GPU in f16. One inference runs at a time, on one worker whatever
+//! `--workers` says, and the governor goes by times that were measured there. A bundle that comes at a reload is loaded beside
 //! the old one, so that both need room. The CPU engine's weights stay in memory too.
 //!
 //! # Signals
@@ -101,9 +101,10 @@ pub fn run(arguments: &Arguments, bundle: &Path, trust: Option<Trust>) -> Result
     let files = Files { bundle: bundle.to_path_buf(), limits: options.limits.clone(), trust };
     let opened = engine::complete(Arc::new(files.open_bundle()?), bundle, arguments);
     let engine = opened.map_err(RuntimeError::from)?;
-    let workers = usize::from(options.workers);
+    // On an accelerator one inference runs at a time, and waiting for another one is not its latency.
+    let workers = if engine.accelerator().is_some() { 1 } else { usize::from(options.workers) };
     let threads = arguments.threads.map_or_else(|| (arguments.threads() / workers).max(1), NonZeroUsize::get);
-    let (threads, precision) = (engine.threads(threads), engine.precision());
+    let (threads, precision) = (engine.execution(threads).threads, engine.precision());
     let machine =
         Arc::new(Machine::new(arguments.root.clone(), files.bundle.clone(), arguments.profile.clone(), threads));
     machine.profile(&engine).map_err(RuntimeError::from)?;

@@ -81,9 +81,16 @@ pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -
     let model = Model { description, weights: &weights, corrections: &corrections, engine, rungs: &rungs };
     let pixels = image(engine.pixels(), options.seed);
     let gpu = checking.gpu();
-    let mut subject = checking.stage("to the device", |_| Subject::new(gpu, &model))?;
-    checking.stage("elastic", |checking| checking.elastic(&mut subject, &model, &pixels))?;
-    let times = checking.stage("switch", |checking| checking.switches(&mut subject, &bundle, &pixels))?;
+    let mut subject = checking.stage("to the device", |checking| match Subject::new(gpu, &model) {
+        Ok(subject) => Ok(Some(subject)),
+        Err(error) => {
+            let limit = (Measure::MissingRungs, comparison::NOTHING);
+            checking.checks.push(Check::new("to the device", "device engine", "all rungs", limit, Err(error)));
+            Ok(None)
+        }
+    })?;
+    checking.stage("elastic", |checking| checking.elastic(subject.as_mut(), &model, &pixels))?;
+    let times = checking.stage("switch", |checking| checking.switches(subject.as_mut(), &bundle, &pixels))?;
 
     let machine = Machine {
         name: machine_name(Path::new("/")),
@@ -96,7 +103,7 @@ pub fn run(options: &Options, progress: &dyn Progress, interrupt: &AtomicBool) -
         version: REPORT_VERSION,
         program: env!("CARGO_PKG_VERSION"),
         unix_seconds: began,
-        device: subject.device(&machine.name),
+        device: subject.map_or_else(|| CheckedDevice::without_engine(gpu), |subject| subject.device(&machine.name)),
         machine,
         quick: options.quick,
         seed: options.seed,

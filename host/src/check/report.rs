@@ -9,7 +9,7 @@ use super::CheckError;
 use super::comparison::{Measure, largest};
 
 /// The version of the JSON. A field is only ever added within a version.
-pub const REPORT_VERSION: u32 = 1;
+pub const REPORT_VERSION: u32 = 2;
 
 /// The whole result of a check.
 #[derive(Clone, Debug, Serialize)]
@@ -63,6 +63,19 @@ pub struct CheckedDevice {
     pub precision: &'static str,
     /// What tells the times of the rungs.
     pub clock: &'static str,
+}
+
+impl CheckedDevice {
+    /// One whose engine cannot be opened.
+    pub(super) fn without_engine(gpu: Option<usize>) -> Self {
+        Self {
+            device: gpu.map_or_else(|| "cpu".into(), |gpu| format!("cuda:{gpu}")),
+            name: "not known: its engine was not opened".into(),
+            driver: None,
+            precision: "none",
+            clock: "none",
+        }
+    }
 }
 
 /// The wall time of a stage.

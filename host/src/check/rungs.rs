@@ -23,7 +23,7 @@ impl Checking<'_> {
     /// may hang on rounding.)
     pub(super) fn elastic(
         &mut self,
-        subject: &mut Subject<'_>,
+        subject: Option<&mut Subject<'_>>,
         model: &Model<'_>,
         pixels: &[f32],
     ) -> Result<(), CheckError> {
@@ -40,14 +40,17 @@ impl Checking<'_> {
                 None
             }
         };
+        let mut subject = subject;
         let (mut merging, mut only_engines) = (0, Vec::new());
         for (rung, kept) in model.rungs.iter().enumerate() {
             self.stop_if_interrupted()?;
             let of = format!("rung {rung}");
             let (expected, _) = reference.run(rung, pixels)?;
-            let found = subject.run(rung, pixels).map(|(found, _)| found.distance(&expected, subject.distance()));
-            let comparison = "device engine with the CPU engine";
-            self.checks.push(Check::new(ELASTIC, comparison, of.as_str(), subject.limit(), found));
+            if let Some(subject) = &mut subject {
+                let found = subject.run(rung, pixels).map(|(found, _)| found.distance(&expected, subject.distance()));
+                let comparison = "device engine with the CPU engine";
+                self.checks.push(Check::new(ELASTIC, comparison, of.as_str(), subject.limit(), found));
+            }
             let merges = kept.kept.token_schedule().iter().any(|&merged| merged > 0);
             merging += usize::from(merges);
             if merges {
@@ -74,12 +77,22 @@ impl Checking<'_> {
     /// again.
     pub(super) fn switches(
         &mut self,
-        subject: &mut Subject<'_>,
+        subject: Option<&mut Subject<'_>>,
         bundle: &Bundle,
         pixels: &[f32],
     ) -> Result<Vec<RungTimes>, CheckError> {
         let map = bundle.structure_map();
         let rungs = map.rungs();
+        let of = |(rung, [after_switch, steady]): (usize, [Vec<f64>; 2])| RungTimes {
+            rung,
+            macs: rungs[rung].macs,
+            fidelity: rungs[rung].fidelity,
+            median_ms: median(steady),
+            after_switch_ms: median(after_switch),
+        };
+        let Some(subject) = subject else {
+            return Ok((0..rungs.len()).map(|rung| of((rung, Default::default()))).collect());
+        };
         let rounds = if self.options.quick { 3 } else { 100 };
         let mut steady: Vec<Run<(Outputs, f64)>> =
             (0..rungs.len()).map(|rung| Ok((subject.run(rung, pixels)?.0, 0.0))).collect();
@@ -116,13 +129,6 @@ impl Checking<'_> {
             }
             self.checks.push(Check::new("switch", "before switches with after them", of, limit, found));
         }
-        let of = |(rung, [after_switch, steady]): (usize, [Vec<f64>; 2])| RungTimes {
-            rung,
-            macs: rungs[rung].macs,
-            fidelity: rungs[rung].fidelity,
-            median_ms: median(steady),
-            after_switch_ms: median(after_switch),
-        };
         Ok(times.into_iter().enumerate().map(of).collect())
     }
 }

@@ -4,6 +4,7 @@
 //! computed in the same way wherever it runs, so that neither the number of equal GPUs nor their speed changes a bit.
 //! All work of several sub-networks is queued before the first embedding is read: no GPU waits for the host in between.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType, Tensor};
@@ -90,17 +91,18 @@ impl Part<'_> {
     fn run<K: KeptStructures>(&self, kept: &[K], failed: &AtomicBool) -> Result<Vec<Vec<f32>>, EmbedError> {
         let cut: Vec<_> = kept.iter().map(|kept| self.model.sub_network(kept)).collect::<Result<_, _>>()?;
         let mut queued: Vec<Vec<Tensor>> = vec![Vec::new(); kept.len()];
-        let mut pixels = Vec::with_capacity(self.batches.len());
+        let mut pixels = VecDeque::with_capacity(2);
         for batch in &self.batches {
             if failed.load(Ordering::Relaxed) {
                 break;
             }
-            // Kept until everything is read: to let go of it would be to wait for the copy.
-            pixels.push(batch.uploaded(self.model)?);
-            let Some(pixels) = pixels.last() else { continue };
+            let uploaded = batch.uploaded(self.model)?;
             for (cut, queued) in cut.iter().zip(&mut queued) {
-                queued.push(cut.forward(&pixels.tensor)?.pooled.to_dtype(DType::F32).map_err(ExecutorError::from)?);
+                queued.push(cut.forward(&uploaded.tensor)?.pooled.to_dtype(DType::F32).map_err(ExecutorError::from)?);
             }
+            // To let go of it waits for its copy, which is done when the next one is on its way.
+            pixels.truncate(1);
+            pixels.push_front(uploaded);
         }
         let read = |queued: Vec<Tensor>| -> Result<Vec<f32>, EmbedError> {
             if queued.is_empty() {

@@ -153,7 +153,10 @@ impl ChosenDevices {
     }
 
     fn gpus(indices: &[usize]) -> Result<Self, DeviceError> {
-        let open = |&index: &usize| Device::new_cuda(index).map_err(|source| DeviceError::Gpu { index, source });
+        // One stream for all threads: with one for each, what a thread uploads would not wait for, nor be waited for by,
+        // what another one computes.
+        let open =
+            |&index: &usize| Device::new_cuda_with_stream(index).map_err(|source| DeviceError::Gpu { index, source });
         let devices = indices.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         if devices.is_empty() {
             Err(DeviceError::NoGpu)

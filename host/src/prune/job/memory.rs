@@ -34,7 +34,10 @@ impl Job<'_> {
     /// For importance `--batch`, or the most that a GPU has room for; `None` leaves it to the CPU.
     pub(super) fn images_together(&self) -> Result<Option<usize>, PruneError> {
         match self.free() {
-            Some(free) => self.fitting("importance", free, |images| Held::Gradients { images }).map(Some),
+            Some(free) => {
+                let held = |images| Held::Gradients { images };
+                self.fitting("importance", free, self.checkpoint.parameters(), held).map(Some)
+            }
             None => Ok(self.options.batch.map(|images| images as usize)),
         }
     }
@@ -44,7 +47,8 @@ impl Job<'_> {
         let held = |images| Held::Embeddings { images, sub_networks: IN_FLIGHT };
         match self.free() {
             // A part of it is for pixels.
-            Some(free) => self.fitting(stage, free - free / memory::PART_FOR_PIXELS, held),
+            // The model is there already.
+            Some(free) => self.fitting(stage, free - free / memory::PART_FOR_PIXELS, 0, held),
             None => Ok(self.options.batch.map_or(IMAGES_TOGETHER, |images| images as usize)),
         }
     }
@@ -62,8 +66,15 @@ impl Job<'_> {
         Ok(JudgedImages { pixels, pixels_per_image, embed_dim, together })
     }
 
-    fn fitting(&self, stage: &'static str, free: u64, held: impl Fn(usize) -> Held) -> Result<usize, PruneError> {
-        let needed = |images| self.needed(held(images));
+    /// With so many parameters still to be loaded.
+    fn fitting(
+        &self,
+        stage: &'static str,
+        free: u64,
+        parameters: u64,
+        held: impl Fn(usize) -> Held,
+    ) -> Result<usize, PruneError> {
+        let needed = |images| memory::needed(&self.checkpoint.description, parameters, held(images));
         if let Some(images) = self.options.batch.map(|images| images as usize) {
             return fits(stage, needed(images), free, Remedy::Batch).map(|()| images);
         }
