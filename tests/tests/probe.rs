@@ -85,7 +85,9 @@ fn a_node_without_permission_is_missing_for_that_reason() {
     let folder = tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let copy = folder.path().join("device-run");
-    fs::copy(program("device-run").get_program(), &copy).unwrap();
+    // By another program: were it open for writing here, one that another test starts meanwhile would inherit that, and
+    // then it could not be run.
+    assert!(Command::new("cp").arg(program("device-run").get_program()).arg(&copy).status().unwrap().success());
     let mut command = Command::new(&copy);
     command.args(["--probe", "--root"]).arg(tree.root()).current_dir("/");
     // An ordinary user is refused already.

@@ -32,7 +32,7 @@ mod solve;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use headroom_device::model::corrections::{BlockCorrection, Correction, CorrectionGroup, Corrections};
 use headroom_device::model::weights::Tensor as PlainTensor;
 use headroom_shared::SubNetwork;
@@ -42,6 +42,7 @@ use crate::executor::{Branch, CandleVit, CutBranch, Kept, Stream};
 
 pub use error::CompensationError;
 use moments::Moments;
+pub(crate) use moments::PARTS;
 
 /// Tokens that one product holds together.
 pub const TOKENS_TOGETHER: usize = 512;
@@ -329,12 +330,10 @@ impl Fit<'_> {
 
     /// `y + g x` of every batch, with the dense tokens `x` before a branch and its output `y`: what is aimed at but for
     /// the rung's own `g x_r`.
-    fn aims(&self, before: &[Stream], after: &[Stream]) -> Result<Vec<Vec<f32>>, CompensationError> {
-        let feedback = self.options.feedback as f32;
+    fn aims(&self, before: &[Stream], after: &[Stream]) -> Result<Vec<Tensor>, CompensationError> {
         let aims = |(before, after): (&Stream, &Stream)| {
-            let (before, mut aims) = (moments::values(&before.rows)?, moments::values(&after.rows)?);
-            aims.iter_mut().zip(before).for_each(|(aim, before)| *aim += (feedback - 1.0) * before);
-            Ok(aims)
+            let (before, after) = (before.rows.to_dtype(DType::F32)?, after.rows.to_dtype(DType::F32)?);
+            Ok((after + (before * (self.options.feedback - 1.0))?)?)
         };
         before.par_iter().zip(after).map(aims).collect()
     }
@@ -343,15 +342,13 @@ impl Fit<'_> {
     fn moments(
         &self,
         inputs: &[Option<Tensor>],
-        aims: &[Vec<f32>],
+        aims: &[Tensor],
         own: &[Stream],
     ) -> Result<Option<Moments>, CompensationError> {
-        let feedback = self.options.feedback as f32;
         Moments::sum(inputs.len(), |batch| {
             let Some(inputs) = inputs[batch].clone() else { return Ok(None) };
-            let mut targets = moments::values(&own[batch].rows)?;
-            targets.iter_mut().zip(&aims[batch]).for_each(|(target, aim)| *target = aim - feedback * *target);
-            Ok(Some((inputs, targets)))
+            let own = own[batch].rows.to_dtype(DType::F32)?;
+            Ok(Some((inputs, (&aims[batch] - (own * self.options.feedback)?)?)))
         })
     }
 
@@ -377,7 +374,8 @@ impl Fit<'_> {
 
 /// The mean token of all streams.
 fn mean(streams: &[Stream]) -> Result<Vec<f64>, CompensationError> {
-    Ok(moments::column_means(streams.par_iter().map(|stream| &stream.rows))?)
+    let rows: Vec<&Tensor> = streams.iter().map(|stream| &stream.rows).collect();
+    Ok(moments::column_means(&rows)?)
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! What a model and the stages of a job need of a device's memory, before they run there.
 //!
-//! In f32, which half types need less than. The figures are sums over what a pass keeps, and bounds for what it makes on the way; a test compares them
-//! with what is allocated on the CPU.
+//! In f32, which half types need less than. The figures are sums over what a pass keeps, and bounds for what it makes on
+//! the way; a test compares them with what is allocated on the CPU.
 
 use candle_core::Device;
 use headroom_device::model::Description;
 use headroom_device::model::description::Mlp;
+
+use crate::compensation::PARTS;
 
 const BYTES: u64 = 4;
 
@@ -22,8 +24,8 @@ pub enum Held {
     WeightGradients { images: usize },
     /// The dense tokens of so many images, on their way from layer to layer.
     Tokens { images: usize, way: Way },
-    /// Dense tokens at the start, before and after a branch, and beside them those of so many rungs, and what so many put
-    /// into the layer that is being fitted.
+    /// Dense tokens at the start, before and after a branch, what is aimed at, and beside them those of so many rungs,
+    /// what so many put into the layer that is being fitted, and the sums of its second moments.
     RungTokens { images: usize, rungs: usize, inputs: usize, way: Way },
     /// Forward through so many sub-networks in turn, each with a copy of its heads, with so many images together.
     Embeddings { images: usize, sub_networks: usize },
@@ -76,10 +78,12 @@ pub fn needed(description: &Description, parameters: u64, held: Held) -> u64 {
         Held::Tokens { images, way } => of(images) * tokens * width + way.tokens(of(images), tokens) * forward,
         Held::RungTokens { images, rungs, inputs, way } => {
             let fitted = neurons.max(attention);
-            let held = of(images) * tokens * ((3 + of(rungs)) * width + of(inputs) * fitted);
+            let held = of(images) * tokens * ((4 + of(rungs)) * width + of(inputs) * fitted);
+            // In f64, of each part the sum and what is added to it.
+            let sums = 4 * of(PARTS) * fitted * (fitted + width);
             // Beside the original matrices those of every layer that were fitted.
             let matrices = of(description.blocks.len()) * width * (neurons + attention);
-            held + matrices + way.tokens(of(images), tokens) * forward
+            held + sums + matrices + way.tokens(of(images), tokens) * forward
         }
         Held::Embeddings { images, sub_networks } => {
             let heads_of_all = of(description.blocks.len()) * 4 * width * attention;
