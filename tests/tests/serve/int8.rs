@@ -1,5 +1,6 @@
 //! Serving in eight-bit integers.
 
+use std::ops::RangeInclusive;
 use std::process::Command;
 
 use headroom_device::images::SyntheticFrames;
@@ -31,21 +32,20 @@ fn embeddings(home: &Home, precision: &str, rung: u8) -> Vec<Vec<f32>> {
     text.lines().map(embedding).collect()
 }
 
-/// What a client gets for the same frames, all at rung `rung`.
-fn received(client: &Client, rung: u8) -> Vec<Vec<f32>> {
+/// Asks for the same frames, and gets each at one of `rungs`, as `expected` has it of every rung.
+fn receives(client: &Client, rungs: &RangeInclusive<u8>, expected: &[Vec<Vec<f32>>]) {
     let (width, height) = (client.model.width, client.model.height);
-    let ask = |frame: u64| {
+    for frame in 0..FRAMES {
         let image = SyntheticFrames::new(0, height, width).frame(frame);
         client.send(&Request::Infer { id: frame, width, height, outputs: Outputs::Both, rgb: image.as_raw() });
         match client.receive() {
             Received::Result { id, rung: found, embedding, .. } => {
-                assert_eq!((id, found), (frame, rung));
-                embedding
+                assert!(id == frame && rungs.contains(&found), "{id} at rung {found}");
+                assert_eq!(embedding, expected[usize::from(found)][frame as usize]);
             }
             other => panic!("{other:?}"),
         }
-    };
-    (0..FRAMES).map(ask).collect()
+    }
 }
 
 #[test]
@@ -58,15 +58,18 @@ fn results_have_the_bits_of_runs_without_a_service_at_the_rung_that_is_governed(
     command.args(["--workers", "2", "--threads", "2", "--limits"]).arg(&limits);
     let mut server = home.serve(command);
     let clients: Vec<Client> = (0..3).map(|_| server.client(WhenFull::Wait, 1)).collect();
-    for rung in [0, 3] {
-        let expected = embeddings(&home, "int8", rung);
-        assert_ne!(expected, embeddings(&home, "f32", rung));
+    let expected: Vec<_> = (0..4).map(|rung| embeddings(&home, "int8", rung)).collect();
+    for (rung, expected) in (0..).zip(&expected) {
+        assert_ne!(*expected, embeddings(&home, "f32", rung));
+    }
+    for rungs in [0..=0, 1..=3] {
         std::thread::scope(|scope| {
             for client in &clients {
-                scope.spawn(|| assert_eq!(received(client, rung), expected));
+                scope.spawn(|| receives(client, &rungs, &expected));
             }
         });
-        // Shorter than anything takes: the smallest rung is the best that there is.
+        // Shorter than anything takes: the rung that was timed fastest is the best that there is. The small ones are so fast
+        // that any of them may be.
         std::fs::write(&limits, "deadline_milliseconds = 0.0001").unwrap();
         server.signal("-HUP");
         server.wait_for_log("limits were read");
@@ -98,6 +101,6 @@ fn a_bundle_that_cannot_run_every_rung_in_int8_is_refused_and_the_old_one_goes_o
     client.send(&Request::Reload { id: 4 });
     assert!(matches!(client.receive(), Received::Done { id: 4, .. }));
     assert_ne!(served(&client, 5).0, before.0);
-    assert_eq!(received(&client, 0), embeddings(&home, "int8", 0));
+    receives(&client, &(0..=0), &[embeddings(&home, "int8", 0)]);
     server.stop();
 }
