@@ -31,6 +31,7 @@ pub(super) fn run(bundle: &Bundle, path: &Path, budget: MacsBudget, arguments: &
     let map = bundle.structure_map();
     let found = found_profile(bundle, path, arguments)?;
     let profile = found.profile().ok_or_else(|| RunError::NotCalibrated { found: found.to_string() })?;
+    anstream::eprintln!("{found}");
     let _fits_the_ladder = profile.overlay(map.rungs())?;
     let dense = map.rungs()[0].macs;
     let allowed = budget.of(dense);
@@ -77,9 +78,7 @@ fn found_profile(bundle: &Bundle, path: &Path, arguments: &Arguments) -> Result<
         DeviceChoice::Auto if cfg!(feature = "cuda") && of_gpu.is_some() => on_gpu,
         DeviceChoice::Auto => on_cpu,
     };
-    let found = arguments.found_profile(bundle, path, execution)?;
-    anstream::eprintln!("{found}");
-    Ok(found)
+    Ok(arguments.found_profile(bundle, path, execution)?)
 }
 
 /// The fewest steps that leave at most so many MACs, or all of them, and the MACs that are left.
