@@ -11,6 +11,7 @@ use candle_core::{DType, Tensor};
 use headroom_shared::KeptStructures;
 
 use super::EmbedError;
+use crate::executor::several::{serve_each, share};
 use crate::executor::upload::PixelBatch;
 use crate::executor::{CandleVit, ExecutorError};
 
@@ -41,8 +42,7 @@ impl<'a> GpuEmbedder<'a> {
         let images = first.images_in(pixels)?;
         let batches: Vec<&[f32]> = pixels.chunks(together.max(1) * (pixels.len() / images)).collect();
         let part = |(number, model): (usize, &'a CandleVit)| {
-            let of = |part: usize| batches.len() * part / models.len();
-            let own = &batches[of(number)..of(number + 1)];
+            let own = &batches[share(batches.len(), models.len(), number)];
             Ok(Part { model, batches: PixelBatch::upload(own, model)? })
         };
         let parts = models.iter().enumerate().map(part).collect::<Result<_, ExecutorError>>()?;
@@ -64,18 +64,13 @@ impl<'a> GpuEmbedder<'a> {
         for (kept, all) in kept.chunks(IN_FLIGHT).zip(all.chunks_mut(IN_FLIGHT)) {
             let failed = AtomicBool::new(false);
             // A thread for each GPU: what it queues is run in order.
-            let run = |part: &Part<'_>| {
+            let run = |_: usize, part: &Part<'_>| {
                 let found = part.run(kept, &failed);
                 failed.fetch_or(found.is_err(), Ordering::Relaxed);
                 found
             };
-            let run = &run;
-            let parts: Vec<Result<Vec<Vec<f32>>, EmbedError>> = std::thread::scope(|scope| {
-                let threads: Vec<_> = self.parts.iter().map(|part| scope.spawn(move || run(part))).collect();
-                threads.into_iter().map(|thread| thread.join().unwrap_or(Err(EmbedError::Thread))).collect()
-            });
-            for part in parts {
-                all.iter_mut().zip(part?).for_each(|(all, part)| all.extend(part));
+            for part in serve_each(&self.parts, run, || EmbedError::Thread)? {
+                all.iter_mut().zip(part).for_each(|(all, part)| all.extend(part));
             }
         }
         let values = all.iter().find_map(|values| values.iter().position(|value| !value.is_finite()));

@@ -13,6 +13,7 @@ use super::EvalError;
 use super::observation::{Observations, Run, decoded};
 use crate::executor::memory::{self, Held, largest_batch};
 use crate::executor::operation::widened;
+use crate::executor::several::{serve_each, share};
 use crate::executor::upload::Uploaded;
 use crate::executor::{CandleVit, ChosenDevices, ExecutorError, Forward};
 use crate::progress::Progress;
@@ -73,9 +74,8 @@ impl GpuRungs {
     ) -> Result<Vec<Observations>, EvalError> {
         let batches: Vec<_> = files.chunks(self.together).zip(labels.chunks(self.together)).collect();
         let done = AtomicUsize::new(0);
-        let of = |part: usize| batches.len() * part / self.models.len();
-        let serve = |(number, model): (usize, &CandleVit)| -> Result<Vec<Observations>, EvalError> {
-            let own = &batches[of(number)..of(number + 1)];
+        let serve = |number: usize, model: &CandleVit| -> Result<Vec<Observations>, EvalError> {
+            let own = &batches[share(batches.len(), self.models.len(), number)];
             let (sender, receiver) = sync_channel(AHEAD);
             std::thread::scope(|scope| {
                 scope.spawn(move || {
@@ -98,12 +98,7 @@ impl GpuRungs {
                 Ok(all)
             })
         };
-        let serve = &serve;
-        let parts: Vec<Result<Vec<Observations>, EvalError>> = std::thread::scope(|scope| {
-            let threads: Vec<_> = self.models.iter().enumerate().map(|part| scope.spawn(move || serve(part))).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap_or(Err(EvalError::Thread))).collect()
-        });
-        Ok(parts.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+        Ok(serve_each(&self.models, serve, || EvalError::Thread)?.into_iter().flatten().collect())
     }
 }
 

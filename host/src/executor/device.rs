@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use candle_core::{DType, Device};
 use headroom_device::model::{Description, Weights};
+use headroom_device::run::DeviceChoice as OneDevice;
 use serde::Serialize;
 
 use super::error::ExecutorError;
@@ -36,9 +37,7 @@ impl FromStr for DeviceChoice {
     fn from_str(text: &str) -> Result<Self, UnknownDevices> {
         let unknown = || UnknownDevices { found: text.to_owned() };
         match text.split_once(':') {
-            None if text == "auto" => Ok(Self::Auto),
-            None if text == "cpu" => Ok(Self::Cpu),
-            None if text == "cuda" => Ok(Self::Cuda(vec![0])),
+            None => text.parse::<OneDevice>().map(Self::from).map_err(|_| unknown()),
             Some(("cuda", "all")) => Ok(Self::AllCuda),
             Some(("cuda", list)) => {
                 let index = |text: &str| text.parse().ok().filter(|_| !text.starts_with('+'));
@@ -65,12 +64,12 @@ impl fmt::Display for DeviceChoice {
     }
 }
 
-impl From<headroom_device::run::DeviceChoice> for DeviceChoice {
-    fn from(choice: headroom_device::run::DeviceChoice) -> Self {
+impl From<OneDevice> for DeviceChoice {
+    fn from(choice: OneDevice) -> Self {
         match choice {
-            headroom_device::run::DeviceChoice::Auto => Self::Auto,
-            headroom_device::run::DeviceChoice::Cpu => Self::Cpu,
-            headroom_device::run::DeviceChoice::Cuda(index) => Self::Cuda(vec![index]),
+            OneDevice::Auto => Self::Auto,
+            OneDevice::Cpu => Self::Cpu,
+            OneDevice::Cuda(index) => Self::Cuda(vec![index]),
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod memory;
 mod model;
 pub(crate) mod operation;
 mod pooling;
+pub(crate) mod several;
 mod structure_weights;
 mod sub_network;
 #[cfg(test)]

@@ -38,6 +38,7 @@ use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 
 use crate::executor::operation::on_fused_device;
+use crate::executor::several::{serve_each, share};
 use crate::executor::upload::Uploaded;
 use crate::executor::{CandleVit, ExecutorError, Traced};
 use crate::importance::Importance;
@@ -103,18 +104,11 @@ pub fn estimate(
     let sums: Vec<Squares> = if models.len() == 1 && model.device().is_cpu() {
         batches.into_par_iter().map(|batch| run(model, batch)).collect::<Result<_, _>>()?
     } else {
-        let of = |part: usize| batches.len() * part / models.len();
-        let serve = |(number, model): (usize, &CandleVit)| {
-            let own = &batches[of(number)..of(number + 1)];
+        let serve = |number: usize, model: &CandleVit| -> Result<Vec<Squares>, SensitivityError> {
+            let own = &batches[share(batches.len(), models.len(), number)];
             own.iter().map(|&batch| run(model, batch)).collect()
         };
-        let serve = &serve;
-        let parts: Vec<Result<Vec<Squares>, SensitivityError>> = std::thread::scope(|scope| {
-            let threads = models.iter().enumerate().map(|part| scope.spawn(move || serve(part)));
-            let threads: Vec<_> = threads.collect();
-            threads.into_iter().map(|thread| thread.join().unwrap_or(Err(SensitivityError::Thread))).collect()
-        });
-        parts.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()
+        serve_each(models, serve, || SensitivityError::Thread)?.into_iter().flatten().collect()
     };
     let mut total = Squares::zeros(model);
     sums.iter().for_each(|sum| total.add(sum));
