@@ -103,7 +103,7 @@ fn tokens_of_rungs(checkpoint: &Checkpoint) {
         let options = compensation::Options { mode, feedback: 1.0, damping: Damping::Mean, interrupt: &never };
         let fit = || drop(compensation::fit(&model, rungs, &pixels, options, &|_| ()).unwrap());
         let found = most_bytes(|| one_thread.install(fit));
-        let way = Way { tokens_together: compensation::TOKENS_TOGETHER, threads: 1 };
+        let way = Way { tokens_together: compensation::tokens_together(&Device::Cpu), threads: 1 };
         let (rungs, inputs) = compensation::rungs_held(mode, 2);
         let held = Held::RungTokens { images, rungs, inputs, way };
         (found, needed(description, 0, held))

@@ -15,7 +15,10 @@ use crate::switch::RungTable;
 /// If its weights are no longer those that were opened, or the GPU cannot run a rung.
 pub(crate) fn open(ordinal: usize, bundle: &Bundle, path: &Path) -> Result<Box<dyn Accelerator>, AcceleratorError> {
     let read = bundle.read_weights(path);
-    let (weights, corrections) = read.map_err(|error| AcceleratorError::new(error, None))?;
+    let (weights, corrections) = read.map_err(|error| {
+        let hint = error.hint();
+        AcceleratorError::new(error, hint.as_deref())
+    })?;
     let description = bundle.description();
     let laid_out = LaidOutWeights::new(description, &weights, &corrections).map_err(|error| failed(error.into()))?;
     drop((weights, corrections));

@@ -106,6 +106,14 @@ impl Corrections {
         Ok(Self { groups })
     }
 
+    /// How many numbers they are.
+    #[must_use]
+    pub fn parameters(&self) -> usize {
+        let blocks = self.groups.iter().flat_map(|group| &group.blocks);
+        let layers = blocks.flat_map(|block| [&block.projection, &block.down]);
+        layers.map(|layer| layer.weight.data.len() + layer.biases.data.len()).sum()
+    }
+
     /// The file, its values rounded to `dtype`: F32, F16 or BF16.
     ///
     /// # Errors

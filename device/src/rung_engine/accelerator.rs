@@ -40,19 +40,19 @@ pub type OpenAccelerator = dyn Fn(&Bundle) -> Result<Box<dyn Accelerator>, Accel
 #[derive(Clone, Debug)]
 pub struct AcceleratorError {
     source: Arc<dyn Error + Send + Sync>,
-    hint: Option<&'static str>,
+    hint: Option<String>,
 }
 
 impl AcceleratorError {
     /// An error, and what the user can do about it.
-    pub fn new(source: impl Error + Send + Sync + 'static, hint: Option<&'static str>) -> Self {
-        Self { source: Arc::new(source), hint }
+    pub fn new(source: impl Error + Send + Sync + 'static, hint: Option<&str>) -> Self {
+        Self { source: Arc::new(source), hint: hint.map(str::to_owned) }
     }
 
     /// What the user can do about it.
     #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        self.hint
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 }
 

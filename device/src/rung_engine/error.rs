@@ -41,7 +41,7 @@ pub enum RungEngineError {
 impl RungEngineError {
     /// What the user can do about it.
     #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<&str> {
         match self {
             Self::NoIntegerModel => Some("make the bundle with `host-prune --precision int8`"),
             Self::Rung { .. } => Some("`device-run --sweep --precision int8` lists the rungs that it holds"),

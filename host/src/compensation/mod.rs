@@ -26,9 +26,9 @@
 //! the layer that is being fitted, four bytes for each value; a matrix serves
 //! rungs far below the chosen ones badly.
 
+mod equations;
 mod error;
 mod moments;
-mod solve;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -36,16 +36,21 @@ use candle_core::{DType, Device, Tensor};
 use headroom_device::model::corrections::{BlockCorrection, Correction, CorrectionGroup, Corrections};
 use headroom_device::model::weights::Tensor as PlainTensor;
 use headroom_shared::SubNetwork;
-use rayon::prelude::*;
 
+use crate::executor::batches::each;
 use crate::executor::{Branch, CandleVit, CutBranch, Kept, Stream};
+use equations::Equations;
 
 pub use error::CompensationError;
 use moments::Moments;
 pub(crate) use moments::PARTS;
 
-/// Tokens that one product holds together.
-pub const TOKENS_TOGETHER: usize = 512;
+/// Tokens that one product holds together: on the CPU few enough for its caches, on a GPU so many that starting a product
+/// takes no time beside it.
+#[must_use]
+pub fn tokens_together(device: &Device) -> usize {
+    if device.is_cpu() { 512 } else { 8192 }
+}
 
 /// How what pruning removes is made up for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -114,6 +119,18 @@ pub fn fit(
     options: Options<'_>,
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<Corrections, CompensationError> {
+    fit_where(model.device().is_cpu(), model, rungs, pixels, options, progress)
+}
+
+/// As [`fit`], with second moments summed on the host or else by tensor operations.
+fn fit_where(
+    on_host: bool,
+    model: &CandleVit,
+    rungs: Rungs<'_>,
+    pixels: &[f32],
+    options: Options<'_>,
+    progress: &(dyn Fn(usize) + Sync),
+) -> Result<Corrections, CompensationError> {
     let Rungs { sub_networks, corrected, chosen } = rungs;
     let groups: Vec<(Vec<usize>, Vec<usize>)> = match options.mode {
         Mode::None => return Ok(Corrections::default()),
@@ -127,8 +144,8 @@ pub fn fit(
             .collect(),
         Mode::Mean | Mode::Shared | Mode::Sequential => vec![(chosen.to_vec(), corrected.to_vec())],
     };
-    let start = Tokens::new(model.streams(pixels, TOKENS_TOGETHER)?)?;
-    let mut fit = Fit { model, sub_networks, start, options, progress, done: 0 };
+    let start = Tokens::new(model.streams(pixels, tokens_together(model.device()))?)?;
+    let mut fit = Fit { model, on_host, sub_networks, start, options, progress, done: 0 };
     let groups = groups.into_iter().map(|(chosen, rungs)| fit.group(&chosen, rungs));
     Ok(Corrections { groups: groups.collect::<Result<_, _>>()? })
 }
@@ -208,6 +225,8 @@ type Biases = Vec<Vec<f32>>;
 
 struct Fit<'a> {
     model: &'a CandleVit,
+    /// Whether the host sums the second moments, else tensor operations.
+    on_host: bool,
     sub_networks: &'a [SubNetwork],
     /// What enters block 0.
     start: Tokens,
@@ -256,26 +275,22 @@ impl Fit<'_> {
                 dense.mean = mean(&dense.streams)?;
                 let (original, _) = self.model.branch_end(block, branch)?;
                 // The branch cut to each chosen rung, and what the rung puts into its last layer.
-                let (mut sum, mut seen) = (None, Vec::new());
+                let (mut equations, mut seen) = (Equations::default(), Vec::new());
                 if mode != Mode::Mean {
                     let aims = self.aims(&before.streams, &dense.streams)?;
                     for (place, &rung) in chosen.iter().enumerate() {
                         let streams = &own.get(place).unwrap_or(&before).streams;
                         let cut = self.model.cut(block, branch, self.kept(block, rung))?;
-                        let found =
-                            streams.par_iter().map(|stream| cut.inputs(stream)).collect::<Result<Vec<_>, _>>()?;
+                        let found = each(self.model.device(), streams, |stream| cut.inputs(stream))?;
                         if let Some(moments) = self.moments(&found, &aims, streams)? {
-                            solve::add(&mut sum, &moments, &original, &cut.kept)?;
+                            equations = equations.with(&moments, &original, &cut.kept)?;
                         }
                         if mode.feeds_back() {
                             seen.push((cut, found));
                         }
                     }
                 }
-                let weight = match sum {
-                    Some(sum) => solve::solve(&sum, &original, self.options.damping, RIDGE)?,
-                    None => original,
-                };
+                let weight = equations.solve(&original, self.options.damping, RIDGE)?;
                 let layer = Layer { block, branch, weight, dense_before: before.mean, dense_after: dense.mean.clone() };
                 for ((tokens, biases), (cut, inputs)) in own.iter_mut().zip(&mut biases).zip(&seen) {
                     biases.push(self.advance(tokens, &layer, cut, Some(inputs))?);
@@ -309,7 +324,9 @@ impl Fit<'_> {
         inputs: Option<&Vec<Option<Tensor>>>,
     ) -> Result<Vec<f32>, CompensationError> {
         let weight = cut.kept.select(&layer.weight, 0)?;
-        tokens.streams.par_iter_mut().enumerate().try_for_each(|(batch, stream)| {
+        let device = self.model.device();
+        let batches: Vec<_> = tokens.streams.iter_mut().enumerate().collect();
+        each(device, batches, |(batch, stream)| {
             let inputs = inputs.map_or_else(|| cut.inputs(stream), |inputs| Ok(inputs[batch].clone()))?;
             stream.add(inputs.as_ref(), &weight)
         })?;
@@ -322,20 +339,19 @@ impl Fit<'_> {
         });
         let bias: Vec<f32> = bias.collect();
         tokens.mean = moved.iter().zip(&bias).map(|(moved, &bias)| moved + f64::from(bias)).collect();
-        let tensor = Tensor::new(bias.as_slice(), &Device::Cpu)?.to_device(self.model.device())?;
-        let tensor = tensor.to_dtype(layer.weight.dtype())?;
-        tokens.streams.par_iter_mut().try_for_each(|stream| stream.shift(&tensor))?;
+        let tensor = Tensor::new(bias.as_slice(), device)?.to_dtype(layer.weight.dtype())?;
+        each(device, &mut tokens.streams, |stream| stream.shift(&tensor))?;
         Ok(bias)
     }
 
     /// `y + g x` of every batch, with the dense tokens `x` before a branch and its output `y`: what is aimed at but for
     /// the rung's own `g x_r`.
     fn aims(&self, before: &[Stream], after: &[Stream]) -> Result<Vec<Tensor>, CompensationError> {
-        let aims = |(before, after): (&Stream, &Stream)| {
+        let aims = |(before, after): (&Stream, &Stream)| -> Result<Tensor, CompensationError> {
             let (before, after) = (before.rows.to_dtype(DType::F32)?, after.rows.to_dtype(DType::F32)?);
             Ok((after + (before * (self.options.feedback - 1.0))?)?)
         };
-        before.par_iter().zip(after).map(aims).collect()
+        each(self.model.device(), before.iter().zip(after).collect::<Vec<_>>(), aims)
     }
 
     /// The second moments of a rung's inputs and targets; `None` where it keeps nothing.
@@ -345,11 +361,11 @@ impl Fit<'_> {
         aims: &[Tensor],
         own: &[Stream],
     ) -> Result<Option<Moments>, CompensationError> {
-        Moments::sum(inputs.len(), |batch| {
+        Ok(Moments::sum(self.on_host, inputs.len(), |batch| {
             let Some(inputs) = inputs[batch].clone() else { return Ok(None) };
             let own = own[batch].rows.to_dtype(DType::F32)?;
             Ok(Some((inputs, (&aims[batch] - (own * self.options.feedback)?)?)))
-        })
+        })?)
     }
 
     fn kept(&self, block: usize, rung: usize) -> Kept {

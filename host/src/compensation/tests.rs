@@ -87,6 +87,31 @@ fn no_compensation_is_none_at_all() {
     assert_eq!(fitted(&description, &weights, &pixels(5, 48), Mode::None), Corrections::default());
 }
 
+/// What a GPU would do runs on the CPU as well.
+#[test]
+fn tensor_operations_fit_what_the_host_does() {
+    let (description, weights) = tiny(3, false);
+    let (model, pixels) = (model(&description, &weights), pixels(5, 6 * 48));
+    let sub_networks = rungs(&description);
+    for mode in ALL {
+        let options = Options { mode, feedback: 1.0, damping: Damping::Mean, interrupt: &NEVER };
+        let fitted = |on_host| fit_where(on_host, &model, both(&sub_networks), &pixels, options, &|_| {}).unwrap();
+        let (host, device) = (fitted(true), fitted(false));
+        assert_eq!(host.groups.len(), device.groups.len());
+        for (host, device) in host.groups.iter().zip(&device.groups) {
+            let layers = |group: &CorrectionGroup| -> Vec<Correction> {
+                group.blocks.iter().flat_map(|block| [block.projection.clone(), block.down.clone()]).collect()
+            };
+            for (host, device) in layers(host).iter().zip(layers(device)) {
+                let pairs = [(&host.weight, &device.weight), (&host.biases, &device.biases)];
+                for (found, expected) in pairs.iter().flat_map(|(host, device)| device.data.iter().zip(&host.data)) {
+                    assert!((found - expected).abs() < 1e-3 * expected.abs().max(1.0), "{mode:?}: {found}, {expected}");
+                }
+            }
+        }
+    }
+}
+
 /// `b_r = E t_r - W E a_r` carries the mean token through every layer, whatever the matrix is.
 #[test]
 fn every_rung_of_every_family_keeps_the_mean_token() {
@@ -264,6 +289,7 @@ proptest! {
         outputs in 1..4_usize,
         widths in proptest::collection::vec(1..5_usize, 1..4),
         values in proptest::collection::vec(-2.0..2.0_f32, 400),
+        on_host in any::<bool>(),
     ) {
         let inputs = *widths.iter().max().unwrap();
         let mut values = values.into_iter().cycle();
@@ -271,21 +297,21 @@ proptest! {
         let original = take(inputs * outputs);
         let tensor = Tensor::from_slice(&original, (inputs, outputs), &Device::Cpu).unwrap();
         let rungs: Vec<_> = widths.iter().map(|&width| (take(12 * width), take(12 * outputs), width)).collect();
-        let (mut sum, mut weights) = (None, Vec::new());
+        let (mut sum, mut weights) = (Equations::default(), Vec::new());
         for (a, t, width) in &rungs {
-            let moments = Moments::sum(3, |batch| {
+            let moments = |on_host| Moments::sum(on_host, 3, |batch| {
                 let a = Tensor::from_slice(&a[batch * 4 * width..][..4 * width], (4, *width), &Device::Cpu)?;
                 Ok(Some((a, Tensor::from_slice(&t[batch * 4 * outputs..][..4 * outputs], (4, outputs), &Device::Cpu)?)))
-            });
-            let moments = moments.unwrap().unwrap();
+            }).unwrap().unwrap();
             let kept = KeptInputs::First(*width);
-            let full = solve::matrix(&kept.select(&tensor, 0).unwrap()).unwrap();
-            weights.push(solve::weight(&moments.central(), &full));
-            solve::add(&mut sum, &moments, &tensor, &kept).unwrap();
+            let full = equations::matrix(&kept.select(&tensor, 0).unwrap()).unwrap();
+            let Moments::Host(host) = moments(true) else { panic!("the host sums what is asked of it") };
+            weights.push(equations::weight(&host.central(), &full));
+            sum = sum.with(&moments(on_host), &tensor, &kept).unwrap();
         }
-        let sum = sum.unwrap();
-        let ridge = solve::ridge(&sum, Damping::Max, RIDGE);
-        let solution = solve::solve(&sum, &tensor, Damping::Max, RIDGE).unwrap();
+        let sum = sum.read().unwrap().unwrap();
+        let ridge = sum.ridge(Damping::Max, RIDGE);
+        let solution = sum.solve(&tensor, Damping::Max, RIDGE).unwrap();
         let rows = |tensor: &Tensor| -> Vec<Vec<f64>> {
             tensor.to_dtype(DType::F64).unwrap().to_vec2().unwrap()
         };

@@ -62,13 +62,8 @@ impl<'a> GpuEmbedder<'a> {
     pub fn embed_all<K: KeptStructures + Sync>(&self, kept: &[K]) -> Result<Vec<Vec<f32>>, EmbedError> {
         let mut all = vec![Vec::with_capacity(self.images * self.embed_dim); kept.len()];
         for (kept, all) in kept.chunks(IN_FLIGHT).zip(all.chunks_mut(IN_FLIGHT)) {
-            let failed = AtomicBool::new(false);
             // A thread for each GPU: what it queues is run in order.
-            let run = |_: usize, part: &Part<'_>| {
-                let found = part.run(kept, &failed);
-                failed.fetch_or(found.is_err(), Ordering::Relaxed);
-                found
-            };
+            let run = |_: usize, part: &Part<'_>, failed: &AtomicBool| part.run(kept, failed);
             for part in serve_each(&self.parts, run, || EmbedError::Thread)? {
                 all.iter_mut().zip(part).for_each(|(all, part)| all.extend(part));
             }

@@ -47,7 +47,8 @@ impl GpuRungs {
         let read = bundle.read_weights(path);
         let (weights, corrections) = read.map_err(|source| EvalError::Bundle { path: path.to_path_buf(), source })?;
         let description = bundle.description();
-        let parameters = weights.iter().map(|(_, tensor)| tensor.data.len() as u64).sum();
+        let of_weights: usize = weights.iter().map(|(_, tensor)| tensor.data.len()).sum();
+        let parameters = (of_weights + corrections.parameters()) as u64;
         let needed = |images| memory::needed(description, parameters, Held::Embeddings { images, sub_networks: 2 });
         let together = match devices.devices.iter().filter_map(memory::free).min() {
             Some(free) => largest_batch(free, IMAGES_TOGETHER, needed)
@@ -74,7 +75,7 @@ impl GpuRungs {
     ) -> Result<Vec<Observations>, EvalError> {
         let batches: Vec<_> = files.chunks(self.together).zip(labels.chunks(self.together)).collect();
         let done = AtomicUsize::new(0);
-        let serve = |number: usize, model: &CandleVit| -> Result<Vec<Observations>, EvalError> {
+        let serve = |number: usize, model: &CandleVit, failed: &AtomicBool| -> Result<Vec<Observations>, EvalError> {
             let own = &batches[share(batches.len(), self.models.len(), number)];
             let (sender, receiver) = sync_channel(AHEAD);
             std::thread::scope(|scope| {
@@ -88,6 +89,9 @@ impl GpuRungs {
                 });
                 let mut all = Vec::with_capacity(own.len());
                 for (images, count) in receiver {
+                    if failed.load(Ordering::Relaxed) {
+                        break;
+                    }
                     if interrupt.load(Ordering::Relaxed) {
                         return Err(EvalError::Interrupted { images: done.load(Ordering::Relaxed) });
                     }
@@ -122,12 +126,14 @@ fn batch(run: &Run<'_, '_>, model: &CandleVit, pixels: &[f32], labels: Vec<usize
     }
     let dense = dense.map(|dense| read(&dense.pooled)).transpose()?;
     for ((&rung, queued), seen) in run.rungs.iter().zip(queued).zip(&mut seen.rungs) {
+        let half = queued.pooled.dtype() != DType::F32;
         let pooled = read(&queued.pooled)?;
-        if pooled.iter().any(|value| !value.is_finite()) {
-            return Err(EvalError::NotFinite { rung, half: queued.pooled.dtype() != DType::F32 });
-        }
         let logits = queued.logits.as_ref().map(read).transpose()?;
         let patch_cosines = queued.patch_cosines.as_ref().map(read).transpose()?;
+        let all = pooled.iter().chain(logits.iter().flatten()).chain(patch_cosines.iter().flatten());
+        if !all.into_iter().all(|value| value.is_finite()) {
+            return Err(EvalError::NotFinite { rung, half });
+        }
         let patch_cosines = patch_cosines.unwrap_or_default().into_iter().map(f64::from).collect();
         seen.add(images, &pooled, logits.as_deref(), dense.as_deref(), patch_cosines);
     }
@@ -145,5 +151,6 @@ fn patch_cosines(found: &Tensor, dense: &Tensor, prefix: usize) -> candle_core::
     let dot = |a: &Tensor, b: &Tensor| (a * b)?.sum(D::Minus1);
     let lengths = (dot(&a, &a)?.sqrt()? * dot(&b, &b)?.sqrt()?)?;
     let cosines = (dot(&a, &b)? / &lengths)?;
-    lengths.gt(0.0)?.where_cond(&cosines, &cosines.zeros_like()?)?.mean(D::Minus1)
+    // Not `gt(0.0)`, which would make zero of what is NaN.
+    lengths.eq(0.0)?.where_cond(&cosines.zeros_like()?, &cosines)?.mean(D::Minus1)
 }

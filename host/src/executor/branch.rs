@@ -1,8 +1,8 @@
 //! The two branches of a block, one at a time: what compensation is fitted on.
 
 use candle_core::{Result, Tensor};
-use rayon::prelude::*;
 
+use super::batches::each;
 use super::block::{Batch, Block};
 use super::error::ExecutorError;
 use super::linear::Linear;
@@ -60,6 +60,8 @@ impl KeptInputs {
     pub fn select(&self, matrix: &Tensor, axis: usize) -> Result<Tensor> {
         match self {
             Self::First(count) => matrix.narrow(axis, 0, *count),
+            // A GPU refuses to copy nothing.
+            Self::These(these) if these.is_empty() => matrix.narrow(axis, 0, 0),
             Self::These(these) => matrix.index_select(&Tensor::new(these.as_slice(), matrix.device())?, axis),
         }
     }
@@ -121,7 +123,7 @@ impl CandleVit {
             let (rows, batch) = self.embed(&Uploaded::to_device_of(self, pixels)?.tensor)?;
             Ok(Stream { rows, batch })
         };
-        pixels.par_chunks(together * pixels_per_image).map(stream).collect()
+        each(self.device(), pixels.chunks(together * pixels_per_image).collect::<Vec<_>>(), stream)
     }
 
     /// Everything that a block has.
@@ -180,13 +182,13 @@ impl CandleVit {
     ) -> Result<Vec<T>> {
         let whole = self.cut(block, branch, self.whole())?;
         let (weight, bias) = self.branch_end(block, branch)?;
-        let run = |stream: &mut Stream| {
+        let run = |stream: &mut Stream| -> Result<Option<T>> {
             let inputs = whole.inputs(stream)?;
             stream.add(inputs.as_ref(), &weight)?;
             stream.shift(&bias)?;
             Ok(inputs.map(&see))
         };
-        let seen: Vec<Option<T>> = streams.par_iter_mut().map(run).collect::<Result<_>>()?;
+        let seen: Vec<Option<T>> = each(self.device(), streams, run)?;
         Ok(seen.into_iter().flatten().collect())
     }
 

@@ -107,6 +107,8 @@ pub enum DeviceError {
     NotBuilt,
     #[error("GPU {index} cannot be used")]
     Gpu { index: usize, source: candle_core::Error },
+    #[error("NVIDIA's driver does not tell how many GPUs there are")]
+    Driver(#[source] candle_core::Error),
     #[error("there is no GPU to use")]
     NoGpu,
 }
@@ -120,7 +122,7 @@ impl DeviceError {
                 "build with `cargo build --release -p headroom-host --features cuda`, which needs the \
                                CUDA toolkit, or compute with `--device cpu`"
             }
-            Self::Gpu { .. } | Self::NoGpu => {
+            Self::Gpu { .. } | Self::Driver(_) | Self::NoGpu => {
                 "`nvidia-smi` lists the GPUs that the driver sees; `--device cpu` needs none"
             }
         }
@@ -152,10 +154,7 @@ impl ChosenDevices {
     }
 
     fn gpus(indices: &[usize]) -> Result<Self, DeviceError> {
-        // One stream for all threads: with one for each, what a thread uploads would not wait for, nor be waited for by,
-        // what another one computes.
-        let open =
-            |&index: &usize| Device::new_cuda_with_stream(index).map_err(|source| DeviceError::Gpu { index, source });
+        let open = |&index: &usize| open_gpu(index).map_err(|source| DeviceError::Gpu { index, source });
         let devices = indices.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         if devices.is_empty() {
             Err(DeviceError::NoGpu)
@@ -209,7 +208,7 @@ pub fn choose(choice: &DeviceChoice) -> Result<ChosenDevices, DeviceError> {
         DeviceChoice::Cpu => Ok(ChosenDevices::cpu()),
         DeviceChoice::Cuda(_) | DeviceChoice::AllCuda if !cfg!(feature = "cuda") => Err(DeviceError::NotBuilt),
         DeviceChoice::Cuda(indices) => ChosenDevices::gpus(indices),
-        DeviceChoice::AllCuda => ChosenDevices::gpus(&(0..gpus_here()).collect::<Vec<_>>()),
+        DeviceChoice::AllCuda => ChosenDevices::gpus(&(0..gpus_here()?).collect::<Vec<_>>()),
         DeviceChoice::Auto => {
             let on_cpu = |why: &dyn fmt::Display| ChosenDevices {
                 reason: Some(format!("computing on the CPU: {why}")),
@@ -226,15 +225,25 @@ pub fn choose(choice: &DeviceChoice) -> Result<ChosenDevices, DeviceError> {
     }
 }
 
+#[cfg(feature = "cuda")]
+use super::gpu::open as open_gpu;
+
+/// Refuses: without the feature there is no GPU.
+#[cfg(not(feature = "cuda"))]
+fn open_gpu(index: usize) -> candle_core::Result<Device> {
+    Device::new_cuda(index)
+}
+
 /// How many GPUs the driver sees.
-fn gpus_here() -> usize {
+fn gpus_here() -> Result<usize, DeviceError> {
     #[cfg(feature = "cuda")]
     {
-        use candle_core::cuda_backend::cudarc::driver::CudaContext;
-        CudaContext::device_count().ok().and_then(|count| usize::try_from(count).ok()).unwrap_or(0)
+        use candle_core::cuda_backend::{WrapErr, cudarc::driver::CudaContext};
+        let count = CudaContext::device_count().w().map_err(DeviceError::Driver)?;
+        Ok(usize::try_from(count).unwrap_or(0))
     }
     #[cfg(not(feature = "cuda"))]
-    0
+    Ok(0)
 }
 
 #[cfg(test)]

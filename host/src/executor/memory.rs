@@ -40,10 +40,10 @@ pub struct Way {
 }
 
 impl Way {
-    /// With the threads that this program uses.
+    /// With the threads that this program uses on `device`: on a GPU one.
     #[must_use]
-    pub fn new(tokens_together: usize) -> Self {
-        Self { tokens_together, threads: rayon::current_num_threads() }
+    pub fn on(device: &Device, tokens_together: usize) -> Self {
+        Self { tokens_together, threads: if device.is_cpu() { rayon::current_num_threads() } else { 1 } }
     }
 
     /// Tokens that are in the middle of a layer at the same time.
@@ -112,8 +112,7 @@ pub fn largest_batch(free: u64, most: usize, needed: impl Fn(usize) -> u64) -> O
 pub fn free(device: &Device) -> Option<u64> {
     #[cfg(feature = "cuda")]
     if let Ok(device) = device.as_cuda_device() {
-        let (free, _) = device.cuda_stream().context().mem_get_info().ok()?;
-        return Some(free as u64);
+        return super::gpu::free(device);
     }
     let _ = device;
     None

@@ -5,12 +5,15 @@
 //! block by block, because the importance of structures needs the gradient at a few layers only,
 //! and a general autograd forms the gradients of all weights.
 
+pub(crate) mod batches;
 mod block;
 mod branch;
 mod correction;
 pub mod device;
 mod embedding;
 pub mod error;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod gradient;
 mod linear;
 mod load;

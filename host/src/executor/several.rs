@@ -2,6 +2,7 @@
 //! them is faster.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Which of `count` pieces of work device `index` of so many `devices` has.
 pub fn share(count: usize, devices: usize, index: usize) -> Range<usize> {
@@ -9,13 +10,19 @@ pub fn share(count: usize, devices: usize, index: usize) -> Range<usize> {
 }
 
 /// Runs `serve` for each device on a thread of its own. What they found is in their order; of several errors the first one
-/// in that order is returned. A thread that panics counts as `ended`.
+/// in that order is returned. A thread that panics counts as `ended`. The flag is set once one of them has failed: the
+/// others may then return at once whatever they have, which nobody reads.
 pub fn serve_each<D: Sync, T: Send, E: Send>(
     devices: &[D],
-    serve: impl Fn(usize, &D) -> Result<T, E> + Sync,
+    serve: impl Fn(usize, &D, &AtomicBool) -> Result<T, E> + Sync,
     ended: impl Fn() -> E,
 ) -> Result<Vec<T>, E> {
-    let serve = &serve;
+    let failed = &AtomicBool::new(false);
+    let serve = &|index: usize, device: &D| {
+        let found = serve(index, device, failed);
+        failed.fetch_or(found.is_err(), Ordering::Relaxed);
+        found
+    };
     let found: Vec<Result<T, E>> = std::thread::scope(|scope| {
         let threads = devices.iter().enumerate().map(|(index, device)| scope.spawn(move || serve(index, device)));
         // All of them run before the first is waited for.
@@ -39,7 +46,7 @@ mod tests {
 
     #[test]
     fn what_is_found_is_in_the_order_of_the_devices_and_so_are_errors() {
-        let serve = |index: usize, &device: &u8| match device {
+        let serve = |index: usize, &device: &u8, _: &AtomicBool| match device {
             0 => Err("failed"),
             1 => panic!("on purpose"),
             _ => Ok(index),
@@ -47,5 +54,19 @@ mod tests {
         assert_eq!(serve_each(&[2, 2, 3], serve, || "ended"), Ok(vec![0, 1, 2]));
         assert_eq!(serve_each(&[2, 1, 0], serve, || "ended"), Err("ended"));
         assert_eq!(serve_each(&[2, 0, 1], serve, || "ended"), Err("failed"));
+    }
+
+    #[test]
+    fn what_fails_is_known_to_the_others() {
+        let serve = |_: usize, &fails: &bool, failed: &AtomicBool| {
+            if fails {
+                return Err("failed");
+            }
+            while !failed.load(Ordering::Relaxed) {
+                std::thread::yield_now();
+            }
+            Ok(())
+        };
+        assert_eq!(serve_each(&[false, true, false], serve, || "ended"), Err("failed"));
     }
 }

@@ -10,13 +10,13 @@ pub enum ImportanceError {
     Views { image: usize, views: usize, global: usize },
     #[error("image {image}: {found} values in {views} views, expected {expected}")]
     Pixels { image: usize, views: usize, expected: usize, found: usize },
-    #[error("image {image}: the loss or a gradient is not a finite number")]
+    #[error("near image {image}: the loss or a gradient is not a finite number")]
     NotFinite { image: usize },
     #[error("importance needs at least one image")]
     NoImages,
     #[error("interrupted after {images} images")]
     Interrupted { images: usize },
-    #[error("image {image}: the model failed")]
+    #[error("near image {image}: the model failed")]
     Executor { image: usize, source: ExecutorError },
     /// The producer of the views failed.
     #[error("image {image}: no views")]

@@ -11,7 +11,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::sums::Sums;
 use super::{FisherForm, Importance, ImportanceError, Views};
-use crate::executor::CandleVit;
+use crate::executor::{CandleVit, ExecutorError};
 
 /// Images whose gradients are summed before they meet those of other workers.
 const GROUP: usize = 4;
@@ -43,7 +43,8 @@ pub fn estimate<E: Into<Box<dyn Error + Send + Sync>>>(
     options: Options,
     progress: &(dyn Fn(usize) + Sync),
 ) -> Result<Importance, ImportanceError> {
-    let Some(first) = models.first() else { return Err(ImportanceError::NoImages) };
+    let no_device = || ImportanceError::Executor { image: 0, source: ExecutorError::NoDevice };
+    let first = models.first().ok_or_else(no_device)?;
     let work = Work {
         options,
         progress,

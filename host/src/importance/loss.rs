@@ -4,6 +4,8 @@
 //! `L = - sum over global views g and views v != g of p_g . log q_v`, no gradient through the teacher.
 //! Everything in f64: the gradient is a difference of nearly equal numbers.
 
+use candle_core::{DType, Tensor};
+
 /// The loss and its gradient at the embeddings `z`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loss {
@@ -31,6 +33,24 @@ pub fn loss(embeddings: &[f32], width: usize, global: usize) -> Loss {
         gradient.extend(at_unit.iter().zip(&student.unit).map(|(at, unit)| (at - unit * along) / student.norm));
     }
     Loss { value, gradient }
+}
+
+/// The gradient alone, computed on the device of `embeddings` `[views, width]`, so that nothing waits for it. It is in f64,
+/// and not finite where the loss is not.
+///
+/// # Errors
+/// If the device fails.
+pub fn gradient_on_device(embeddings: &Tensor, global: usize) -> candle_core::Result<Tensor> {
+    let embeddings = embeddings.to_dtype(DType::F64)?;
+    let norms = embeddings.sqr()?.sum_keepdim(1)?.sqrt()?;
+    let units = embeddings.broadcast_div(&norms)?;
+    let powers = units.exp()?;
+    let probabilities = powers.broadcast_div(&powers.sum_keepdim(1)?)?;
+    let teachers = probabilities.narrow(0, 0, global)?.sum_keepdim(0)?;
+    // What a teacher would learn from itself is zero, so that all views may learn from all teachers.
+    let at_unit = (probabilities * global as f64)?.broadcast_sub(&teachers)?;
+    let along = (&at_unit * &units)?.sum_keepdim(1)?;
+    (at_unit - units.broadcast_mul(&along)?)?.broadcast_div(&norms)
 }
 
 /// One embedding, normalised.
@@ -89,6 +109,21 @@ mod tests {
             let slope = (moved(step) - moved(-step)) / (2.0 * f64::from(step));
             assert!((slope - found.gradient[index]).abs() < 1e-6, "{slope} {}", found.gradient[index]);
         }
+    }
+
+    #[test]
+    fn the_device_computes_the_same_gradient() {
+        for (views, width, global) in [(4, 5, 2), (2, 3, 1), (7, 16, 7)] {
+            let embeddings: Vec<f32> = (0..views * width).map(|i| ((i * 7 + 3) % 11) as f32 * 0.25 - 1.0).collect();
+            let tensor = Tensor::from_slice(&embeddings, (views, width), &candle_core::Device::Cpu).unwrap();
+            let found = gradient_on_device(&tensor, global).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            for (found, expected) in found.iter().zip(&loss(&embeddings, width, global).gradient) {
+                assert!((found - expected).abs() < 1e-14, "{found} {expected}");
+            }
+        }
+        let broken = Tensor::new(&[[1.0_f32, f32::INFINITY], [0.5, 1.0]], &candle_core::Device::Cpu).unwrap();
+        let found = gradient_on_device(&broken, 1).unwrap().to_vec2::<f64>().unwrap();
+        assert!(found.iter().flatten().any(|value| value.is_nan()), "{found:?}");
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Sums over images, and the importance that they amount to.
 
-use super::loss::loss;
+use super::loss::{gradient_on_device, loss};
 use super::rows::{add_gradient, device_product, device_square_sums, square_sums};
 use super::{FisherForm, Importance, Views};
 use crate::executor::operation::on_fused_device;
 use crate::executor::upload::Uploaded;
 use crate::executor::{CandleVit, ExecutorError, LayerGradient};
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 /// What has been summed for one layer: squares by row, or gradients by weight.
 #[derive(Clone, Debug)]
@@ -44,7 +44,8 @@ impl Sums {
         self.images
     }
 
-    /// Adds the gradients of one image; says whether its loss and gradients are finite.
+    /// Adds the gradients of one image; says whether its loss and gradients are finite, as far as that is known before
+    /// the group ends ([`Self::settle`]).
     ///
     /// # Errors
     /// If the model fails.
@@ -52,13 +53,16 @@ impl Sums {
         let pixels = Uploaded::to_device_of(model, &views.pixels)?;
         let traced = model.traced(&pixels.tensor)?;
         let pooled = traced.pooled();
-        let width = pooled.dim(1)?;
-        let embeddings = pooled.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-        let loss = loss(&embeddings, width, views.global);
-        let mut finite = loss.value.is_finite();
-        let gradient: Vec<f32> = loss.gradient.iter().map(|&value| value as f32).collect();
-        let gradient = Tensor::from_vec(gradient, (views.views, width), &candle_core::Device::Cpu)?;
-        let gradient = gradient.to_dtype(pooled.dtype())?.to_device(model.device())?;
+        let mut finite = true;
+        let gradient = if on_fused_device(&[&pooled]) {
+            let width = pooled.dim(1)?;
+            let loss = loss(&pooled.flatten_all()?.to_vec1()?, width, views.global);
+            finite = loss.value.is_finite();
+            Tensor::from_vec(loss.gradient, (views.views, width), model.device())?
+        } else {
+            gradient_on_device(&pooled, views.global)?
+        };
+        let gradient = gradient.to_dtype(pooled.dtype())?;
         traced.backward(&gradient, |index, block| {
             let layers = std::iter::once(&block.value).chain(&block.neurons);
             let sums = &mut self.blocks[index];

@@ -240,7 +240,10 @@ fn bad_images_are_refused_by_number() {
         "image 5: 0 global of 3 views; at least one global view and one other are needed"
     );
     assert_eq!(error(|image| image.pixels.truncate(100)), "image 5: 100 values in 3 views, expected 144");
-    assert_eq!(error(|image| image.pixels[7] = f32::NAN), "image 5: the loss or a gradient is not a finite number");
+    assert_eq!(
+        error(|image| image.pixels[7] = f32::NAN),
+        "near image 5: the loss or a gradient is not a finite number"
+    );
     assert!(matches!(run(&model, &[], FisherForm::PerImage, 2), Err(ImportanceError::NoImages)));
 
     let failing = [Err("the disk is gone")].into_iter();

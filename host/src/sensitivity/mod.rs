@@ -104,9 +104,9 @@ pub fn estimate(
     let sums: Vec<Squares> = if models.len() == 1 && model.device().is_cpu() {
         batches.into_par_iter().map(|batch| run(model, batch)).collect::<Result<_, _>>()?
     } else {
-        let serve = |number: usize, model: &CandleVit| -> Result<Vec<Squares>, SensitivityError> {
+        let serve = |number: usize, model: &CandleVit, failed: &AtomicBool| -> Result<Vec<Squares>, SensitivityError> {
             let own = &batches[share(batches.len(), models.len(), number)];
-            own.iter().map(|&batch| run(model, batch)).collect()
+            own.iter().take_while(|_| !failed.load(Ordering::Relaxed)).map(|&batch| run(model, batch)).collect()
         };
         serve_each(models, serve, || SensitivityError::Thread)?.into_iter().flatten().collect()
     };

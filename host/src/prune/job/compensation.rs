@@ -59,10 +59,11 @@ impl Job<'_> {
             |job| {
                 let description = &job.checkpoint.description;
                 let (beside, inputs) = compensation::rungs_held(mode, chosen.len());
-                let way = Way::new(compensation::TOKENS_TOGETHER);
+                let device = job.devices.first();
+                let way = Way::on(device, compensation::tokens_together(device));
                 let held = Held::RungTokens { images: images.calibration_count(), rungs: beside, inputs, way };
                 job.check_memory("compensation", held, Remedy::ImagesLimit)?;
-                let model = CandleVit::load(description, permuted, job.devices.first(), DType::F32)?;
+                let model = CandleVit::load(description, permuted, device, DType::F32)?;
                 let layers = compensation::layers(mode, model.depth(), corrected.len(), chosen.len());
                 job.progress.begin("compensation", layers as u64, "layers");
                 let options = compensation::Options {

@@ -31,10 +31,11 @@ impl Job<'_> {
             |job| {
                 let description = &job.checkpoint.description;
                 let images_held = pixels.len() / images.pixels_per_image();
-                let way = Way::new(TOKENS_TOGETHER);
+                let device = job.devices.first();
+                let way = Way::on(device, TOKENS_TOGETHER);
                 job.check_memory("head basis", Held::Tokens { images: images_held, way }, Remedy::ImagesLimit)?;
                 job.progress.begin("head basis", description.blocks.len() as u64, "blocks");
-                let model = CandleVit::load(description, weights, job.devices.first(), DType::F32)?;
+                let model = CandleVit::load(description, weights, device, DType::F32)?;
                 let done = |blocks| job.progress.done(blocks as u64);
                 let basis =
                     HeadBasis::fit(&model, description, weights, pixels, job.checkpoint.dtype(), job.interrupt, &done)?;

@@ -1,7 +1,9 @@
 //! Second moments of a layer's inputs and targets, summed in a fixed order: products in f32, their sums in f64.
 //!
 //! On the CPU faer computes them, whose products need half of the work where a matrix is symmetric. On a GPU they are
-//! tensor operations, and only the sums come to the host.
+//! tensor operations ([`device`]), and stay there.
+
+pub(super) mod device;
 
 use candle_core::{DType, Result, Tensor};
 use faer::linalg::matmul::matmul;
@@ -9,15 +11,21 @@ use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, Mat, MatRef, Par};
 use rayon::prelude::*;
 
-use super::CompensationError;
+use device::DeviceMoments;
 
 /// Parts that batches are divided into and summed in: a constant, so that the result does not depend on the number of
 /// threads.
 pub(crate) const PARTS: usize = 4;
 
+/// Sums over rows of inputs and targets, where those are.
+pub(super) enum Moments {
+    Host(Box<HostMoments>),
+    Device(DeviceMoments),
+}
+
 /// Sums over rows of inputs `a` and targets `t`.
 #[derive(Clone, Debug)]
-pub(super) struct Moments {
+pub(super) struct HostMoments {
     rows: f64,
     inputs: Vec<f64>,
     targets: Vec<f64>,
@@ -43,26 +51,31 @@ impl Moments {
     /// The moments of all batches; `None` if `batch` gives none.
     ///
     /// # Errors
-    /// If `batch` fails.
+    /// If `batch` or the device fails.
     pub(super) fn sum(
+        on_cpu: bool,
         batches: usize,
         batch: impl Fn(usize) -> Result<Option<(Tensor, Tensor)>> + Sync,
-    ) -> std::result::Result<Option<Self>, CompensationError> {
-        let part = |part: usize| -> Result<Option<Self>> {
-            let mut sum: Option<Sums> = None;
+    ) -> Result<Option<Self>> {
+        if !on_cpu {
+            return Ok(DeviceMoments::sum((0..batches).map(batch))?.map(Self::Device));
+        }
+        let part = |part: usize| -> Result<Option<HostMoments>> {
+            let mut sum: Option<HostMoments> = None;
             for index in batches * part / PARTS..batches * (part + 1) / PARTS {
                 let Some((inputs, targets)) = batch(index)? else { continue };
-                match &mut sum {
-                    Some(sum) => sum.add(&inputs, &targets)?,
-                    None => sum = Some(Sums::of(&inputs, &targets)?),
-                }
+                let (width, outputs) = (inputs.dim(1)?, targets.dim(1)?);
+                sum.get_or_insert_with(|| HostMoments::zeros(width, outputs))
+                    .add(&values(&inputs)?, &values(&targets)?);
             }
-            sum.map(Sums::read).transpose()
+            Ok(sum)
         };
-        let parts: Vec<Option<Self>> = (0..PARTS).into_par_iter().map(part).collect::<Result<_>>()?;
-        Ok(parts.into_iter().flatten().reduce(Self::merged))
+        let parts: Vec<Option<HostMoments>> = (0..PARTS).into_par_iter().map(part).collect::<Result<_>>()?;
+        Ok(parts.into_iter().flatten().reduce(HostMoments::merged).map(|sum| Self::Host(Box::new(sum))))
     }
+}
 
+impl HostMoments {
     fn zeros(inputs: usize, targets: usize) -> Self {
         Self {
             rows: 0.0,
@@ -122,110 +135,15 @@ impl Moments {
     }
 }
 
-/// Sums so far, where the batches are.
-enum Sums {
-    Host(Box<Moments>),
-    Device(DeviceSums),
-}
-
-impl Sums {
-    fn of(inputs: &Tensor, targets: &Tensor) -> Result<Self> {
-        if !inputs.device().is_cpu() {
-            return Ok(Self::Device(DeviceSums::of(inputs, targets)?));
-        }
-        let mut sums = Self::Host(Box::new(Moments::zeros(inputs.dim(1)?, targets.dim(1)?)));
-        sums.add(inputs, targets)?;
-        Ok(sums)
-    }
-
-    fn add(&mut self, inputs: &Tensor, targets: &Tensor) -> Result<()> {
-        match self {
-            Self::Host(sums) => sums.add(&values(inputs)?, &values(targets)?),
-            Self::Device(sums) => *sums = sums.plus(DeviceSums::of(inputs, targets)?)?,
-        }
-        Ok(())
-    }
-
-    fn read(self) -> Result<Moments> {
-        match self {
-            Self::Host(sums) => Ok(*sums),
-            Self::Device(sums) => sums.read(),
-        }
-    }
-}
-
-/// The sums of [`Moments`] on a device, in f64.
-struct DeviceSums {
-    rows: usize,
-    inputs: Tensor,
-    targets: Tensor,
-    gram: Tensor,
-    cross: Tensor,
-    energy: Tensor,
-}
-
-impl DeviceSums {
-    fn of(inputs: &Tensor, targets: &Tensor) -> Result<Self> {
-        let (a, t) = (inputs.to_dtype(DType::F32)?, targets.to_dtype(DType::F32)?);
-        let transposed = a.t()?.contiguous()?;
-        Ok(Self {
-            rows: a.dim(0)?,
-            inputs: a.to_dtype(DType::F64)?.sum(0)?,
-            targets: t.to_dtype(DType::F64)?.sum(0)?,
-            gram: transposed.matmul(&a)?.to_dtype(DType::F64)?,
-            cross: transposed.matmul(&t)?.to_dtype(DType::F64)?,
-            energy: t.to_dtype(DType::F64)?.sqr()?.sum_all()?,
-        })
-    }
-
-    fn plus(&self, more: Self) -> Result<Self> {
-        Ok(Self {
-            rows: self.rows + more.rows,
-            inputs: (&self.inputs + more.inputs)?,
-            targets: (&self.targets + more.targets)?,
-            gram: (&self.gram + more.gram)?,
-            cross: (&self.cross + more.cross)?,
-            energy: (&self.energy + more.energy)?,
-        })
-    }
-
-    fn read(self) -> Result<Moments> {
-        let matrix = |tensor: &Tensor| -> Result<Mat<f64>> {
-            let (rows, columns) = tensor.dims2()?;
-            let values: Vec<f64> = tensor.flatten_all()?.to_vec1()?;
-            Ok(MatRef::from_row_major_slice(&values, rows, columns).to_owned())
-        };
-        Ok(Moments {
-            rows: self.rows as f64,
-            inputs: self.inputs.to_vec1()?,
-            targets: self.targets.to_vec1()?,
-            gram: matrix(&self.gram)?,
-            cross: matrix(&self.cross)?,
-            energy: self.energy.to_scalar()?,
-        })
-    }
-}
-
 /// The mean of every column over all rows of all batches.
 ///
 /// # Errors
 /// If the device fails.
 pub(super) fn column_means(batches: &[&Tensor]) -> Result<Vec<f64>> {
     match batches.first() {
-        Some(batch) if !batch.device().is_cpu() => column_means_on_device(batches),
+        Some(batch) if !batch.device().is_cpu() => device::column_means(batches),
         _ => column_means_on_host(batches),
     }
-}
-
-fn column_means_on_device(batches: &[&Tensor]) -> Result<Vec<f64>> {
-    let mut rows = 0;
-    let mut sums = Vec::with_capacity(batches.len());
-    for batch in batches {
-        rows += batch.dim(0)?;
-        sums.push(batch.to_dtype(DType::F64)?.sum(0)?);
-    }
-    // Read once: each reading waits for the device.
-    (Tensor::stack(&sums, 0)?.sum(0)? / rows as f64)?.to_vec1()
 }
 
 fn column_means_on_host(batches: &[&Tensor]) -> Result<Vec<f64>> {
@@ -279,24 +197,18 @@ mod tests {
     #[test]
     fn sums_on_a_device_are_those_of_the_host() {
         let batches: Vec<(Tensor, Tensor)> = (1..5).map(|seed| (batch(9, 6, seed), batch(9, 4, seed + 9))).collect();
-        let (inputs, targets) = &batches[0];
-        let mut device = DeviceSums::of(inputs, targets).unwrap();
-        for (inputs, targets) in &batches[1..] {
-            device = device.plus(DeviceSums::of(inputs, targets).unwrap()).unwrap();
-        }
-        let found = device.read().unwrap();
-        let expected = Moments::sum(batches.len(), |index| Ok(Some(batches[index].clone()))).unwrap().unwrap();
-        assert_eq!(found.rows, expected.rows);
-        assert_near(&found.inputs, &expected.inputs);
-        assert_near(&found.targets, &expected.targets);
-        assert_near(&[found.energy], &[expected.energy]);
-        let (found, expected) = (found.central(), expected.central());
+        let moments = |on_host| Moments::sum(on_host, batches.len(), |index| Ok(Some(batches[index].clone())));
+        let Some(Moments::Host(host)) = moments(true).unwrap() else { panic!("not on the host") };
+        let Some(Moments::Device(device)) = moments(false).unwrap() else { panic!("not on the device") };
+        let (expected, found) = (host.central(), device.central().unwrap());
+        let read = |tensor: &Tensor| tensor.t().unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
         let flat = |matrix: &Mat<f64>| {
             matrix.col_iter().flat_map(|column| column.iter().copied().collect::<Vec<_>>()).collect::<Vec<f64>>()
         };
-        assert_near(&flat(&found.gram), &flat(&expected.gram));
-        assert_near(&flat(&found.cross), &flat(&expected.cross));
+        assert_near(&read(&found.gram), &flat(&expected.gram));
+        assert_near(&read(&found.cross), &flat(&expected.cross));
+        assert_near(&[found.energy.to_scalar().unwrap()], &[expected.energy]);
         let inputs: Vec<&Tensor> = batches.iter().map(|(inputs, _)| inputs).collect();
-        assert_near(&column_means_on_device(&inputs).unwrap(), &column_means_on_host(&inputs).unwrap());
+        assert_near(&device::column_means(&inputs).unwrap(), &column_means_on_host(&inputs).unwrap());
     }
 }
