@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use cudarc::cublas::{CudaBlas, sys as cublas};
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, LaunchConfig, PushKernelArg, sys,
+    CudaContext, CudaFunction, CudaGraph, CudaSlice, CudaStream, DevicePtr, LaunchConfig, PinnedHostSlice,
+    PushKernelArg, sys,
 };
 use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts};
 use half::f16;
@@ -124,7 +125,7 @@ impl CudaVit {
         }
         let expected = self.rungs.len();
         let (plan, graph) = self.rungs.get(rung).ok_or(CudaError::Size { what: "rungs", expected, found: rung })?;
-        self.memory.upload(&self.stream, Buffer::Pixels, bytemuck::cast_slice(pixels))?;
+        self.memory.upload_pixels(&self.stream, pixels)?;
         let timed = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
         let start = self.stream.record_event(timed).map_err(driver("starting an inference"))?;
         graph.launch().map_err(driver("starting an inference"))?;
@@ -309,11 +310,23 @@ fn compile(
     module.load_function(kernel.name()).map_err(driver("loading a kernel"))
 }
 
+/// Zeros in page-locked memory of the host.
+fn page_locked(context: &Arc<CudaContext>, values: usize) -> Result<PinnedHostSlice<f32>, CudaError> {
+    let locking = || driver("locking memory for images");
+    // SAFETY: the memory is uninitialised until the next line writes all of it.
+    #[expect(unsafe_code, reason = "cudarc has no safe way to page-locked memory")]
+    let mut memory = unsafe { context.alloc_pinned::<f32>(values) }.map_err(locking())?;
+    memory.as_mut_slice().map_err(locking())?.fill(0.0);
+    Ok(memory)
+}
+
 /// All buffers on the GPU.
 struct Memory {
     sizes: BufferSizes,
     buffers: Vec<CudaSlice<u8>>,
     addresses: Vec<u64>,
+    /// An image on its way: page-locked, so that the GPU reads it by itself.
+    pixels: PinnedHostSlice<f32>,
     product_workspace: CudaSlice<u8>,
     workspace_address: u64,
 }
@@ -327,7 +340,8 @@ impl Memory {
         let address = |slice: &CudaSlice<u8>| slice.device_ptr(stream).0;
         let addresses = buffers.iter().map(address).collect();
         let workspace_address = address(&product_workspace);
-        let mut memory = Self { sizes, buffers, addresses, product_workspace, workspace_address };
+        let pixels = page_locked(stream.context(), sizes.values(Buffer::Pixels))?;
+        let mut memory = Self { sizes, buffers, addresses, pixels, product_workspace, workspace_address };
         let matrices: Vec<u16> = weights.matrices.iter().map(|&value| f16::from_f32(value).to_bits()).collect();
         memory.upload(stream, Buffer::Matrices, bytemuck::cast_slice(&matrices))?;
         memory.upload(stream, Buffer::Vectors, bytemuck::cast_slice(&weights.vectors))?;
@@ -351,6 +365,22 @@ impl Memory {
 
     fn upload(&mut self, stream: &Arc<CudaStream>, buffer: Buffer, bytes: &[u8]) -> Result<(), CudaError> {
         stream.memcpy_htod(bytes, &mut self.buffers[buffer as usize]).map_err(driver("copying to the GPU"))
+    }
+
+    /// As many pixels as the model takes.
+    fn upload_pixels(&mut self, stream: &Arc<CudaStream>, pixels: &[f32]) -> Result<(), CudaError> {
+        let copying = || driver("copying an image to the GPU");
+        // Waits until the image before is there.
+        self.pixels.as_mut_slice().map_err(copying())?.copy_from_slice(pixels);
+        // SAFETY: any f32 is four bytes of u8, and the view is dropped before the buffer is used as another type.
+        #[expect(unsafe_code, reason = "buffers are bytes")]
+        let buffer = unsafe { self.buffers[Buffer::Pixels as usize].transmute_mut::<f32>(pixels.len()) };
+        let mut buffer = buffer.ok_or(CudaError::Size {
+            what: "pixel values",
+            expected: self.sizes.values(Buffer::Pixels),
+            found: pixels.len(),
+        })?;
+        stream.memcpy_htod(&self.pixels, &mut buffer).map_err(copying())
     }
 
     /// A buffer of f32, once all before is done.

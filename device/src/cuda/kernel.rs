@@ -107,7 +107,8 @@ impl Kernel {
     /// Threads of a block, and how many of them share an item of work.
     fn block(self) -> (usize, usize) {
         match self {
-            Self::ResidualNorm | Self::Softmax | Self::MeanKeys | Self::MostAlike => (128, 32),
+            Self::Softmax | Self::MeanKeys | Self::MostAlike => (128, 32),
+            Self::ResidualNorm => (128, 128),
             Self::ChooseMerged => (512, 512),
             Self::FusedAttention64 | Self::FusedAttention128 => (128, 128),
             _ => (256, 1),

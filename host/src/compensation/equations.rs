@@ -10,6 +10,7 @@ use super::moments::device::{DeviceCentral, DeviceMoments};
 use super::moments::{Central, HostMoments, Moments};
 use super::{CompensationError, Damping};
 use crate::executor::KeptInputs;
+use crate::executor::operation::column_sum::column_sums;
 
 /// How strongly the weight of a rung falls with its error: 0 counts every rung's squared error alike, so that small
 /// rungs, whose errors are large, decide; 1 counts relative errors, so that mild rungs do.
@@ -119,7 +120,7 @@ fn weight_on_device(central: &DeviceCentral, original: &Tensor) -> candle_core::
     let original = original.to_dtype(DType::F32)?.to_dtype(DType::F64)?.contiguous()?;
     let DeviceCentral { gram, cross, energy } = central;
     let left = (gram.matmul(&original)? - (cross * 2.0)?)?;
-    let error = (energy + (original * left)?.sum_all()?)?;
+    let error = (energy + column_sums(&(original * left)?)?.sum_all()?)?;
     error.maximum(&(energy * LEAST_ERROR)?)?.maximum(f64::MIN_POSITIVE)?.powf(-FALL)
 }
 

@@ -34,6 +34,7 @@ use headroom_device::model::Description;
 use headroom_device::model::description::{Block, Linear, Position, TensorRef};
 use headroom_device::model::safetensors::{narrow, widen};
 use headroom_device::model::weights::{Tensor, Weights, WeightsError};
+use rayon::prelude::*;
 use safetensors::Dtype;
 
 use crate::executor::CandleVit;
@@ -77,21 +78,29 @@ impl HeadBasis {
             }
             let of = |turned: Option<Rotation>, head| turned.ok_or(HeadBasisError::NotFinite { block: index, head });
             if queries {
-                let both = model.moments_of_queries(index, &streams)?;
-                for (head, (queries, keys)) in both.into_iter().enumerate() {
+                let mut heads = Vec::with_capacity(description.heads);
+                for (head, (queries, keys)) in model.moments_of_queries(index, &streams)?.into_iter().enumerate() {
                     let first = basis.rows(weights, &block.query.weight, description, head)?;
-                    let second = basis.rows(weights, &block.key.weight, description, head)?;
+                    heads.push((queries, keys, first, basis.rows(weights, &block.key.weight, description, head)?));
+                }
+                let rotations = heads.into_par_iter().map(|(queries, keys, first, second)| {
                     let rotation = Rotation::of_queries(&queries.raw(), &keys.central());
-                    let rotation = of(rotation.map(|found| found.balanced(&first, &second)), head)?;
-                    basis.turn_queries(weights, block, description, head, &rotation)?;
+                    rotation.map(|found| found.balanced(&first, &second))
+                });
+                for (head, rotation) in rotations.collect::<Vec<_>>().into_iter().enumerate() {
+                    basis.turn_queries(weights, block, description, head, &of(rotation, head)?)?;
                 }
             }
-            let contexts = model.moments_of_values(index, &mut streams)?;
-            for (head, context) in contexts.into_iter().enumerate() {
+            let mut heads = Vec::with_capacity(description.heads);
+            for (head, context) in model.moments_of_values(index, &mut streams)?.into_iter().enumerate() {
                 let columns = basis.columns(weights, &block.projection, description, head)?;
-                let rows = basis.rows(weights, &block.value.weight, description, head)?;
+                heads.push((context, columns, basis.rows(weights, &block.value.weight, description, head)?));
+            }
+            let rotations = heads.into_par_iter().map(|(context, columns, rows)| {
                 let rotation = Rotation::of_values(&context.raw(), &columns);
-                let rotation = rotation.map(|found| found.balanced(&rows, &columns.transpose().to_owned()));
+                rotation.map(|found| found.balanced(&rows, &columns.transpose().to_owned()))
+            });
+            for (head, rotation) in rotations.collect::<Vec<_>>().into_iter().enumerate() {
                 basis.turn_values(weights, block, description, head, &of(rotation, head)?)?;
             }
             progress(index + 1);

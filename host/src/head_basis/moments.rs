@@ -4,6 +4,7 @@ use candle_core::{DType, Result, Tensor};
 use faer::{Mat, MatRef};
 use rayon::prelude::*;
 
+use crate::executor::batches::each;
 use crate::executor::{Branch, CandleVit, ExecutorError, Stream};
 
 /// Sums over tokens of the vectors of one head.
@@ -60,8 +61,7 @@ impl CandleVit {
         block: usize,
         streams: &[Stream],
     ) -> std::result::Result<Vec<(HeadMoments, HeadMoments)>, ExecutorError> {
-        let both: Vec<(Tensor, Tensor)> =
-            streams.par_iter().map(|stream| self.queries_and_keys(block, stream)).collect::<Result<_>>()?;
+        let both: Vec<(Tensor, Tensor)> = each(self.device(), streams, |stream| self.queries_and_keys(block, stream))?;
         let (queries, keys): (Vec<_>, Vec<_>) = both.into_iter().unzip();
         let of = |batches: &[Tensor]| HeadMoments::of_heads(batches, self.heads(), self.head_dim());
         Ok(of(&queries)?.into_iter().zip(of(&keys)?).collect())

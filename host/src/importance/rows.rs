@@ -5,6 +5,7 @@ use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
 use crate::executor::LayerGradient;
+use crate::executor::operation::column_sum::column_sums;
 use crate::executor::operation::{Values, on_fused_device, values};
 
 /// The sum of squares of every row of the weight's gradient `D^T A`, `[out]`.
@@ -103,7 +104,7 @@ fn composite_square_sums(gradient: &LayerGradient, gram: bool) -> Result<Tensor>
     if gram {
         let (outputs, inputs) = (wide(&gradient.outputs)?, wide(&gradient.inputs)?);
         let product = inputs.matmul(&inputs.t()?)?.matmul(&outputs)?;
-        (product * outputs)?.sum(0)
+        column_sums(&(product * outputs)?)
     } else {
         device_product(gradient)?.sqr()?.sum(1)
     }

@@ -7,6 +7,7 @@
 
 typedef float half_bits;
 #define FUNCTION static inline
+#define UNROLL
 static _Thread_local long long stores;
 FUNCTION float load_half(const float *from) { return *from; }
 FUNCTION void store(float *to, float value) {
@@ -38,13 +39,14 @@ static int threads_of(int count) { return (count + 255) / 256 * 256; }
 static void emulate_residual_norm(float **p, const int *n, float epsilon) {
     for (int row = 0; row < n[0]; row++) {
         float sum = 0.0f, squares = 0.0f;
-        for (int lane = 0; lane < LANES; lane++) sum += add_branch(row, lane, p[0], p[1], p[2], p[3], n[1], n[2]);
+        for (int thread = 0; thread < NORM_THREADS; thread++)
+            sum += add_branch(row, thread, p[0], p[1], p[2], p[3], n[1], n[2]);
         if (!n[3]) continue;
         float mean = sum / n[1];
-        for (int lane = 0; lane < LANES; lane++) squares += deviations(row, lane, p[0], n[1], mean);
+        for (int thread = 0; thread < NORM_THREADS; thread++) squares += deviations(row, thread, p[0], n[1], mean);
         float factor = 1.0f / sqrtf(squares / n[1] + epsilon);
-        for (int lane = 0; lane < LANES; lane++)
-            write_normed(row, lane, p[0], p[4], p[5], p[6], p[7], n[1], n[4], mean, factor);
+        for (int thread = 0; thread < NORM_THREADS; thread++)
+            write_normed(row, thread, p[0], p[4], p[5], p[6], p[7], n[1], n[4], mean, factor);
     }
 }
 

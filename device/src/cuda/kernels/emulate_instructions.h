@@ -5,7 +5,6 @@
  */
 #define LANES_HELD LANES
 #define WARPS_HELD 4
-#define UNROLL
 #define ROLLED
 
 typedef struct {

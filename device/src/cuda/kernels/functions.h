@@ -5,6 +5,10 @@
  * host's build has f32 where the GPU has f16, rounded to it or not.
  */
 #define LANES 32
+/* Threads that share the row of a norm, and columns that each has in hand at the same time: all of them are on their way
+ * from memory before the first is used. */
+#define NORM_THREADS 128
+#define HELD_COLUMNS 4
 
 #ifdef __CUDACC_RTC__
 /* Threads that every multiprocessor has room for: Turing's for fewer (CUDA C++ Programming Guide, "Technical Specifications per
@@ -14,6 +18,7 @@
 #else
 #define MOST_THREADS 1536
 #endif
+#define UNROLL _Pragma("unroll")
 typedef unsigned short half_bits;
 #define FUNCTION static __device__ __forceinline__
 /* No header of the toolkit is needed: the conversions are one instruction each. */
@@ -30,6 +35,18 @@ FUNCTION void store_half(half_bits *to, float value) {
 FUNCTION void store(float *to, float value) { *to = value; }
 FUNCTION float sum_of_warp(float value) {
     for (int distance = LANES / 2; distance > 0; distance /= 2) value += __shfl_xor_sync(~0u, value, distance);
+    return value;
+}
+/* Over the threads that share the row of a norm, which are a block. */
+FUNCTION float sum_of_norm(float value) {
+    __shared__ float sums[NORM_THREADS / LANES];
+    value = sum_of_warp(value);
+    /* All have read the sums before. */
+    __syncthreads();
+    if (threadIdx.x % LANES == 0) sums[threadIdx.x / LANES] = value;
+    __syncthreads();
+    value = 0.0f;
+    UNROLL for (int warp = 0; warp < NORM_THREADS / LANES; warp++) value += sums[warp];
     return value;
 }
 FUNCTION float largest_of_warp(float value) {
@@ -116,40 +133,57 @@ FUNCTION void rotary(int thread, int count, half_bits *attention, const float *c
     store_half(high, x2 * cosine + x1 * sine);
 }
 
-/* A lane's part of stream += scale * (branch + bias) in one row; returns the sum of what it wrote. */
-FUNCTION float add_branch(int row, int lane, float *stream, const float *branch, const float *bias, const float *scale,
+/* A thread's part of stream += scale * (branch + bias) in one row; returns the sum of what it wrote. */
+FUNCTION float add_branch(int row, int thread, float *stream, const float *branch, const float *bias, const float *scale,
                           int width, int has_branch) {
     float sum = 0.0f;
-    for (int column = lane; column < width; column += LANES) {
-        int place = row * width + column;
-        float value = stream[place];
-        if (has_branch) {
-            value += scale[column] * (branch[place] + bias[column]);
-            store(stream + place, value);
+    for (int first = thread; first < width; first += HELD_COLUMNS * NORM_THREADS) {
+        float values[HELD_COLUMNS];
+        UNROLL for (int held = 0; held < HELD_COLUMNS; held++) {
+            int column = first + held * NORM_THREADS, place = row * width + column;
+            values[held] = 0.0f;
+            if (column < width) {
+                values[held] = stream[place];
+                if (has_branch) values[held] += scale[column] * (branch[place] + bias[column]);
+            }
         }
-        sum += value;
+        UNROLL for (int held = 0; held < HELD_COLUMNS; held++) {
+            int column = first + held * NORM_THREADS;
+            if (has_branch && column < width) store(stream + row * width + column, values[held]);
+            sum += values[held];
+        }
     }
     return sum;
 }
 
-/* A lane's part of the sum of squared deviations from the mean. It reads what the same lane wrote. */
-FUNCTION float deviations(int row, int lane, const float *stream, int width, float mean) {
+/* A thread's part of the sum of squared deviations from the mean. It reads what the same thread wrote. */
+FUNCTION float deviations(int row, int thread, const float *stream, int width, float mean) {
     float sum = 0.0f;
-    for (int column = lane; column < width; column += LANES) {
+    for (int column = thread; column < width; column += NORM_THREADS) {
         float deviation = stream[row * width + column] - mean;
         sum += deviation * deviation;
     }
     return sum;
 }
 
-/* A lane's part of the normalised row, to f16 (`wide` 0) or f32. */
-FUNCTION void write_normed(int row, int lane, const float *stream, const float *weight, const float *bias,
+/* A thread's part of the normalised row, to f16 (`wide` 0) or f32. */
+FUNCTION void write_normed(int row, int thread, const float *stream, const float *weight, const float *bias,
                            half_bits *narrow_out, float *wide_out, int width, int wide, float mean, float factor) {
-    for (int column = lane; column < width; column += LANES) {
-        int place = row * width + column;
-        float value = (stream[place] - mean) * factor * weight[column] + bias[column];
-        if (wide) store(wide_out + place, value);
-        else store_half(narrow_out + place, value);
+    for (int first = thread; first < width; first += HELD_COLUMNS * NORM_THREADS) {
+        float values[HELD_COLUMNS];
+        UNROLL for (int held = 0; held < HELD_COLUMNS; held++) {
+            int column = first + held * NORM_THREADS;
+            values[held] = 0.0f;
+            if (column < width)
+                values[held] = (stream[row * width + column] - mean) * factor * weight[column] + bias[column];
+        }
+        UNROLL for (int held = 0; held < HELD_COLUMNS; held++) {
+            int column = first + held * NORM_THREADS, place = row * width + column;
+            if (column < width) {
+                if (wide) store(wide_out + place, values[held]);
+                else store_half(narrow_out + place, values[held]);
+            }
+        }
     }
 }
 

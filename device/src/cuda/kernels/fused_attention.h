@@ -25,7 +25,6 @@
 #ifdef __CUDACC_RTC__
 #define LANES_HELD 1
 #define WARPS_HELD 1
-#define UNROLL _Pragma("unroll")
 #define ROLLED _Pragma("unroll 1")
 /* Two f16 in a register, the first in its lower half. */
 typedef unsigned half_pair;

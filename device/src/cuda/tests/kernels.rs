@@ -42,7 +42,8 @@ fn launch() -> impl Strategy<Value = (Launch, Vec<usize>)> {
                 (vec![rows * width, width, stride, function], vec![2 * rows * width, stride + width])
             }
             Kernel::ResidualNorm => {
-                let rows = a * b;
+                // Up to more columns than the threads of a row have in hand together.
+                let (rows, width) = (a * b, 2 * c * width);
                 let integers = vec![rows, width, has_branch.into(), has_norm.into(), wide.into()];
                 let values = rows * width;
                 (integers, vec![values, values, width, width, width, width, values, values])
@@ -261,8 +262,11 @@ proptest! {
     fn a_grid_has_work_for_every_item_and_no_block_without((launch, _) in launch()) {
         let (blocks, threads) = launch.dimensions();
         let threads_of_item = match launch.kernel {
-            Kernel::ResidualNorm | Kernel::Softmax | Kernel::MeanKeys | Kernel::MostAlike => 32,
-            Kernel::ChooseMerged | Kernel::FusedAttention64 | Kernel::FusedAttention128 => threads,
+            Kernel::Softmax | Kernel::MeanKeys | Kernel::MostAlike => 32,
+            Kernel::ResidualNorm
+            | Kernel::ChooseMerged
+            | Kernel::FusedAttention64
+            | Kernel::FusedAttention128 => threads,
             _ => 1,
         };
         let needed = launch.integers[0] as u32 * threads_of_item;

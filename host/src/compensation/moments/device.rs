@@ -3,6 +3,8 @@
 
 use candle_core::{DType, Result, Tensor};
 
+use crate::executor::operation::column_sum::column_sums;
+
 /// The sums of [`HostMoments`](super::HostMoments), in f64.
 pub(in super::super) struct DeviceMoments {
     rows: usize,
@@ -44,11 +46,11 @@ impl DeviceMoments {
         let transposed = a.t()?;
         Ok(Self {
             rows: a.dim(0)?,
-            inputs: a.to_dtype(DType::F64)?.sum(0)?,
-            targets: t.to_dtype(DType::F64)?.sum(0)?,
+            inputs: column_sums(&a.to_dtype(DType::F64)?)?,
+            targets: column_sums(&t.to_dtype(DType::F64)?)?,
             gram: transposed.matmul(&a)?.to_dtype(DType::F64)?,
             cross: transposed.matmul(&t)?.to_dtype(DType::F64)?,
-            energy: t.to_dtype(DType::F64)?.sqr()?.sum_all()?,
+            energy: column_sums(&t.to_dtype(DType::F64)?.sqr()?)?.sum_all()?,
         })
     }
 
@@ -86,7 +88,7 @@ pub(super) fn column_means(batches: &[&Tensor]) -> Result<Vec<f64>> {
     let mut sums = Vec::with_capacity(batches.len());
     for batch in batches {
         rows += batch.dim(0)?;
-        sums.push(batch.to_dtype(DType::F64)?.sum(0)?);
+        sums.push(column_sums(&batch.to_dtype(DType::F64)?)?);
     }
     // Read once: each reading waits for the device.
     (Tensor::stack(&sums, 0)?.sum(0)? / rows as f64)?.to_vec1()

@@ -12,6 +12,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod column_sum;
 pub mod layer_norm;
 pub mod product;
 pub mod rotary;

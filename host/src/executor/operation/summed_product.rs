@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Result, Tensor};
 
+use super::column_sum::column_sums;
 use super::vector::{NullaryFnOnce, vectorised};
 use super::{Values, on_fused_device, values, widened};
 
@@ -16,7 +17,8 @@ pub fn summed_product(a: &Tensor, b: &Tensor, images: usize) -> Result<Tensor> {
         candle_core::bail!("product of {:?} and {:?} over {images} images", a.shape(), b.shape());
     }
     if !on_fused_device(&[a, b]) {
-        return (widened(a)? * widened(b)?)?.reshape((images, rows / images, width))?.sum(1);
+        let products = (widened(a)? * widened(b)?)?.reshape((images, rows / images, width))?;
+        return column_sums(&products);
     }
     let mut out = vec![0.0; images * width];
     vectorised(SummedProduct { a: &values(a)?, b: &values(b)?, tokens: rows / images, width, out: &mut out });
