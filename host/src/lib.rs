@@ -34,7 +34,7 @@
 //! candle everywhere.
 //!
 //! Limits: integers run on the CPU; head basis and compensation use the first
-//! of several GPUs. `cuda` has been compiled and linted, not run on a GPU by us.
+//! of several GPUs. `cuda` has been run on one H200 (`docs/gpu.md`), not on several GPUs at once.
 #![deny(unsafe_code)]
 
 pub mod baseline;

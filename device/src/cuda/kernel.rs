@@ -104,14 +104,14 @@ impl Kernel {
         }
     }
 
-    /// Threads of a block, and how many of them share an item of work.
+    /// Threads of a block, and how many items of work it does.
     fn block(self) -> (usize, usize) {
         match self {
-            Self::Softmax | Self::MeanKeys | Self::MostAlike => (128, 32),
-            Self::ResidualNorm => (128, 128),
-            Self::ChooseMerged => (512, 512),
-            Self::FusedAttention64 | Self::FusedAttention128 => (128, 128),
-            _ => (256, 1),
+            Self::Softmax | Self::MeanKeys | Self::MostAlike => (128, 4),
+            Self::ResidualNorm | Self::FusedAttention64 | Self::FusedAttention128 => (128, 1),
+            Self::ChooseMerged => (512, 1),
+            Self::BiasFunction | Self::Gate => (256, 2048),
+            _ => (256, 256),
         }
     }
 }
@@ -121,8 +121,7 @@ impl Kernel {
 pub struct Launch {
     pub kernel: Kernel,
     pub places: Vec<Place>,
-    /// The first is the number of items of work: threads, rows of a warp each, or images or queries of a block
-    /// each.
+    /// The first is the number of items of work: values, or rows, images or tiles of queries.
     pub integers: Vec<i32>,
     pub number: Option<f32>,
 }
@@ -137,8 +136,8 @@ impl Launch {
     /// Blocks of the grid, and threads of a block.
     #[must_use]
     pub fn dimensions(&self) -> (u32, u32) {
-        let (threads, of_item) = self.kernel.block();
-        let blocks = (self.integers[0] as usize * of_item).div_ceil(threads);
+        let (threads, items) = self.kernel.block();
+        let blocks = (self.integers[0] as usize).div_ceil(items);
         (blocks as u32, threads as u32)
     }
 }

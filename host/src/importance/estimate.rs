@@ -46,6 +46,7 @@ pub fn estimate<E: Into<Box<dyn Error + Send + Sync>>>(
     let no_device = || ImportanceError::Executor { image: 0, source: ExecutorError::NoDevice };
     let first = models.first().ok_or_else(no_device)?;
     let work = Work {
+        models,
         options,
         progress,
         source: Mutex::new(images.enumerate()),
@@ -60,10 +61,10 @@ pub fn estimate<E: Into<Box<dyn Error + Send + Sync>>>(
     };
     std::thread::scope(|scope| {
         let work = &work;
-        for worker in 1..options.workers.get() {
-            scope.spawn(move || work.run(&models[worker % models.len()]));
+        for _ in 1..options.workers.get() {
+            scope.spawn(move || work.run());
         }
-        work.run(first);
+        work.run();
     });
     let merged = work.merged.into_inner().unwrap_or_else(PoisonError::into_inner);
     match merged.failure {
@@ -81,6 +82,7 @@ pub fn estimate<E: Into<Box<dyn Error + Send + Sync>>>(
 
 /// What the workers share.
 struct Work<'a, I> {
+    models: &'a [CandleVit],
     options: Options<'a>,
     progress: &'a (dyn Fn(usize) + Sync),
     source: Mutex<std::iter::Enumerate<I>>,
@@ -100,12 +102,12 @@ struct Merged {
 
 impl<E: Into<Box<dyn Error + Send + Sync>>, I: Iterator<Item = Result<Views, E>>> Work<'_, I> {
     /// Takes groups of images until there are no more.
-    fn run(&self, model: &CandleVit) {
+    fn run(&self) {
         loop {
             if self.options.interrupt.load(Ordering::Relaxed) || self.lock_merged().failure.is_some() {
                 return;
             }
-            match self.group(model) {
+            match self.group() {
                 Ok(Some((group, sums))) => self.merge(group, sums),
                 Ok(None) => return,
                 Err(error) => {
@@ -118,12 +120,14 @@ impl<E: Into<Box<dyn Error + Send + Sync>>, I: Iterator<Item = Result<Views, E>>
     }
 
     /// Sums the next group; its index is that of its first image over [`GROUP`].
-    fn group(&self, model: &CandleVit) -> Result<Option<(usize, Sums)>, ImportanceError> {
+    fn group(&self) -> Result<Option<(usize, Sums)>, ImportanceError> {
         let images: Vec<_> = {
             let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
             source.by_ref().take(GROUP).collect()
         };
         let Some(&(first, _)) = images.first() else { return Ok(None) };
+        // By the number of the group and not by who takes it, so that no result depends on which device is faster.
+        let model = &self.models[first / GROUP % self.models.len()];
         let mut sums = Sums::new(self.options.form, model.depth());
         for (image, views) in images {
             if self.options.interrupt.load(Ordering::Relaxed) {

@@ -261,16 +261,17 @@ proptest! {
     #[test]
     fn a_grid_has_work_for_every_item_and_no_block_without((launch, _) in launch()) {
         let (blocks, threads) = launch.dimensions();
-        let threads_of_item = match launch.kernel {
-            Kernel::Softmax | Kernel::MeanKeys | Kernel::MostAlike => 32,
+        let items = match launch.kernel {
+            Kernel::Softmax | Kernel::MeanKeys | Kernel::MostAlike => threads / 32,
             Kernel::ResidualNorm
             | Kernel::ChooseMerged
             | Kernel::FusedAttention64
-            | Kernel::FusedAttention128 => threads,
-            _ => 1,
+            | Kernel::FusedAttention128 => 1,
+            Kernel::BiasFunction | Kernel::Gate => threads * 8,
+            _ => threads,
         };
-        let needed = launch.integers[0] as u32 * threads_of_item;
-        prop_assert!(blocks * threads >= needed && (blocks - 1) * threads < needed);
+        let needed = launch.integers[0] as u32;
+        prop_assert!(blocks * items >= needed && (blocks - 1) * items < needed);
     }
 }
 
