@@ -166,8 +166,8 @@ impl BufferSizes {
         let sizes = Buffer::ALL.map(size);
         for (buffer, values) in Buffer::ALL.into_iter().zip(sizes) {
             // Matrices are met by products only, which take an address.
-            // A launch rounds its threads up, hence the margin.
-            if buffer != Buffer::Matrices && values > i32::MAX as usize - 1024 {
+            // A block counts on to its last value, of 2,048 at most, hence the margin.
+            if buffer != Buffer::Matrices && values > i32::MAX as usize - 4096 {
                 return Err(Unsupported::TooLarge { buffer: buffer.name(), values });
             }
         }

@@ -110,7 +110,7 @@ impl Kernel {
             Self::Softmax | Self::MeanKeys | Self::MostAlike => (128, 4),
             Self::ResidualNorm | Self::FusedAttention64 | Self::FusedAttention128 => (128, 1),
             Self::ChooseMerged => (512, 1),
-            Self::BiasFunction | Self::Gate => (256, 2048),
+            Self::BiasFunction => (256, 2048),
             _ => (256, 256),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -49,15 +50,18 @@ impl Drop for Supervisor {
     }
 }
 
-/// Infers until `rung` runs.
-fn runs(client: &Client, rung: u8, why: &str) {
+/// In an emergency the rung that was timed fastest when the service started, which on a busy machine need not be the last.
+const SMALLER: RangeInclusive<u8> = 1..=3;
+
+/// Infers until one of `rungs` runs.
+fn runs(client: &Client, rungs: RangeInclusive<u8>, why: &str) {
     let end = Instant::now() + PATIENCE;
     loop {
         client.infer(1);
         match client.receive() {
-            Received::Result { rung: found, .. } if found == rung => return,
+            Received::Result { rung: found, .. } if rungs.contains(&found) => return,
             Received::Result { rung: found, .. } => {
-                assert!(Instant::now() < end, "{why}: rung {found}, expected {rung}");
+                assert!(Instant::now() < end, "{why}: rung {found}, expected one of {rungs:?}");
             }
             other => panic!("{other:?}"),
         }
@@ -83,17 +87,17 @@ fn the_firmware_s_temperature_moves_the_rung_of_device_run_and_its_end_does_not(
     let mut server = home.serve(command);
     let client = server.client(WhenFull::Wait, 1);
     server.wait_for_log("supervisor: qemu-mps2-an500 decides too");
-    runs(&client, 0, "it is cool");
+    runs(&client, 0..=0, "it is cool");
     supervisor.is_warm(82_000);
-    runs(&client, 3, "above the middle between passive and critical");
+    runs(&client, SMALLER, "above the middle between passive and critical");
 
     drop(supervisor);
     server.wait_for_log("the own governor decides alone");
-    runs(&client, 0, "the device itself knows of no heat");
+    runs(&client, 0..=0, "the device itself knows of no heat");
 
     let mut supervisor = Supervisor::start(&firmware, &port);
     supervisor.is_warm(82_000);
-    runs(&client, 3, "an emergency counts at once");
+    runs(&client, SMALLER, "an emergency counts at once");
     server.wait_for_log("decides too");
     let log = server.stop();
     assert!(!log.contains("refuses"), "{log}");

@@ -9,7 +9,7 @@
  * from memory before the first is used. */
 #define NORM_THREADS 128
 #define HELD_COLUMNS 4
-/* Threads of a block that goes value by value, and values that each has in hand. */
+/* Threads of a block of `bias_function`, and values that each has in hand. */
 #define VALUE_THREADS 256
 #define HELD_VALUES 8
 
@@ -92,15 +92,15 @@ FUNCTION float apply(int function, float x) {
 }
 
 /* A thread's first value. The others are a block's threads apart, so that neighbours in a warp have neighbours in memory, and
- * that a row is found once, by a division, for all of them. */
+ * that the column is found by divisions once for all of them. */
 FUNCTION int first_value(int thread) {
     return thread / VALUE_THREADS * (VALUE_THREADS * HELD_VALUES) + thread % VALUE_THREADS;
 }
 
-/* The column of the next value. */
-FUNCTION int next_column(int column, int columns) {
-    column += VALUE_THREADS;
-    return column < columns ? column : column % columns;
+/* The column of the value that is `step` further on, less than a row. */
+FUNCTION int next_column(int column, int columns, int step) {
+    column += step;
+    return column < columns ? column : column - columns;
 }
 
 /* Where the bias of a column is: rows are parts of `columns`, whose biases start `stride` apart. */
@@ -113,12 +113,12 @@ FUNCTION int bias_index(int column, int columns, int stride) {
 /* values = function(values + bias), in place. */
 FUNCTION void bias_function(int thread, int count, half_bits *values, const float *bias, int columns, int parts,
                             int stride, int function) {
-    int first = first_value(thread), column = first % (columns * parts);
+    int row = columns * parts, first = first_value(thread), column = first % row, step = VALUE_THREADS % row;
     float found[HELD_VALUES];
     UNROLL for (int held = 0; held < HELD_VALUES; held++) {
         int place = first + held * VALUE_THREADS;
         found[held] = place < count ? load_half(values + place) + bias[bias_index(column, columns, stride)] : 0.0f;
-        column = next_column(column, columns * parts);
+        column = next_column(column, row, step);
     }
     UNROLL for (int held = 0; held < HELD_VALUES; held++) {
         int place = first + held * VALUE_THREADS;
@@ -136,23 +136,10 @@ FUNCTION void bias_function_wide(int thread, int count, float *values, const flo
 
 /* Rows of [gate, up], each of `columns`: gate = function(gate + bias) * (up + bias), in place. */
 FUNCTION void gate(int thread, int count, half_bits *values, const float *bias, int columns, int stride, int function) {
-    int first = first_value(thread), column = first % columns;
-    float found[HELD_VALUES];
-    UNROLL for (int held = 0; held < HELD_VALUES; held++) {
-        /* A value and its column tell where its row starts: as many values before it are of ups as of gates. */
-        int value = first + held * VALUE_THREADS, place = 2 * value - column;
-        found[held] = 0.0f;
-        if (value < count)
-            found[held] = apply(function, load_half(values + place) + bias[column]) *
-                          (load_half(values + place + columns) + bias[stride + column]);
-        column = next_column(column, columns);
-    }
-    column = first % columns;
-    UNROLL for (int held = 0; held < HELD_VALUES; held++) {
-        int value = first + held * VALUE_THREADS;
-        if (value < count) store_half(values + 2 * value - column, found[held]);
-        column = next_column(column, columns);
-    }
+    if (thread >= count) return;
+    int column = thread % columns, place = thread / columns * 2 * columns + column;
+    float opened = apply(function, load_half(values + place) + bias[column]);
+    store_half(values + place, opened * (load_half(values + place + columns) + bias[stride + column]));
 }
 
 /* Turns a pair of dimensions of a query or key by its patch: x cos + [-x2, x1] sin over the two halves of a head, in

@@ -7,7 +7,7 @@ use libloading::Library;
 
 use super::super::kernel::Launch;
 
-type Emulate = unsafe extern "C" fn(i32, *const *mut f32, *const i32, f32, i32) -> i64;
+type Emulate = unsafe extern "C" fn(i32, *const *mut f32, *const i32, f32, i32, i32, i32) -> i64;
 
 /// The library, compiled once. `None` where there is no C compiler, or the test is a static program, which loads no
 /// libraries; that is said.
@@ -39,7 +39,7 @@ fn library() -> Option<&'static Library> {
         .as_ref()
 }
 
-/// Runs a launch on `pointers`, with values rounded to f16 where they are on a GPU if `rounding`; returns how many values
+/// Runs the threads of a launch on `pointers`, with values rounded to f16 where they are on a GPU if `rounding`; returns how many values
 /// were stored, `None` without the library.
 ///
 /// Each pointer must lead to as many values as the launch has a right to.
@@ -52,6 +52,8 @@ pub(super) fn emulate(launch: &Launch, pointers: &[*mut f32], rounding: bool) ->
     Some(unsafe {
         let emulate = library.get::<Emulate>(b"emulate").expect("a function");
         let (integers, number) = (launch.integers.as_ptr(), launch.number.unwrap_or(0.0));
-        emulate(launch.kernel as i32, pointers.as_ptr(), integers, number, rounding.into())
+        let (blocks, threads) = launch.dimensions();
+        let (blocks, threads) = (blocks as i32, threads as i32);
+        emulate(launch.kernel as i32, pointers.as_ptr(), integers, number, rounding.into(), blocks, threads)
     })
 }

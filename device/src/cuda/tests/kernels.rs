@@ -43,7 +43,7 @@ fn launch() -> impl Strategy<Value = (Launch, Vec<usize>)> {
             }
             Kernel::ResidualNorm => {
                 // Up to more columns than the threads of a row have in hand together.
-                let (rows, width) = (a * b, 2 * c * width);
+                let (rows, width) = (a * b, (2 * c - 1) * width);
                 let integers = vec![rows, width, has_branch.into(), has_norm.into(), wide.into()];
                 let values = rows * width;
                 (integers, vec![values, values, width, width, width, width, values, values])
@@ -267,7 +267,7 @@ proptest! {
             | Kernel::ChooseMerged
             | Kernel::FusedAttention64
             | Kernel::FusedAttention128 => 1,
-            Kernel::BiasFunction | Kernel::Gate => threads * 8,
+            Kernel::BiasFunction => threads * 8,
             _ => threads,
         };
         let needed = launch.integers[0] as u32;
