@@ -54,16 +54,19 @@ impl Equations {
         let (inputs, outputs) = original.dims2()?;
         match (moments, self) {
             (Moments::Host(moments), Self::Host(sum)) => Ok(Self::Host(sum.with(moments, original, kept)?)),
-            (Moments::Host(moments), _) => {
+            (Moments::Host(moments), Self::Empty) => {
                 let (gram, cross) = (Mat::zeros(inputs, inputs), Mat::zeros(inputs, outputs));
                 let sum = HostEquations { gram, cross, kept: vec![false; inputs] };
                 Ok(Self::Host(sum.with(moments, original, kept)?))
             }
             (Moments::Device(moments), Self::Device(sum)) => Ok(Self::Device(sum.with(moments, original, kept)?)),
-            (Moments::Device(moments), _) => {
+            (Moments::Device(moments), Self::Empty) => {
                 let zeros = |columns| Tensor::zeros((inputs, columns), DType::F64, original.device());
                 let sum = DeviceEquations { gram: zeros(inputs)?, cross: zeros(outputs)?, kept: vec![false; inputs] };
                 Ok(Self::Device(sum.with(moments, original, kept)?))
+            }
+            (Moments::Host(_), Self::Device(_)) | (Moments::Device(_), Self::Host(_)) => {
+                candle_core::bail!("second moments of one layer on the host and on a device")
             }
         }
     }
@@ -98,8 +101,11 @@ impl DeviceEquations {
         let places = Tensor::new(places, original.device())?;
         let (inputs, kept_inputs) = (original.dim(0)?, places.dim(0)?);
         // Row by row, then, as the matrix equals its transpose, column by column.
-        let rows = Tensor::zeros((inputs, kept_inputs), DType::F64, original.device())?;
-        let rows = rows.index_add(&places, &central.gram.broadcast_mul(&weight)?, 0)?;
+        let rows = Tensor::zeros((inputs, kept_inputs), DType::F64, original.device())?.index_add(
+            &places,
+            &central.gram.broadcast_mul(&weight)?,
+            0,
+        )?;
         self.gram = self.gram.index_add(&places, &rows.t()?.contiguous()?, 0)?;
         self.cross = self.cross.index_add(&places, &central.cross.broadcast_mul(&weight)?, 0)?;
         Ok(self)

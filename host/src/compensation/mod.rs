@@ -44,6 +44,7 @@ use equations::Equations;
 pub use error::CompensationError;
 use moments::Moments;
 pub(crate) use moments::PARTS;
+pub(crate) use moments::device::MATRICES_ON_DEVICE;
 
 /// Tokens that one product holds together: on the CPU few enough for its caches, on a GPU so many that starting a product
 /// takes no time beside it.

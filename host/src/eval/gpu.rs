@@ -124,7 +124,12 @@ fn batch(run: &Run<'_, '_>, model: &CandleVit, pixels: &[f32], labels: Vec<usize
         let patch_cosines = dense.as_ref().map(cosines).transpose().map_err(ExecutorError::from)?;
         queued.push(Queued { pooled: found.pooled, logits: found.logits, patch_cosines });
     }
+    let half = dense.as_ref().is_some_and(|dense| dense.pooled.dtype() != DType::F32);
     let dense = dense.map(|dense| read(&dense.pooled)).transpose()?;
+    if dense.iter().flatten().any(|value| !value.is_finite()) {
+        // What follows is compared with it. The dense model is the first rung.
+        return Err(EvalError::NotFinite { rung: 0, half });
+    }
     for ((&rung, queued), seen) in run.rungs.iter().zip(queued).zip(&mut seen.rungs) {
         let half = queued.pooled.dtype() != DType::F32;
         let pooled = read(&queued.pooled)?;

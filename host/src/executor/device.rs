@@ -238,9 +238,13 @@ fn open_gpu(index: usize) -> candle_core::Result<Device> {
 fn gpus_here() -> Result<usize, DeviceError> {
     #[cfg(feature = "cuda")]
     {
-        use candle_core::cuda_backend::{WrapErr, cudarc::driver::CudaContext};
-        let count = CudaContext::device_count().w().map_err(DeviceError::Driver)?;
-        Ok(usize::try_from(count).unwrap_or(0))
+        use candle_core::cuda_backend::WrapErr;
+        use candle_core::cuda_backend::cudarc::driver::{CudaContext, sys::CUresult};
+        match CudaContext::device_count() {
+            Ok(count) => Ok(usize::try_from(count).unwrap_or(0)),
+            Err(error) if error.0 == CUresult::CUDA_ERROR_NO_DEVICE => Ok(0),
+            error => error.w().map_err(DeviceError::Driver).map(|_| 0),
+        }
     }
     #[cfg(not(feature = "cuda"))]
     Ok(0)

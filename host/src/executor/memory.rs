@@ -7,7 +7,7 @@ use candle_core::Device;
 use headroom_device::model::Description;
 use headroom_device::model::description::Mlp;
 
-use crate::compensation::PARTS;
+use crate::compensation::{MATRICES_ON_DEVICE, PARTS};
 
 const BYTES: u64 = 4;
 
@@ -22,7 +22,7 @@ pub enum Held {
     Gradients { images: usize },
     /// The same, and beside it the summed gradients of the weights whose rows are structures.
     WeightGradients { images: usize },
-    /// The dense tokens of so many images, on their way from layer to layer.
+    /// The dense tokens of so many images, on their way from layer to layer, and queries and keys of a layer.
     Tokens { images: usize, way: Way },
     /// Dense tokens at the start, before and after a branch, what is aimed at, and beside them those of so many rungs,
     /// what so many put into the layer that is being fitted, and the sums of its second moments.
@@ -75,12 +75,15 @@ pub fn needed(description: &Description, parameters: u64, held: Held) -> u64 {
             let summed = if matches!(held, Held::WeightGradients { .. }) { rows } else { 0 };
             of(images) * tokens * (kept + passing) + summed
         }
-        Held::Tokens { images, way } => of(images) * tokens * width + way.tokens(of(images), tokens) * forward,
+        Held::Tokens { images, way } => {
+            of(images) * tokens * (width + 2 * attention) + way.tokens(of(images), tokens) * forward
+        }
         Held::RungTokens { images, rungs, inputs, way } => {
             let fitted = neurons.max(attention);
             let held = of(images) * tokens * ((4 + of(rungs)) * width + of(inputs) * fitted);
-            // In f64, of each part the sum and what is added to it.
-            let sums = 4 * of(PARTS) * fitted * (fitted + width);
+            // In f64: on the host of each part the sum and what is added to it.
+            let matrices = (2 * PARTS).max(MATRICES_ON_DEVICE);
+            let sums = 2 * of(matrices) * fitted * (fitted + width);
             // Beside the original matrices those of every layer that were fitted.
             let matrices = of(description.blocks.len()) * width * (neurons + attention);
             held + sums + matrices + way.tokens(of(images), tokens) * forward

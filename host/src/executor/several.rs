@@ -19,8 +19,9 @@ pub fn serve_each<D: Sync, T: Send, E: Send>(
 ) -> Result<Vec<T>, E> {
     let failed = &AtomicBool::new(false);
     let serve = &|index: usize, device: &D| {
+        let mut guard = SetUnlessDone { flag: failed, done: false };
         let found = serve(index, device, failed);
-        failed.fetch_or(found.is_err(), Ordering::Relaxed);
+        guard.done = found.is_ok();
         found
     };
     let found: Vec<Result<T, E>> = std::thread::scope(|scope| {
@@ -30,6 +31,18 @@ pub fn serve_each<D: Sync, T: Send, E: Send>(
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(ended()))).collect()
     });
     found.into_iter().collect()
+}
+
+/// Sets a flag when it is dropped, by a panic too, unless all went well.
+struct SetUnlessDone<'a> {
+    flag: &'a AtomicBool,
+    done: bool,
+}
+
+impl Drop for SetUnlessDone<'_> {
+    fn drop(&mut self) {
+        self.flag.fetch_or(!self.done, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]
@@ -58,15 +71,17 @@ mod tests {
 
     #[test]
     fn what_fails_is_known_to_the_others() {
-        let serve = |_: usize, &fails: &bool, failed: &AtomicBool| {
-            if fails {
-                return Err("failed");
+        let serve = |_: usize, &device: &u8, failed: &AtomicBool| match device {
+            0 => Err("failed"),
+            1 => panic!("on purpose"),
+            _ => {
+                while !failed.load(Ordering::Relaxed) {
+                    std::thread::yield_now();
+                }
+                Ok(())
             }
-            while !failed.load(Ordering::Relaxed) {
-                std::thread::yield_now();
-            }
-            Ok(())
         };
-        assert_eq!(serve_each(&[false, true, false], serve, || "ended"), Err("failed"));
+        assert_eq!(serve_each(&[2, 0, 2], serve, || "ended"), Err("failed"));
+        assert_eq!(serve_each(&[2, 1, 2], serve, || "ended"), Err("ended"));
     }
 }

@@ -22,7 +22,7 @@ pub enum PixelBatch<'a> {
 pub struct Uploaded {
     pub tensor: Tensor,
     #[cfg(feature = "cuda")]
-    _source: Option<candle_core::cuda_backend::cudarc::driver::PinnedHostSlice<f32>>,
+    _source: Option<super::gpu::BeingCopied>,
 }
 
 impl<'a> PixelBatch<'a> {
@@ -85,12 +85,7 @@ impl Uploaded {
         use candle_core::op::BackpropOp;
         use candle_core::{CudaStorage, Storage};
 
-        let stream = device.cuda_stream();
-        // SAFETY: the memory is uninitialised until the next line writes all of it.
-        #[expect(unsafe_code, reason = "cudarc has no safe way to page-locked memory")]
-        let mut source = unsafe { stream.context().alloc_pinned::<f32>(pixels.len()) }.w()?;
-        source.as_mut_slice().w()?.copy_from_slice(pixels);
-        let there = stream.clone_htod(&source).w()?;
+        let (there, source) = super::gpu::BeingCopied::start(&device.cuda_stream(), pixels).w()?;
         let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(there, device.clone()));
         let tensor = Tensor::from_storage(storage, shape, BackpropOp::none(), false);
         Ok(Self { tensor, _source: Some(source) })

@@ -29,7 +29,7 @@ pub struct Options<'a> {
 }
 
 /// The importance of the structures of a model on `images`, with the model on one device or the same on several, which
-/// the workers use by turns.
+/// take groups of images by turns.
 ///
 /// `progress` is called with the number of images done, from any worker, not necessarily in order.
 /// An image in work holds its activations: about `(5 + hidden / width) * depth` times its tokens.
@@ -47,6 +47,7 @@ pub fn estimate<E: Into<Box<dyn Error + Send + Sync>>>(
     let first = models.first().ok_or_else(no_device)?;
     let work = Work {
         models,
+        in_use: models.iter().map(|_| Mutex::new(())).collect(),
         options,
         progress,
         source: Mutex::new(images.enumerate()),
@@ -83,6 +84,8 @@ pub fn estimate<E: Into<Box<dyn Error + Send + Sync>>>(
 /// What the workers share.
 struct Work<'a, I> {
     models: &'a [CandleVit],
+    /// Of each model whether a worker has it: a GPU has room for the gradients of one at a time.
+    in_use: Vec<Mutex<()>>,
     options: Options<'a>,
     progress: &'a (dyn Fn(usize) + Sync),
     source: Mutex<std::iter::Enumerate<I>>,
@@ -122,12 +125,14 @@ impl<E: Into<Box<dyn Error + Send + Sync>>, I: Iterator<Item = Result<Views, E>>
     /// Sums the next group; its index is that of its first image over [`GROUP`].
     fn group(&self) -> Result<Option<(usize, Sums)>, ImportanceError> {
         let images: Vec<_> = {
-            let mut source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut source = lock(&self.source);
             source.by_ref().take(GROUP).collect()
         };
         let Some(&(first, _)) = images.first() else { return Ok(None) };
         // By the number of the group and not by who takes it, so that no result depends on which device is faster.
-        let model = &self.models[first / GROUP % self.models.len()];
+        let device = first / GROUP % self.models.len();
+        let model = &self.models[device];
+        let _mine = (!model.device().is_cpu()).then(|| lock(&self.in_use[device]));
         let mut sums = Sums::new(self.options.form, model.depth());
         for (image, views) in images {
             if self.options.interrupt.load(Ordering::Relaxed) {
@@ -169,8 +174,12 @@ impl<E: Into<Box<dyn Error + Send + Sync>>, I: Iterator<Item = Result<Views, E>>
     }
 
     fn lock_merged(&self) -> MutexGuard<'_, Merged> {
-        self.merged.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.merged)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Refuses views that are no whole images of the model, or nothing to compare.

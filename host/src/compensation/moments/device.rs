@@ -5,9 +5,17 @@ use candle_core::{DType, Result, Tensor};
 
 use crate::executor::operation::column_sum::column_sums;
 
-/// The sums of [`HostMoments`](super::HostMoments), in f64.
+/// As many matrices in f64 of inputs by inputs, and of inputs by targets, are on the device at the same time at most, while
+/// moments are added to the equations of a layer: the moments, around their means, weighted and spread, and the equations
+/// before and after.
+pub(crate) const MATRICES_ON_DEVICE: usize = 8;
+
+/// The sums of [`HostMoments`](super::HostMoments), in f64, of what is left of inputs and targets after the means of the
+/// first batch are taken from them: products in f32 of many rows would lose what varies little around a large mean.
 pub(in super::super) struct DeviceMoments {
     rows: usize,
+    /// In f32, `[inputs]` and `[targets]`.
+    taken: [Tensor; 2],
     inputs: Tensor,
     targets: Tensor,
     gram: Tensor,
@@ -32,17 +40,17 @@ impl DeviceMoments {
         let mut sum: Option<Self> = None;
         for batch in batches {
             let Some((inputs, targets)) = batch? else { continue };
-            let found = Self::of(&inputs, &targets)?;
+            let (inputs, targets) = (inputs.to_dtype(DType::F32)?, targets.to_dtype(DType::F32)?);
             sum = Some(match sum {
-                Some(sum) => sum.plus(&found)?,
-                None => found,
+                Some(sum) => sum.plus(&Self::of(&inputs, &targets, sum.taken.clone())?)?,
+                None => Self::of(&inputs, &targets, [column_mean(&inputs)?, column_mean(&targets)?])?,
             });
         }
         Ok(sum)
     }
 
-    fn of(inputs: &Tensor, targets: &Tensor) -> Result<Self> {
-        let (a, t) = (inputs.to_dtype(DType::F32)?, targets.to_dtype(DType::F32)?);
+    fn of(inputs: &Tensor, targets: &Tensor, taken: [Tensor; 2]) -> Result<Self> {
+        let (a, t) = (inputs.broadcast_sub(&taken[0])?, targets.broadcast_sub(&taken[1])?);
         let transposed = a.t()?;
         Ok(Self {
             rows: a.dim(0)?,
@@ -51,12 +59,14 @@ impl DeviceMoments {
             gram: transposed.matmul(&a)?.to_dtype(DType::F64)?,
             cross: transposed.matmul(&t)?.to_dtype(DType::F64)?,
             energy: column_sums(&t.to_dtype(DType::F64)?.sqr()?)?.sum_all()?,
+            taken,
         })
     }
 
     fn plus(&self, more: &Self) -> Result<Self> {
         Ok(Self {
             rows: self.rows + more.rows,
+            taken: self.taken.clone(),
             inputs: (&self.inputs + &more.inputs)?,
             targets: (&self.targets + &more.targets)?,
             gram: (&self.gram + &more.gram)?,
@@ -80,6 +90,10 @@ impl DeviceMoments {
             energy: ((&self.energy / rows)? - targets.sqr()?.sum_all()?)?,
         })
     }
+}
+
+fn column_mean(batch: &Tensor) -> Result<Tensor> {
+    (column_sums(&batch.to_dtype(DType::F64)?)? / batch.dim(0)? as f64)?.to_dtype(DType::F32)
 }
 
 /// As [`super::column_means`].

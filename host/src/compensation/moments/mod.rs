@@ -53,11 +53,11 @@ impl Moments {
     /// # Errors
     /// If `batch` or the device fails.
     pub(super) fn sum(
-        on_cpu: bool,
+        on_host: bool,
         batches: usize,
         batch: impl Fn(usize) -> Result<Option<(Tensor, Tensor)>> + Sync,
     ) -> Result<Option<Self>> {
-        if !on_cpu {
+        if !on_host {
             return Ok(DeviceMoments::sum((0..batches).map(batch))?.map(Self::Device));
         }
         let part = |part: usize| -> Result<Option<HostMoments>> {
@@ -210,5 +210,25 @@ mod tests {
         assert_near(&[found.energy.to_scalar().unwrap()], &[expected.energy]);
         let inputs: Vec<&Tensor> = batches.iter().map(|(inputs, _)| inputs).collect();
         assert_near(&device::column_means(&inputs).unwrap(), &column_means_on_host(&inputs).unwrap());
+    }
+
+    #[test]
+    fn what_varies_little_around_a_large_mean_is_kept() {
+        let rows = 4096;
+        let value = |row: usize, column: usize| 3.3 + 0.01 * ((row * 37 + column * 11) as f32 * 0.61).sin();
+        let values: Vec<f32> = (0..2 * rows * 3).map(|at| value(at / 3, at % 3)).collect();
+        let all = Tensor::from_vec(values, (2 * rows, 3), &Device::Cpu).unwrap();
+        let batch = |index: usize| all.narrow(0, index * rows, rows);
+        let sum = Moments::sum(false, 2, |index| Ok(Some((batch(index)?, batch(index)?)))).unwrap();
+        let Some(Moments::Device(device)) = sum else { panic!("not on the device") };
+        let found = device.central().unwrap();
+        let wide = all.to_dtype(DType::F64).unwrap();
+        let centred = wide.broadcast_sub(&wide.mean_keepdim(0).unwrap()).unwrap();
+        let expected = (centred.t().unwrap().matmul(&centred).unwrap() / (2 * rows) as f64).unwrap();
+        for matrix in [&found.gram, &found.cross] {
+            let difference = (matrix - &expected).unwrap().abs().unwrap().max_all().unwrap();
+            let difference = difference.to_scalar::<f64>().unwrap();
+            assert!(difference < 1e-9, "{difference} beside {expected}");
+        }
     }
 }
