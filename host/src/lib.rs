@@ -33,7 +33,7 @@
 //! runs, on GPUs with candle; importance, head basis and compensation run with
 //! candle everywhere.
 //!
-//! Limits: integers run on the CPU; head basis and compensation use the first
+//! Limits: integers run on the CPU, as do the sums of the head basis; head basis and compensation use the first
 //! of several GPUs. `cuda` has been run on one H200 (`docs/gpu.md`), not on several GPUs at once.
 #![deny(unsafe_code)]
 
