@@ -35,11 +35,10 @@ impl Builder<'_> {
     }
 
     /// Each token's row has the kept heads' queries, then their keys, then their values, each head in `head_dim` places
-    /// of which the first are computed.
+    /// of which the first are kept. What is beyond them may be computed, and nothing reads it.
     fn queries_keys_values(&mut self, layer: Layer, rung: &BlockRung) {
         let Sizes { width, heads, head_dim, .. } = self.sizes;
         let (rows, part) = (self.rows(), rung.heads * head_dim);
-        let all_dims = rung.query_dims == head_dim && rung.value_dims == head_dim;
         let product = |first: usize, outputs: usize, weight_rows: usize, output_columns: usize, count: usize| Product {
             rows,
             outputs,
@@ -56,14 +55,22 @@ impl Builder<'_> {
             scale: 1.0,
             accumulate: false,
         };
-        if all_dims {
-            // Queries, keys and values at once.
-            self.product(product(0, part, heads * head_dim, part, 3));
-        } else {
-            for (first, dims) in [rung.query_dims, rung.query_dims, rung.value_dims].into_iter().enumerate() {
-                if dims > 0 {
-                    self.product(product(first, dims, head_dim, head_dim, rung.heads));
-                }
+        let whole = |first: usize, parts: usize| product(first, part, heads * head_dim, part, parts);
+        let by_head = |first: usize, dims: usize, heads: usize| product(first, dims, head_dim, head_dim, heads);
+        // A product for each head takes as long as one of all dimensions unless it has half of them or fewer: tiles of
+        // products are 32 or 64 wide.
+        let is_whole = |dims: usize| 2 * dims > head_dim;
+        let all = (0, 3, head_dim);
+        let apart = [(0, 2, rung.query_dims), (2, 1, rung.value_dims)];
+        let products = if apart.iter().all(|&(_, _, dims)| is_whole(dims)) { &[all][..] } else { &apart };
+        for &(first, parts, dims) in products {
+            if is_whole(dims) {
+                self.product(whole(first, parts));
+            } else if dims > 0 && rung.heads == heads {
+                // The first head's keys follow the last one's queries as those of a next head would.
+                self.product(by_head(first, dims, parts * heads));
+            } else if dims > 0 {
+                (first..first + parts).for_each(|part| self.product(by_head(part, dims, rung.heads)));
             }
         }
         self.launch(
