@@ -81,6 +81,14 @@ fn column_sums(rows: &[f32], width: usize) -> Vec<f64> {
     sums
 }
 
+/// Two small ones, and one of every family where the golden cases are there.
+fn models() -> Vec<(String, (Description, Weights))> {
+    let golden = cases_with("io.safetensors");
+    let golden = golden.iter().map(|case| (case.name.clone(), open(&case.folder, None).unwrap()));
+    let invented = [("tiny".to_owned(), tiny(3, false)), ("tiny gated".to_owned(), tiny(3, true))];
+    invented.into_iter().chain(golden).collect()
+}
+
 #[test]
 fn no_compensation_is_none_at_all() {
     let (description, weights) = tiny(3, false);
@@ -90,10 +98,7 @@ fn no_compensation_is_none_at_all() {
 /// What a GPU would do runs on the CPU as well.
 #[test]
 fn tensor_operations_fit_what_the_host_does() {
-    let golden = cases_with("io.safetensors");
-    let golden = golden.iter().map(|case| (case.name.clone(), open(&case.folder, None).unwrap()));
-    let invented = [("tiny".to_owned(), tiny(3, false)), ("tiny gated".to_owned(), tiny(3, true))];
-    for (name, (description, weights)) in invented.into_iter().chain(golden) {
+    for (name, (description, weights)) in models() {
         let (model, image) = (model(&description, &weights), &description.image);
         let pixels = pixels(5, 2 * 3 * image.height * image.width);
         let mut sub_networks = rungs(&description);
@@ -149,10 +154,7 @@ fn of_nothing_there_is_nothing() {
 /// `b_r = E t_r - W E a_r` carries the mean token through every layer, whatever the matrix is.
 #[test]
 fn every_rung_of_every_family_keeps_the_mean_token() {
-    let golden = cases_with("io.safetensors");
-    let golden = golden.iter().map(|case| (case.name.clone(), open(&case.folder, None).unwrap()));
-    let invented = [("tiny".to_owned(), tiny(3, false)), ("tiny gated".to_owned(), tiny(3, true))];
-    for (name, (description, weights)) in invented.into_iter().chain(golden) {
+    for (name, (description, weights)) in models() {
         let image = &description.image;
         let pixels = pixels(1, 3 * image.channels * image.height * image.width);
         for mode in ALL {
