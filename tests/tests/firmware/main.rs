@@ -168,7 +168,7 @@ fn frames_are_classified_while_the_board_heats_up_and_cools_down() {
     // One odd sample changes nothing, so that it stays as warm until the governor is convinced. The last digit moves, as
     // that of every live sensor does: one that always says the same while the load changes is taken for stuck.
     let warm_until = |emulator: &mut Emulator, degrees: i32, enough: &dyn Fn(usize, &str) -> bool| {
-        // After an emergency the governor waits for a minute and a half of the board's own time.
+        // How soon the governor trusts a board that cooled down depends on what it has learned from it: over 90 s were seen.
         let deadline = Instant::now() + Duration::from_secs(300);
         for wobble in (0..7).cycle() {
             let temperature = Temperature::from_millidegrees(degrees * 1000 + wobble * 100);
