@@ -36,7 +36,7 @@ pub mod integer;
 #[cfg(feature = "std")]
 pub mod limits_file;
 #[cfg(feature = "std")]
-mod lock;
+pub mod lock;
 #[cfg(feature = "std")]
 pub mod measured_profile;
 #[cfg(feature = "serve")]

@@ -8,6 +8,7 @@ use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use headroom_device::lock::lock;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// What a long job reports. Stages follow each other; they do not nest.
@@ -53,7 +54,7 @@ struct Stage {
 impl Drawn {
     fn with_stage(&self, action: impl FnOnce(&mut Option<Stage>)) {
         // A panic in another thread leaves a stage that can still be drawn.
-        action(&mut self.stage.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        action(&mut lock(&self.stage));
     }
 }
 

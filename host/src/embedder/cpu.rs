@@ -1,9 +1,10 @@
 //! Image embeddings of sub-networks on the CPU, with the engine that the
 //! device runs, so that what the host measures is what the device will do.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use headroom_device::engine::{ElasticVit, EngineError, Workspace};
+use headroom_device::lock::lock;
 use headroom_shared::KeptStructures;
 use rayon::prelude::*;
 
@@ -53,14 +54,14 @@ impl<'a> CpuEmbedder<'a> {
                 let mut workspace = self.take_workspace();
                 let output = self.vit.embed(&mut workspace, pixels, pixels.len() / self.pixels_per_image, kept);
                 let result = output.map(|output| embeddings.copy_from_slice(output.pooled));
-                self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
+                lock(&self.workspaces).push(workspace);
                 result
             })?;
         Ok(embeddings)
     }
 
     fn take_workspace(&self) -> Workspace {
-        let spare = self.workspaces.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let spare = lock(&self.workspaces).pop();
         spare.unwrap_or_else(|| self.vit.workspace(IMAGES_PER_RUN))
     }
 }

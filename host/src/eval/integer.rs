@@ -1,10 +1,11 @@
 //! Rungs in eight-bit integers, with the engine that the device runs.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use headroom_device::bundle::Bundle;
 use headroom_device::engine::Corrected;
 use headroom_device::integer::{IntegerEngineError, IntegerOutput, IntegerWorkspace, PackedIntegerVit, check_kept};
+use headroom_device::lock::lock;
 use headroom_shared::SubNetwork;
 
 use super::observation::Pass;
@@ -47,7 +48,7 @@ impl<'a> IntegerRungs<'a> {
             tokens: vec![0.0; images * token_values],
             logits: (sizes.classes > 0).then(|| vec![0.0; images * sizes.classes]),
         };
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let spare = lock(&self.spare).pop();
         let mut workspace = spare.unwrap_or_else(|| self.vit.workspace());
         for (image, frame) in frames.chunks_exact(sizes.frame_bytes()).enumerate() {
             let output = IntegerOutput {
@@ -57,7 +58,7 @@ impl<'a> IntegerRungs<'a> {
             };
             self.vit.infer(&mut workspace, frame, &self.kept(rung, sub_network), output)?;
         }
-        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
+        lock(&self.spare).push(workspace);
         Ok(pass)
     }
 }

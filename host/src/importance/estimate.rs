@@ -8,6 +8,9 @@ use std::error::Error;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use headroom_device::lock::{lock, wait_for};
 
 use super::sums::Sums;
 use super::{FisherForm, Importance, ImportanceError, Views};
@@ -168,18 +171,13 @@ impl<E: Into<Box<dyn Error + Send + Sync>>, I: Iterator<Item = Result<Views, E>>
         let limit = AHEAD * self.options.workers.get();
         while merged.early.len() >= limit && !stopped(&merged) {
             // An interrupted worker leaves its group unfinished without notice, hence the timeout.
-            let wait = self.turn.wait_timeout(merged, std::time::Duration::from_millis(100));
-            merged = wait.unwrap_or_else(PoisonError::into_inner).0;
+            merged = wait_for(&self.turn, merged, Duration::from_millis(100));
         }
     }
 
     fn lock_merged(&self) -> MutexGuard<'_, Merged> {
         lock(&self.merged)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Refuses views that are no whole images of the model, or nothing to compare.

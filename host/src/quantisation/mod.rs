@@ -3,9 +3,10 @@
 //! Weights are rounded to nearest by [`headroom_device::integer::IntegerSource`], and activations while the model runs:
 //! there is nothing to calibrate.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use headroom_device::integer::{IntegerEngineError, IntegerOutput, IntegerWorkspace, PackedIntegerVit};
+use headroom_device::lock::lock;
 use headroom_shared::{IntegerModel, KeptStructures};
 use rayon::prelude::*;
 
@@ -33,11 +34,11 @@ impl<'a> IntegerEmbedder<'a> {
         let mut embeddings = vec![0.0; self.frames.len() / frame_bytes * embed_dim];
         let frames = self.frames.par_chunks_exact(frame_bytes);
         frames.zip(embeddings.par_chunks_exact_mut(embed_dim)).try_for_each(|(frame, embedding)| {
-            let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let spare = lock(&self.spare).pop();
             let mut workspace = spare.unwrap_or_else(|| self.vit.workspace());
             let output = IntegerOutput { embedding: Some(embedding), ..IntegerOutput::default() };
             let result = self.vit.infer(&mut workspace, frame, kept, output);
-            self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
+            lock(&self.spare).push(workspace);
             result
         })?;
         Ok(embeddings)

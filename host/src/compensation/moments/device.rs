@@ -51,14 +51,14 @@ impl DeviceMoments {
 
     fn of(inputs: &Tensor, targets: &Tensor, taken: [Tensor; 2]) -> Result<Self> {
         let (a, t) = (inputs.broadcast_sub(&taken[0])?, targets.broadcast_sub(&taken[1])?);
-        let transposed = a.t()?;
+        let (transposed, wide_targets) = (a.t()?, t.to_dtype(DType::F64)?);
         Ok(Self {
             rows: a.dim(0)?,
             inputs: column_sums(&a.to_dtype(DType::F64)?)?,
-            targets: column_sums(&t.to_dtype(DType::F64)?)?,
+            targets: column_sums(&wide_targets)?,
             gram: transposed.matmul(&a)?.to_dtype(DType::F64)?,
             cross: transposed.matmul(&t)?.to_dtype(DType::F64)?,
-            energy: column_sums(&t.to_dtype(DType::F64)?.sqr()?)?.sum_all()?,
+            energy: column_sums(&wide_targets.sqr()?)?.sum_all()?,
             taken,
         })
     }
